@@ -1,0 +1,366 @@
+"""RunConfig: one frozen tree that says everything about a run; every derived size is computed here and nowhere else.
+
+Sizes have Megatron's names, the inside of the model HyenaDNA's. Runs on login nodes: no torch.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hyena_dist.errors import UserError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelConfig(_Section):
+    """The architecture: HyenaDNA's fields under HyenaDNA's names (facts of the published config.json)."""
+
+    d_model: int = Field(128, gt=0)
+    n_layer: int = Field(2, gt=0)
+    d_inner: int | None = Field(None, gt=0, description="width of the MLP; 4 * d_model if not given")
+    l_max: int = Field(1026, gt=1, description="positions of the filter's grid; fixed for the life of a model")
+    order: int = Field(2, ge=2, description="Hyena order: order - 1 long convolutions, order gates")
+    short_filter_order: int = Field(3, ge=1)
+    filter_order: int = Field(64, gt=0, description="width of the filter network")
+    num_inner_mlps: int = Field(2, ge=0)
+    emb_dim: int = Field(5, ge=3, description="features of a position: t, and cos and sin of (emb_dim - 1) / 2 bands")
+    activation_freq: float = Field(10.0, description="initial frequency w of the sine activations")
+    modulation_shift: float = Field(
+        0.0, description="0.0 in the training repository, 0.05 in the standalone model and the -hf port; stored nowhere"
+    )
+    vocab_size: int = Field(12, gt=0)
+    pad_vocab_size_multiple: int = Field(8, gt=0)
+    embed_dropout: float = Field(0.1, ge=0, lt=1)
+    resid_dropout: float = Field(0.0, ge=0, lt=1)
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    mixer: Literal["hyena"] = "hyena"
+
+    @model_validator(mode="after")
+    def _odd_features(self) -> "ModelConfig":
+        if self.emb_dim % 2 == 0:
+            raise ValueError(f"emb_dim {self.emb_dim} must be odd (1 + 2 x bands); try {self.emb_dim + 1}")
+        return self
+
+    @property
+    def inner_size(self) -> int:
+        """Width of the MLP."""
+        return self.d_inner or 4 * self.d_model
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: vocab_size rounded up to a multiple of pad_vocab_size_multiple."""
+        m = self.pad_vocab_size_multiple
+        return -(-self.vocab_size // m) * m
+
+
+class ParallelConfig(_Section):
+    """How a run is spread over ranks; data_parallel_size is derived."""
+
+    tensor_model_parallel_size: int = Field(1, gt=0)
+    context_parallel_size: int = Field(1, gt=0)
+    zero: str = Field("zero1", description="a preset of ds_configs/ (zero0 ... zero3, zero2_offload ...) or a JSON file")
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _only_data_parallel_yet(self) -> "ParallelConfig":
+        size = self.tensor_model_parallel_size * self.context_parallel_size
+        if size != 1:
+            raise ValueError(
+                f"tensor_model_parallel_size {self.tensor_model_parallel_size} and context_parallel_size "
+                f"{self.context_parallel_size} are not built yet; set both to 1 and use more data-parallel ranks"
+            )
+        return self
+
+
+class DataConfig(_Section):
+    """What is read."""
+
+    path: Path = Field(description="a store made by `hyena-dist data build`")
+    source: Literal["zarr", "webdataset"] = "zarr"
+    reverse_complement: bool = Field(False, description="read half of the training windows from the other strand")
+    prefetch: int = Field(2, ge=1, description="steps of batches read ahead in the background")
+
+
+class OptimizerConfig(_Section):
+    """AdamW with cosine decay over tokens."""
+
+    param_groups: Literal["paper", "sane"] = Field(
+        "sane",
+        description="paper: weight decay on everything but the filter, as published; sane: on matrices alone",
+    )
+    lr: float = Field(6e-4, gt=0)
+    min_lr: float = Field(0.0, ge=0)
+    lr_warmup_tokens: int = Field(0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    clip_grad: float = Field(1.0, ge=0, description="0 turns clipping off")
+
+
+class CurriculumStage(_Section):
+    """One stage of the length warm-up; its budget is given in tokens or in train_iters."""
+
+    seq_length: int = Field(gt=0)
+    tokens: int | None = Field(None, gt=0)
+    train_iters: int | None = Field(None, gt=0)
+    micro_batch_size: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "CurriculumStage":
+        if (self.tokens is None) == (self.train_iters is None):
+            raise ValueError(f"the stage of seq_length {self.seq_length} needs either tokens or train_iters, not both")
+        return self
+
+
+class TrainConfig(_Section):
+    """Batches, the curriculum and how often things happen (intervals in optimizer steps)."""
+
+    curriculum: tuple[CurriculumStage, ...] = Field(min_length=1)
+    global_batch_size: int | None = Field(None, gt=0, description="sequences per step, the same in every stage")
+    global_batch_tokens: int | None = Field(None, gt=0, description="or tokens per step, the same in every stage")
+    micro_batch_size: int | None = Field(None, gt=0, description="sequences per rank and pass; derived if not given")
+    micro_batch_tokens: int = Field(131_072, gt=0, description="bound for a derived micro_batch_size")
+    log_interval: int = Field(10, gt=0)
+    eval_interval: int = Field(0, ge=0, description="0: only at the end")
+    save_interval: int = Field(500, ge=0, description="0: only at the end")
+    keep_last: int = Field(2, gt=0, description="checkpoints to keep")
+
+    @model_validator(mode="after")
+    def _one_batch(self) -> "TrainConfig":
+        if (self.global_batch_size is None) == (self.global_batch_tokens is None):
+            raise ValueError("train needs either global_batch_size or global_batch_tokens, not both")
+        return self
+
+
+class EvaluationConfig(_Section):
+    """Held-out perplexity."""
+
+    split: Literal["valid", "test"] = "valid"
+    lengths: tuple[int, ...] = Field((), description="context lengths; the curriculum's if not given")
+    max_tokens: int = Field(1_000_000, gt=0, description="targets scored per length")
+    micro_batch_tokens: int = Field(65_536, gt=0)
+
+
+class TrackingConfig(_Section):
+    """MLflow; metrics.jsonl is always written."""
+
+    mlflow: bool = True
+    uri: str | None = Field(None, description="any MLflow tracking URI; a SQLite file beside the runs if not given")
+    experiment: str = "hyena-dist"
+    system_metrics: bool = True
+
+
+class StagePlan(NamedTuple):
+    """A curriculum stage with every size worked out for a number of ranks."""
+
+    index: int
+    seq_length: int
+    global_batch_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    data_parallel_size: int
+    first_step: int
+    """Number of optimizer steps taken before this stage."""
+    end_step: int
+    first_token: int
+    """Number of tokens (targets, padding included) seen before this stage."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all ranks."""
+        return self.global_batch_size * self.seq_length
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens seen after `step` optimizer steps of the run, for a step within this stage."""
+        return self.first_token + (step - self.first_step) * self.tokens_per_step
+
+
+class RunConfig(_Section):
+    """A whole run."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    output_dir: Path = Field(Path("runs"), description="the run's folder is output_dir/name")
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of activations and matrix products; parameters, filters, FFTs and losses stay fp32"
+    )
+    model: ModelConfig = ModelConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    data: DataConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "RunConfig":
+        lengths = {f"stage {i}": s.seq_length for i, s in enumerate(self.train.curriculum)}
+        lengths |= {"evaluation": n for n in self.evaluation.lengths}
+        for where, length in lengths.items():
+            if length > self.model.l_max:
+                raise ValueError(
+                    f"seq_length {length} of {where} is longer than model.l_max {self.model.l_max}; "
+                    f"set model.l_max={length} or shorten the sequences"
+                )
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.output_dir / self.name
+
+    @property
+    def evaluation_lengths(self) -> tuple[int, ...]:
+        """Context lengths of the evaluation, ascending."""
+        return tuple(sorted(set(self.evaluation.lengths or [s.seq_length for s in self.train.curriculum])))
+
+    def data_parallel_size(self, world_size: int) -> int:
+        """Ranks that hold different samples."""
+        model_ranks = self.parallel.tensor_model_parallel_size * self.parallel.context_parallel_size
+        if world_size % model_ranks:
+            raise UserError(
+                f"world size {world_size} is not a multiple of tensor x context parallel size {model_ranks}; "
+                f"start {-(-world_size // model_ranks) * model_ranks} ranks"
+            )
+        return world_size // model_ranks
+
+    def stages(self, world_size: int) -> tuple[StagePlan, ...]:
+        """The curriculum for `world_size` ranks.
+
+        Raises:
+            UserError: batch sizes that do not divide, with the arithmetic and the nearest size that does.
+        """
+        plans: list[StagePlan] = []
+        dp = self.data_parallel_size(world_size)
+        step = token = 0
+        for index, stage in enumerate(self.train.curriculum):
+            batch = self._global_batch(stage)
+            micro = self._micro_batch(stage, batch, dp)
+            per_step = batch * stage.seq_length
+            iters = stage.train_iters or -(-(stage.tokens or 0) // per_step)
+            accumulation = batch // (micro * dp)
+            plan = StagePlan(
+                index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, first_token=token
+            )
+            plans.append(plan)
+            step, token = step + iters, token + iters * per_step
+        return tuple(plans)
+
+    def _global_batch(self, stage: CurriculumStage) -> int:
+        if self.train.global_batch_size is not None:
+            return self.train.global_batch_size
+        tokens = self.train.global_batch_tokens or 0
+        if tokens % stage.seq_length:
+            raise UserError(
+                f"global_batch_tokens {tokens} is not a multiple of seq_length {stage.seq_length}; "
+                f"try {-(-tokens // stage.seq_length) * stage.seq_length}"
+            )
+        return tokens // stage.seq_length
+
+    def _micro_batch(self, stage: CurriculumStage, batch: int, dp: int) -> int:
+        micro = stage.micro_batch_size or self.train.micro_batch_size
+        if micro is None:
+            if batch % dp:
+                raise UserError(_indivisible("global_batch_size", batch, f"data_parallel_size {dp}", dp))
+            fits = max(1, self.train.micro_batch_tokens // stage.seq_length)
+            return max(m for m in range(1, batch // dp + 1) if (batch // dp) % m == 0 and m <= fits)
+        if batch % (micro * dp):
+            product = f"micro_batch_size {micro} x data_parallel_size {dp} = {micro * dp}"
+            raise UserError(_indivisible("global_batch_size", batch, product, micro * dp))
+        return micro
+
+
+def _indivisible(what: str, value: int, divisor: str, unit: int) -> str:
+    return f"{what} {value} is not a multiple of {divisor}; try {-(-value // unit) * unit}"
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `key=value` overrides (dotted keys, YAML values) and validate.
+
+    Raises:
+        UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the run file {path}: {error.strerror}; name an existing YAML file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree, str(path))
+
+
+def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
+    """Validate a plain tree; `source` is named in errors."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_explain(error)}") from error
+
+
+def dump_config(config: BaseModel) -> str:
+    """The resolved configuration as YAML that load_config reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, sep, value = override.partition("=")
+    if not sep or not key:
+        raise UserError(f"override '{override}' is not key=value; write for example optimizer.lr=3e-4")
+    *parents, last = key.split(".")
+    node: Any = tree
+    for i, part in enumerate([*parents, last]):
+        is_last = i == len(parents)
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UserError(f"override '{override}': '{part}' is not an index below {len(node)}")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not is_last and node.get(part) is None:
+                node[part] = {}
+        else:
+            raise UserError(f"override '{override}': '{part}' is below a plain value; check the dots in the key")
+        if is_last:
+            node[index] = yaml.safe_load(value)
+        else:
+            node = node[index]
+
+
+def _explain(error: ValidationError) -> str:
+    """The first error as one sentence; for an unknown key, the nearest known one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        known = list(_section_at(parents).model_fields)
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key '{where}'; {hint}"
+    if first["type"] == "missing":
+        return f"'{where}' is missing; add it to the file or pass {where}=..."
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    return f"{where} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
+    section: type[BaseModel] = RunConfig
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+        section = next(a for a in inner if issubclass(a, BaseModel))
+    return section

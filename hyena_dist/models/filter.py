@@ -1,0 +1,150 @@
+"""The implicit filter of Hyena: a small sine network over positions, times an exponential decay.
+
+Shapes: L length, E emb_dim, W filter_order, C = (order - 1) * d_model / T local rows (T tensor ranks).
+Module names are those of the published checkpoints.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hyena_dist.config import ModelConfig
+from hyena_dist.parallel.linear import ColumnLinear
+from hyena_dist.parallel.mesh import Mesh
+
+FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
+
+
+class PositionalFeatures(nn.Module):
+    """z [L, E] = (t, cos, -sin of each band) and t [L], the first L of a grid of l_max positions.
+
+    The grid never rescales with L: a length warm-up keeps the filter's values, so l_max is fixed for the life of a
+    model. It is computed in the parameters' type (fp32) each time and not stored: in bf16 a grid of 2**20 positions
+    has only 1,793 distinct values. Checkpoints whose stored grid differs from the formula keep theirs (`store`).
+    """
+
+    z: Tensor | None
+    t: Tensor | None
+
+    def __init__(self, l_max: int, emb_dim: int) -> None:
+        super().__init__()
+        self.l_max, self.emb_dim = l_max, emb_dim
+        self.register_buffer("z", None)
+        self.register_buffer("t", None)
+
+    def grid(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The formula: z [1, l_max, E], t [1, l_max, 1]. The denominators of t and of the angle differ, as published."""
+        bands = (self.emb_dim - 1) // 2
+        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)
+        n = torch.linspace(0, self.l_max - 1, self.l_max, dtype=dtype, device=device)
+        frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
+        angle = frequency * (2 * math.pi * n / self.l_max)[:, None]
+        z = torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1)
+        return z[None], t[None, :, None]
+
+    def store(self, z: Tensor, t: Tensor) -> None:
+        """Use this grid, z [1, l_max, E] and t [1, l_max, 1] (shapes as published), and keep it in the state dict."""
+        self.z, self.t = z, t
+
+    def forward(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """z [L, E] and t [L] of the first `length` positions."""
+        z, t = self.grid(dtype, device) if self.z is None or self.t is None else (self.z, self.t)
+        return z[0, :length], t[0, :length, 0]
+
+
+class Sine(nn.Module):
+    """sin(freq * x) with a trainable frequency per channel; one instance serves every layer of the network."""
+
+    def __init__(self, width: int, freq: float) -> None:
+        super().__init__()
+        self.freq = nn.Parameter(torch.full((1, width), freq))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., W] -> [..., W]."""
+        return torch.sin(self.freq * x)
+
+
+class FilterNetwork(nn.Module):
+    """[L, E] -> [L, C]. Children are numbered as in the published checkpoints: linears 0, 2, 4, ...; the sine at 1.
+
+    The hidden layers are the same on every tensor rank; the rows of the last linear are spread like the channels.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        width, rows = config.filter_order, (config.order - 1) * config.d_model
+        self.depth = config.num_inner_mlps + 1
+        for i in range(self.depth):
+            linear = nn.Linear(config.emb_dim if i == 0 else width, width)
+            nn.init.normal_(linear.weight, std=config.initializer_range)
+            nn.init.zeros_(linear.bias)
+            self.add_module(str(2 * i), linear)
+        self.add_module("1", Sine(width, config.activation_freq))
+        self.add_module(
+            str(2 * self.depth),
+            ColumnLinear(
+                width,
+                rows,
+                mesh=mesh,
+                init=lambda w: nn.init.normal_(w, std=config.initializer_range),
+                bias=False,
+                blocks=config.order - 1,
+            ),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """One row of features per position -> one value per position and local channel."""
+        sine = self.get_submodule("1")
+        for i in range(self.depth):
+            z = sine(self.get_submodule(str(2 * i))(z))
+        out: Tensor = self.get_submodule(str(2 * self.depth))(z[:, None])[:, 0]
+        return out
+
+
+class Modulation(nn.Module):
+    """Times exp(-t |delta|) + shift, with one decay rate per channel, from slow to fast.
+
+    A tensor rank holds its slice of the global range of rates; it never builds a range of its own.
+    """
+
+    deltas: Tensor
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.shift = config.modulation_shift
+        slow, fast = math.log(DECAY_TARGET) / SLOW_DECAY, math.log(DECAY_TARGET) / FAST_DECAY
+        rates = torch.linspace(slow, fast, (config.order - 1) * config.d_model)
+        local = rates.view(config.order - 1, mesh.tensor.size(), -1)[:, mesh.tensor.rank()]
+        self.register_buffer("deltas", local.reshape(1, 1, -1))
+
+    def forward(self, t: Tensor, h: Tensor) -> Tensor:
+        """t [L], h [L, C] -> [L, C]."""
+        return h * (torch.exp(-t[:, None] * self.deltas[0].abs()) + self.shift)
+
+
+class HyenaFilter(nn.Module):
+    """The order - 1 long filters of one layer, each [d_model / T, L], with the skip term D folded in at lag zero.
+
+    conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
+    Always fp32 (fp64 for an fp64 model), whatever the compute type.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.kernels = config.order - 1
+        self.bias = nn.Parameter(torch.empty(self.kernels * config.d_model // mesh.tensor.size()))
+        self.pos_emb = PositionalFeatures(config.l_max, config.emb_dim)
+        self.implicit_filter = FilterNetwork(config, mesh)
+        self.modulation = Modulation(config, mesh)
+        skip = torch.randn(self.kernels, mesh.tensor.size(), self.bias.numel() // self.kernels)
+        with torch.no_grad():
+            self.bias.copy_(skip[:, mesh.tensor.rank()].flatten())
+
+    def forward(self, length: int) -> Tensor:
+        """[order - 1, d_model / T, L]; the first kernel is applied first."""
+        with torch.autocast(self.bias.device.type, enabled=False):
+            z, t = self.pos_emb(length, self.bias.dtype, self.bias.device)
+            h = self.modulation(t, self.implicit_filter(z))
+            at_zero = torch.cat((h[:1] + self.bias, h[1:]))
+            return at_zero.t().reshape(self.kernels, -1, length)

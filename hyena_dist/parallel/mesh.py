@@ -1,0 +1,170 @@
+"""The grid of ranks: tensor x context x data. Groups come from megatron.core.parallel_state and are passed into modules."""
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from hyena_dist.config import ParallelConfig
+
+
+class Group(Protocol):
+    """What modules ask of a process group; torch.distributed.ProcessGroup has it."""
+
+    def size(self) -> int:
+        """Number of ranks."""
+
+    def rank(self) -> int:
+        """This process's place among them."""
+
+
+class LocalGroup:
+    """A group of this process alone, without torch.distributed: notebooks and `evaluate` need no launcher and no port."""
+
+    def size(self) -> int:
+        """Always 1."""
+        return 1
+
+    def rank(self) -> int:
+        """Always 0."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The process groups of one rank. The default is one process."""
+
+    tensor: Any = field(default_factory=LocalGroup)
+    context: Any = field(default_factory=LocalGroup)
+    data: Any = field(default_factory=LocalGroup)
+    data_context: Any = field(default_factory=LocalGroup)
+    """Ranks that hold the same parameters: ZeRO shards over them and gradients are reduced over them."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process logs and prints."""
+        return not dist.is_initialized() or dist.get_rank() == 0
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in all."""
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if dist.is_initialized():
+            dist.barrier()
+
+    def all_reduce_sum(self, value: float) -> float:
+        """Sum of a number over all ranks, in float64."""
+        return self._all_reduce(value, dist.ReduceOp.SUM)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; every rank gets the same answer."""
+        return self._all_reduce(float(flag), dist.ReduceOp.MAX) > 0
+
+    def _all_reduce(self, value: float, op: dist.ReduceOp.RedOpType) -> float:
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, op=op)
+        return tensor.item()
+
+    def broadcast_object(self, value: Any) -> Any:
+        """The main process's value on every rank."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the launcher told this process."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+def launch_environment() -> Launch:
+    """Read rank and world size as deepspeed and torchrun set them, else as srun does, else one process."""
+    env = os.environ
+    if "RANK" in env and "WORLD_SIZE" in env:
+        return Launch(int(env["RANK"]), int(env.get("LOCAL_RANK", 0)), int(env["WORLD_SIZE"]))
+    if "SLURM_STEP_ID" in env and "SLURM_PROCID" in env:
+        return Launch(int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"]), int(env["SLURM_STEP_NUM_TASKS"]))
+    return Launch(0, 0, 1)
+
+
+def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
+    """Join the process group this process was launched into and cut it into the mesh's groups.
+
+    One process needs no environment and no port. `srun` alone is enough: rank 0's host and a port derived from the job
+    are taken from SLURM's variables unless MASTER_ADDR and MASTER_PORT are set.
+    """
+    launch = launch_environment()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", launch.local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        timeout = timedelta(seconds=timeout_s)
+        if launch.world_size == 1:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        else:
+            _fill_in_master()
+            dist.init_process_group(backend, rank=launch.rank, world_size=launch.world_size, timeout=timeout)
+
+    with warnings.catch_warnings():
+        # megatron-core warns on every rank that Transformer Engine and Apex are absent; they are not used.
+        warnings.simplefilter("ignore")
+        from megatron.core import parallel_state
+
+    if not parallel_state.is_initialized():
+        parallel_state.initialize_model_parallel(
+            tensor_model_parallel_size=config.tensor_model_parallel_size,
+            context_parallel_size=config.context_parallel_size,
+        )
+    return Mesh(
+        tensor=parallel_state.get_tensor_model_parallel_group(),
+        context=parallel_state.get_context_parallel_group(),
+        data=parallel_state.get_data_parallel_group(),
+        data_context=parallel_state.get_data_parallel_group(with_context_parallel=True),
+        device=device,
+    )
+
+
+def shutdown() -> None:
+    """Leave the process group."""
+    from megatron.core import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _fill_in_master() -> None:
+    env = os.environ
+    if "MASTER_ADDR" not in env:
+        env["MASTER_ADDR"] = _first_host(env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+    if "MASTER_PORT" not in env:
+        # Every rank must find the same port without talking: SLURM numbers jobs and steps for us.
+        job, step = int(env.get("SLURM_JOB_ID", 0)), int(env.get("SLURM_STEP_ID", 0))
+        env["MASTER_PORT"] = str(20000 + (job * 16 + step) % 20000)
+
+
+def _first_host(node_list: str) -> str:
+    """First host of SLURM's compressed list: 'gpu[03-05,9],x' -> 'gpu03'."""
+    prefix, bracket, rest = node_list.partition("[")
+    if not bracket or "," in prefix:
+        return node_list.split(",")[0]
+    first = rest.split("]")[0].split(",")[0].split("-")[0]
+    return prefix + first + rest.split("]", 1)[1].split(",")[0]
