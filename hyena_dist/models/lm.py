@@ -16,10 +16,6 @@ from hyena_dist.models.block import Block
 from hyena_dist.parallel.linear import VocabEmbedding, tied_logits
 from hyena_dist.parallel.mesh import Mesh
 
-IGNORE_INDEX = -100
-"""Targets with this value count neither in the loss nor in the number of tokens it is divided by."""
-
-
 class LMOutput(NamedTuple):
     """What a call of the model returns."""
 
@@ -100,7 +96,7 @@ class HyenaDNA(nn.Module):
         Args:
             input_ids: [B, L] int64 token ids.
             targets: [B, L] int64, the token that follows each input, already shifted (a context-parallel chunk cannot
-                shift across its border); IGNORE_INDEX where nothing is to be predicted. Padded vocabulary columns
+                shift across its border); -100, torch's ignore_index, where nothing is to be predicted. Padded vocabulary columns
                 take no probability in the loss.
         """
         hidden = self.backbone(input_ids)
@@ -109,7 +105,7 @@ class HyenaDNA(nn.Module):
         nll_sum = None
         if targets is not None:
             real = logits[..., : self.config.vocab_size].flatten(0, 1)
-            nll_sum = F.cross_entropy(real, targets.t().flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+            nll_sum = F.cross_entropy(real, targets.t().flatten(), reduction="sum")
         return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll_sum)
 
     def save_published(self, directory: str | Path) -> None:

@@ -71,7 +71,7 @@ class Mesh:
     def _all_reduce(self, value: float, op: dist.ReduceOp.RedOpType) -> float:
         if self.world_size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(value, dtype=torch.float64)  # on the CPU, over gloo: no wait for the GPU
         dist.all_reduce(tensor, op=op)
         return tensor.item()
 
@@ -80,7 +80,7 @@ class Mesh:
         if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
 
@@ -114,6 +114,7 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
     device = torch.device("cuda", launch.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    os.environ.setdefault("LOCAL_RANK", str(launch.local_rank))  # DeepSpeed insists on it
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         timeout = timedelta(seconds=timeout_s)

@@ -1,0 +1,170 @@
+"""The verbs. Each imports what it needs when it runs, so that --help is instant."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hyena_dist.errors import UserError
+
+_EPILOG = """examples:
+  hyena-dist demo                                     the main job on an embedded corpus
+  hyena-dist data build genome.fa.gz --out data/genome
+  hyena-dist train run.yaml optimizer.lr=3e-4
+  hyena-dist evaluate runs/demo --data data/demo
+Each verb has a --help of its own with an example.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 2 for a mistake of the user)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.handler(args) or 0
+    except UserError as error:
+        # Under a launcher every rank comes to the same sentence; one is enough.
+        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hyena-dist",
+        description="HyenaDNA trained the way large models are trained.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    train = _verb(
+        verbs,
+        "train",
+        "pretrain as a run file says",
+        _train,
+        "hyena-dist train run.yaml optimizer.lr=3e-4\n"
+        "  deepspeed --num_gpus 8 --module hyena_dist train run.yaml\n"
+        "  torchrun --nproc_per_node 8 -m hyena_dist train run.yaml\n"
+        "  srun --ntasks-per-node 8 --gpus-per-node 8 python -m hyena_dist train run.yaml",
+    )
+    train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
+    train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
+    train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
+    train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
+
+    evaluate = _verb(
+        verbs,
+        "evaluate",
+        "held-out perplexity by context length, beside Markov chains",
+        _evaluate,
+        "hyena-dist evaluate runs/demo --data data/demo --lengths 256,1024,4096",
+    )
+    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run or published folder")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store")
+    evaluate.add_argument("--lengths", default="1024", metavar="N,N", help="context lengths (default: %(default)s)")
+    evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
+    evaluate.add_argument("--max-tokens", type=int, default=1_000_000, metavar="N", help="targets per length")
+    evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
+
+    data = verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")
+    if _is_asked_for("data"):
+        from data_prep.cli import add_arguments
+
+        add_arguments(data)
+
+    demo = _verb(verbs, "demo", "the main job on an embedded corpus, in minutes on a CPU", _demo, "hyena-dist demo")
+    demo.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
+    demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+
+    _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
+    return parser
+
+
+def _is_asked_for(verb: str) -> bool:
+    """Its arguments live in another package, which the other verbs need not import."""
+    return verb in sys.argv[1:] or os.environ.get("HYENA_DIST_ALL_VERBS") == "1"
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    handler: Callable[[argparse.Namespace], int | None],
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    from hyena_dist.config import dump_config, load_config
+
+    config = load_config(args.run, args.overrides)
+    if args.dry_run:
+        print(dump_config(config), end="")
+        for stage in config.stages(args.world_size):
+            print(f"# {stage}")
+        return
+    from hyena_dist.parallel.mesh import initialize, shutdown
+    from hyena_dist.train.loop import train
+
+    mesh = initialize(config.parallel)
+    train(config, mesh, args.resume)
+    shutdown()
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from hyena_dist.data.store import GenomeStore
+    from hyena_dist.parallel.mesh import Mesh
+    from hyena_dist.train.evaluate import evaluate, load_for_evaluation
+
+    try:
+        lengths = [int(n) for n in args.lengths.split(",")]
+    except ValueError:
+        raise UserError(f"--lengths {args.lengths} is not a list of numbers; try 256,1024,4096") from None
+    store = GenomeStore.open(args.data)
+    model = load_for_evaluation(args.checkpoint, lengths, args.modulation_shift)
+    result = evaluate(
+        model,
+        store,
+        Mesh(device=next(model.parameters()).device),
+        split=args.split,
+        lengths=lengths,
+        max_tokens=args.max_tokens,
+        micro_batch_tokens=65_536,
+        note=print,
+    )
+    for order, ppl in result.markov.items():
+        print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
+    if args.json:
+        by_length = {n: p._asdict() for n, p in result.by_length.items()}
+        args.json.write_text(json.dumps({"ppl_by_length": by_length, "markov_ppl": result.markov}, indent=2) + "\n")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from hyena_dist.demo import run_demo
+
+    return run_demo(args.output_dir, args.fresh, args.overrides)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from hyena_dist.doctor import doctor
+
+    return doctor()

@@ -1,0 +1,184 @@
+"""The DeepSpeed engine, and the only place that imports deepspeed.
+
+ZeRO shards over data x context ranks together: the adapter below answers "data parallel" with that group.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hyena_dist.parallel.deepspeed_config import compose, offloads_optimizer, zero_stage
+from hyena_dist.parallel.mesh import Mesh
+
+
+class _MeshForDeepSpeed:
+    """The `mpu` object that DeepSpeed asks for its groups."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    def get_model_parallel_rank(self) -> int:
+        return self._mesh.tensor.rank()  # type: ignore[no-any-return]
+
+    def get_model_parallel_world_size(self) -> int:
+        return self._mesh.tensor.size()  # type: ignore[no-any-return]
+
+    def get_model_parallel_group(self) -> Any:
+        return self._mesh.tensor
+
+    get_tensor_model_parallel_rank = get_model_parallel_rank
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+    get_tensor_model_parallel_group = get_model_parallel_group
+
+    def get_data_parallel_rank(self) -> int:
+        return self._mesh.data_context.rank()  # type: ignore[no-any-return]
+
+    def get_data_parallel_world_size(self) -> int:
+        return self._mesh.data_context.size()  # type: ignore[no-any-return]
+
+    def get_data_parallel_group(self) -> Any:
+        return self._mesh.data_context
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, quiet, and without compiling its shared-memory collectives (a minute of C++ for no gain on gloo)."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
+    """AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, torch's own otherwise."""
+    if offloads_optimizer(preset) and torch.cuda.is_available():
+        import_deepspeed()
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **kwargs)  # type: ignore[no-any-return]
+    return torch.optim.AdamW(groups, **kwargs)
+
+
+class Engine:
+    """A model under DeepSpeed ZeRO.
+
+    Args:
+        model: as built for one device; its parameters are the same on every data-parallel rank.
+        optimizer: over the model's parameters; see `adamw`.
+        preset: from read_preset.
+        clip_grad: largest global 2-norm of the gradient; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        mesh: Mesh,
+        preset: dict[str, Any],
+        *,
+        micro_batch_size: int,
+        clip_grad: float,
+    ) -> None:
+        deepspeed = import_deepspeed()
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+        self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero_stage(preset)
+        self.config = compose(
+            preset, micro_batch_size=micro_batch_size, data_context_size=mesh.data_context.size(), clip_grad=clip_grad
+        )
+        if offloads_optimizer(preset) and not torch.cuda.is_available():
+            # Offload on a CPU keeps torch's AdamW: DeepSpeed's kernel would be compiled for nothing.
+            self.config["zero_force_ds_cpu_optimizer"] = False
+        self.engine, *_ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
+        )
+        self.model = model
+        self._files = _CheckpointFiles(self.engine.checkpoint_engine)
+        self.engine.checkpoint_engine = self._files
+
+    def accumulate(self, input_ids: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
+        """Forward and backward of one micro-batch.
+
+        Args:
+            input_ids: [B, L] int64.
+            targets: [B, L] int64.
+            scale: the summed loss is multiplied by this; 1 / (valid targets of the whole step over all ranks) makes
+                the step's gradient that of the mean loss, however the targets are spread.
+            last: whether this is the step's last micro-batch, after which gradients are reduced.
+
+        Returns:
+            The summed loss, detached.
+        """
+        self.engine.set_gradient_accumulation_boundary(last)
+        nll_sum: Tensor = self.engine(input_ids, targets).nll_sum
+        # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
+        self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
+        if not last:
+            self.engine.step()  # counts the micro-batch; updates nothing
+        return nll_sum.detach()
+
+    def step(self, lr: float) -> float:
+        """Clip and update with learning rate `lr`; returns the gradient's 2-norm before clipping."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        norm = self._clip() if self.stage == 0 else None
+        self.engine.step()
+        if norm is None:
+            norm = self.engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def _clip(self) -> Tensor:
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        limit = self.clip_grad or float("inf")
+        return nn.utils.clip_grad_norm_(parameters, limit)
+
+    def state_dict(self) -> dict[str, Tensor] | None:
+        """The whole model on the main process (None elsewhere), on the CPU; every rank must call this."""
+        if self.stage < 3:
+            state = self.model.state_dict() if self.mesh.is_main else None
+        else:
+            state = self.engine._zero3_consolidated_16bit_state_dict()
+        return {k: v.detach().cpu().clone() for k, v in state.items()} if state and self.mesh.is_main else None
+
+    def save(self, directory: Path) -> None:
+        """Write this rank's part of the engine's state below `directory`; every rank must call this.
+
+        Raises:
+            OSError: a file could not be written, on any rank: all ranks raise, so that none is left waiting.
+        """
+        self._files.error = None
+        # A rank whose write fails must still take part in the collectives of the rest.
+        self.engine.save_checkpoint(str(directory), tag="zero", save_latest=False)
+        error = self._files.error
+        if self.mesh.any(error is not None):
+            raise error or OSError("another rank could not write its part of the checkpoint")
+
+    def load(self, directory: Path) -> None:
+        """Continue from what `save` wrote, with the same number of ranks and the same ZeRO stage."""
+        path, _ = self.engine.load_checkpoint(str(directory), tag="zero")
+        if path is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
+
+
+class _CheckpointFiles:
+    """DeepSpeed's checkpoint writer, with failed writes noted instead of raised in the middle of its collectives."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def save(self, state_dict: Any, path: str) -> None:
+        try:
+            self._inner.save(state_dict, path)
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+            self.error = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])

@@ -1,0 +1,360 @@
+"""The training run: data -> engine -> metrics, evaluation and checkpoints, from step 0 or from where it stopped."""
+
+import json
+import math
+import resource
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hyena_dist.config import RunConfig, StagePlan, dump_config
+from hyena_dist.data.batches import Batches, StepBatch
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.errors import UserError
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.deepspeed_config import read_preset
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.zero import Engine, adamw
+from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment, human
+from hyena_dist.train import checkpoint
+from hyena_dist.train.evaluate import evaluation_windows, perplexity
+from hyena_dist.train.optimizer import learning_rate, parameter_groups
+from hyena_dist.train.report import write_report
+
+Resume = Literal["auto", "never"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto") -> Path:
+    """Run a configuration to its end; every rank calls this.
+
+    What happens at a step is a function of (config, step): samples, learning rate, dropout. A run that was stopped,
+    however rudely, therefore continues as if it had not been.
+
+    Args:
+        config: the run.
+        mesh: this rank's groups.
+        resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
+            has one.
+
+    Returns:
+        The run's folder, with summary.json.
+
+    Raises:
+        UserError: a configuration, store or checkpoint that cannot be used, or a loss that is not finite.
+    """
+    return _Run(config, mesh, resume).to_the_end()
+
+
+class _Run:
+    def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume) -> None:
+        self.config, self.mesh = config, mesh
+        self.stages = config.stages(mesh.data.size() * mesh.tensor.size() * mesh.context.size())
+        self.store = GenomeStore.open(config.data.path, config.data.source)
+        self.lengths = config.evaluation_lengths
+        for length in self.lengths:  # said now, not after a week of training
+            evaluation_windows(self.store, config.evaluation.split, length, 1)
+        self.folder = config.run_dir
+        self.checkpoints = self.folder / "checkpoints"
+        found = self._find_checkpoint(resume)
+        self.state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
+        self.finished = self.state["step"] >= self.stages[-1].end_step
+        self.model, self.engine = self._build()
+        if found:
+            self.engine.load(found)
+        self.trackers, self.run_id, self.ui_command = self._open_trackers()
+        self.progress = Progress(
+            self.stages[-1].end_step,
+            self.stages[-1].tokens_at(self.stages[-1].end_step),
+            enabled=mesh.is_main,
+            step=self.state["step"],
+            tokens=self._tokens_at(self.state["step"]),
+        )
+        self._introduce(found)
+
+    def to_the_end(self) -> Path:
+        status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+        try:
+            if not self.finished:
+                self._train()
+            self._report()
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self.progress.close()
+            self.trackers.finish(status)
+        return self.folder
+
+    # --- before the first step ---
+
+    def _find_checkpoint(self, resume: Resume) -> Path | None:
+        """The same answer on every rank: the main process looks, and its error is everyone's."""
+        found: Path | str | None = None
+        if self.mesh.is_main:
+            try:
+                found = self._look_for_checkpoint(resume)
+            except UserError as error:
+                found = str(error)
+        found = self.mesh.broadcast_object(found)
+        if isinstance(found, str):
+            raise UserError(found)
+        return found
+
+    def _look_for_checkpoint(self, resume: Resume) -> Path | None:
+        if resume == "never" and checkpoint.list_checkpoints(self.checkpoints):
+            raise UserError(f"{self.folder} already has checkpoints; pass --resume auto to continue, or choose name=...")
+        found = checkpoint.newest_intact(self.checkpoints, lambda text: print(text, flush=True))
+        if found:
+            checkpoint.check_compatible(found, self.config, self.mesh.world_size)
+            if checkpoint.read_state(found)["data"] != self._data_hash():
+                raise UserError(f"{found} was trained on other data than {self.config.data.path}; set data.path back")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "run.yaml").write_text(dump_config(self.config))
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another output_dir") from error
+        return found
+
+    def _build(self) -> tuple[HyenaDNA, Engine]:
+        config = self.config
+        torch.manual_seed(config.seed)
+        model = HyenaDNA(config.model, self.mesh, DTYPES[config.precision]).to(self.mesh.device)
+        model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
+        preset = read_preset(config.parallel.zero)
+        groups = parameter_groups(model, config.optimizer)
+        optimizer = adamw(groups, preset, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+        engine = Engine(
+            model,
+            optimizer,
+            self.mesh,
+            preset,
+            micro_batch_size=self.stages[0].micro_batch_size,
+            clip_grad=config.optimizer.clip_grad,
+        )
+        return model, engine
+
+    def _open_trackers(self) -> tuple[Trackers, str | None, str | None]:
+        if not self.mesh.is_main:
+            return Trackers(), None, None
+        trackers = Trackers([JsonlTracker(self.folder / "metrics.jsonl", self.state["step"] or None)])
+        settings = self.config.tracking
+        if not settings.mlflow:
+            return trackers, None, None
+        mlflow = MlflowTracker(
+            settings.uri,
+            settings.experiment,
+            self.config.name,
+            self.state.get("mlflow_run_id"),
+            self.config.output_dir,
+            settings.system_metrics,
+        )
+        trackers.append(mlflow)
+        if not self.state["step"]:
+            trackers.log_params({**self.config.model_dump(mode="json"), "world_size": self.mesh.world_size})
+        trackers.log_text(dump_config(self.config), "run.yaml")
+        trackers.log_text(json.dumps(self.engine.config, indent=2), "deepspeed.json")
+        trackers.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
+        return trackers, mlflow.run_id, mlflow.ui_command
+
+    def _introduce(self, found: Path | None) -> None:
+        note, size = self.progress.note, self.model.num_parameters() if self.engine.stage < 3 else 0
+        ranks = f"{self.mesh.world_size} rank{'s' * (self.mesh.world_size > 1)}"
+        weights = f"{human(size)} parameters, " if size else ""
+        note(f"{self.config.name}: {weights}{ranks} on {self.mesh.device.type}, {self.config.parallel.zero}, "
+             f"{self.config.precision}, data {self.config.data.path} ({self.config.data.source})")
+        for s in self.stages:
+            note(
+                f"  stage {s.index + 1}: length {s.seq_length:,}, steps {s.first_step:,} to {s.end_step:,}, batch "
+                f"{s.global_batch_size} = {s.micro_batch_size} x {s.gradient_accumulation_steps} accumulated x "
+                f"{s.data_parallel_size} data-parallel"
+            )
+        if self.finished:
+            note(f"already trained to step {self.state['step']:,}; keeping {found}")
+        elif found:
+            note(f"continuing from {found}")
+
+    # --- the steps ---
+
+    def _train(self) -> None:
+        config, start = self.config, self.state["step"]
+        batches = Batches(
+            self.store,
+            self.stages,
+            seed=config.seed,
+            reverse_complement=config.data.reverse_complement,
+            rank=self.mesh.data.rank(),
+            first_step=start,
+            prefetch=config.data.prefetch,
+        )
+        self.model.train()
+        clock = _Clock()
+        last_step = self.stages[-1].end_step
+        try:
+            for batch in batches:
+                step = batch.step + 1  # steps are counted when done
+                loss_sum, valid, norm, lr = self._step(batch)
+                clock.add(batch.stage.tokens_per_step, batch.wait_s)
+                if step % config.train.log_interval == 0 or step == batch.stage.end_step:
+                    self._log(step, batch.stage, loss_sum, valid, norm, lr, clock)
+                if step == last_step or _due(step, config.train.eval_interval):
+                    self._evaluate(step, final=step == last_step)
+                    clock.skip()
+                if step == last_step or _due(step, config.train.save_interval):
+                    self._save(step)
+                    clock.skip()
+        finally:
+            batches.close()
+
+    def _step(self, batch: StepBatch) -> tuple[torch.Tensor, float, float, float]:
+        """One optimizer step: (this rank's summed loss, valid targets over all ranks, gradient norm, rate)."""
+        config = self.config
+        valid = self.mesh.all_reduce_sum(float((batch.targets >= 0).sum())) / self.mesh.tensor.size()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
+        for a, first in enumerate(batch.first_samples):
+            # Dropout depends on the samples, not on which rank has them or on what was drawn before.
+            torch.manual_seed(int(np.random.SeedSequence((config.seed, batch.step, first)).generate_state(1)[0]))
+            inputs, targets = (torch.from_numpy(x[a]).to(self.mesh.device) for x in (batch.input_ids, batch.targets))
+            last = a == len(batch.first_samples) - 1
+            loss_sum += self.engine.accumulate(inputs, targets, scale=1 / max(valid, 1.0), last=last)
+        lr = learning_rate(config.optimizer, self._tokens_at(batch.step + 1), self._tokens_at(self.stages[-1].end_step))
+        norm = self.engine.step(lr)
+        if not math.isfinite(norm):
+            raise UserError(
+                f"the gradient norm is {norm} at step {batch.step + 1} (learning rate {lr:.2e}); lower optimizer.lr "
+                f"or lengthen optimizer.lr_warmup_tokens and resume: checkpoints before this step are untouched"
+            )
+        return loss_sum, valid, norm, lr
+
+    def _log(
+        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: "_Clock"
+    ) -> None:
+        loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / max(valid, 1.0)
+        rate, step_s, wait_s, wait_share = clock.lap()
+        tokens, memory = stage.tokens_at(step), _peak_gib(self.mesh.device)
+        self.trackers.log_metrics(
+            {
+                "train/loss": loss,
+                "train/ppl": math.exp(min(loss, 700)),
+                "train/lr": lr,
+                "train/grad_norm": norm,
+                "train/tokens": tokens,
+                "train/seq_length": stage.seq_length,
+                "throughput/tokens_per_second": rate,
+                "time/step_s": step_s,
+                "time/data_s": wait_s,
+                "memory/peak_gib": memory,
+            },
+            step,
+        )
+        self.progress.update(
+            step=step,
+            tokens=tokens,
+            seq_length=stage.seq_length,
+            loss=loss,
+            lr=lr,
+            grad_norm=norm,
+            tokens_per_second=rate,
+            memory_gib=memory,
+            data_wait=wait_share,
+        )
+
+    def _evaluate(self, step: int, final: bool) -> None:
+        settings = self.config.evaluation
+        results = {}
+        for length in self.lengths if final else self.lengths[-1:]:
+            windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)
+            p = perplexity(
+                self.model, self.store, windows, self.mesh, micro_batch_tokens=settings.micro_batch_tokens
+            )
+            results[length] = p
+            self.progress.note(
+                f"step {step:,}: {settings.split} perplexity {p.ppl:.4f} at context {length:,} "
+                f"(95 % {p.low:.4f} to {p.high:.4f}, {p.tokens:,} bases)"
+            )
+        longest = results[self.lengths[-1]]
+        metrics = {f"valid/{settings.split}/loss": longest.loss, f"valid/{settings.split}/ppl": longest.ppl}
+        metrics |= {f"valid/{settings.split}/ppl_{n}": p.ppl for n, p in results.items()}
+        self.trackers.log_metrics(metrics, step)
+        if final:
+            self.state["evaluation"] = {str(n): list(p) for n, p in results.items()}
+
+    def _save(self, step: int) -> None:
+        self.state |= {
+            "step": step,
+            "tokens": self._tokens_at(step),
+            "world_size": self.mesh.world_size,
+            "mlflow_run_id": self.run_id,
+            "data": self._data_hash(),
+        }
+        path = checkpoint.save(self.checkpoints, step, self.engine, self.model, self.config, self.state, self.mesh)
+        self.progress.note(f"step {step:,}: saved {path}")
+
+    def _report(self) -> None:
+        if self.mesh.is_main:
+            write_report(
+                self.folder, self.config, self.store, self.state, self.trackers, self.ui_command, self.progress.note
+            )
+        self.mesh.barrier()
+
+    def _tokens_at(self, step: int) -> int:
+        stage = next((s for s in self.stages if step < s.end_step), self.stages[-1])
+        return stage.tokens_at(step)
+
+    def _data_hash(self) -> str:
+        """What the samples depend on: the tokens and the splits."""
+        return self.store.fingerprint
+
+
+class _Clock:
+    """Rates since the last lap, without evaluation and saving."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.begin, self.tokens, self.steps, self.wait, self.pause = time.perf_counter(), 0, 0, 0.0, 0.0
+        self.last = self.begin
+
+    def add(self, tokens: int, wait_s: float) -> None:
+        self.tokens += tokens
+        self.steps += 1
+        self.wait += wait_s
+        self.last = time.perf_counter()
+
+    def skip(self) -> None:
+        """What happened since the last step does not count."""
+        self.pause += time.perf_counter() - self.last
+        self.last = time.perf_counter()
+
+    def lap(self) -> tuple[float, float, float, float]:
+        """(tokens per second, seconds per step, seconds waited for data per step, its share), then start again."""
+        seconds = max(1e-9, time.perf_counter() - self.begin - self.pause)
+        steps = max(1, self.steps)
+        result = (self.tokens / seconds, seconds / steps, self.wait / steps, self.wait / seconds)
+        self._reset()
+        return result
+
+
+def _due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
+
+
+def _peak_gib(device: torch.device) -> float:
+    """Peak memory of this rank: allocated on the GPU, resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def forget_run(config: RunConfig) -> None:
+    """Delete a run's folder, after checking that it is one."""
+    if config.run_dir.exists():
+        if not (config.run_dir / "run.yaml").is_file():
+            raise UserError(f"{config.run_dir} is not a run's folder (no run.yaml); delete it yourself if you mean to")
+        shutil.rmtree(config.run_dir)

@@ -1,0 +1,41 @@
+"""Parameter groups of AdamW and the learning-rate schedule."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from hyena_dist.config import OptimizerConfig
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Two groups: with and without weight decay.
+
+    "paper": everything but the filter network decays, biases and norms included, as the published code did.
+    "sane": matrices decay; biases, norms, embedding, short filters, D and the filter network do not.
+    """
+    decay, no_decay = [], []
+    for name, parameter in model.named_parameters():
+        if config.param_groups == "paper":
+            decays = ".implicit_filter." not in name
+        else:
+            decays = parameter.dim() == 2 and ".filter_fn." not in name and "embeddings" not in name
+        (decay if decays else no_decay).append(parameter)
+    return [
+        {"params": decay, "weight_decay": config.weight_decay},
+        {"params": no_decay, "weight_decay": 0.0},
+    ]
+
+
+def learning_rate(config: OptimizerConfig, tokens: int, total_tokens: int) -> float:
+    """Linear warm-up, then a cosine to min_lr, both over tokens, so that length and batch may change on the way.
+
+    Args:
+        config: lr, min_lr and lr_warmup_tokens.
+        tokens: seen after the step that uses this rate.
+        total_tokens: of the whole run.
+    """
+    if tokens < config.lr_warmup_tokens:
+        return config.lr * tokens / config.lr_warmup_tokens
+    progress = (tokens - config.lr_warmup_tokens) / max(1, total_tokens - config.lr_warmup_tokens)
+    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * min(1.0, progress)))
