@@ -1,0 +1,22 @@
+"""What a run leaves behind: metrics, parameters, plots and a record of where it ran."""
+
+from hyena_dist.tracking.base import Status, Tracker, Trackers
+from hyena_dist.tracking.environment import environment
+from hyena_dist.tracking.jsonl import JsonlTracker, read_metrics
+from hyena_dist.tracking.mlflow import MlflowTracker
+from hyena_dist.tracking.plots import plot_ppl_by_length, plot_training
+from hyena_dist.tracking.progress import Progress, human
+
+__all__ = [
+    "JsonlTracker",
+    "MlflowTracker",
+    "Progress",
+    "Status",
+    "Tracker",
+    "Trackers",
+    "environment",
+    "human",
+    "plot_ppl_by_length",
+    "plot_training",
+    "read_metrics",
+]

@@ -1,0 +1,131 @@
+"""The three ways to split, and what each bad split is told."""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.splits import BedSplits, BlockSplits, ContigSplits, merge
+from hyena_dist.data.manifest import Interval
+from hyena_dist.errors import UserError
+
+CONTIGS = {"chr2": 1000, "chr10": 2000, "7": 300}
+
+
+def test_blocks() -> None:
+    assert BlockSplits((0.9, 0.1)).assign({"20": 5_000_000}) == {
+        "train": [Interval("20", 0, 4_500_000)],
+        "valid": [Interval("20", 4_500_000, 5_000_000)],
+        "test": [],
+    }
+
+
+@given(
+    st.lists(st.integers(0, 100), min_size=2, max_size=3).filter(any),
+    st.dictionaries(st.text(min_size=1), st.integers(1, 10**10), min_size=1, max_size=4),
+)
+def test_blocks_cover_every_base_once(weights: list[int], contigs: dict[str, int]) -> None:
+    splits = BlockSplits(tuple(weight / sum(weights) for weight in weights)).assign(contigs)
+    whole = [Interval(contig, 0, length) for contig, length in contigs.items()]
+    everything = [interval for intervals in splits.values() for interval in intervals]
+    assert merge(everything, contigs) == whole
+    assert sum(interval.end - interval.start for interval in everything) == sum(contigs.values())
+
+
+def test_contigs() -> None:
+    splits = ContigSplits(valid=("7",), test=("10",)).assign(CONTIGS)
+    assert splits == {
+        "train": [Interval("chr2", 0, 1000)],
+        "valid": [Interval("7", 0, 300)],
+        "test": [Interval("chr10", 0, 2000)],
+    }
+
+
+def test_bed(tmp_path: Path) -> None:
+    bed = tmp_path / "x.bed"
+    bed.write_text(
+        "# comment\ntrack name=x\n"
+        "chr10\t500\t900\ttrain\nchr10\t100\t500\ttrain\nchr10\t50\t200\ttrain\n"
+        "chr2\t0\t1000\ttrain\textra\nchr7\t10\t20\tvalid\n\nchr10\t900\t2000\ttest\n"
+    )
+    assert BedSplits(bed).assign(CONTIGS) == {
+        "train": [Interval("chr2", 0, 1000), Interval("chr10", 50, 900)],
+        "valid": [Interval("7", 10, 20)],
+        "test": [Interval("chr10", 900, 2000)],
+    }
+
+
+intervals = st.builds(
+    lambda contig, start, size: Interval(contig, start, start + size),
+    st.sampled_from(["b", "a"]),
+    st.integers(0, 60),
+    st.integers(1, 10),
+)
+
+
+@given(st.lists(intervals))
+def test_merge_keeps_the_same_bases(given_intervals: list[Interval]) -> None:
+    def bases(of: list[Interval]) -> list[tuple[str, int]]:
+        return [(interval.contig, at) for interval in of for at in range(interval.start, interval.end)]
+
+    merged = merge(given_intervals, {"b": 100, "a": 100})
+    assert sorted(bases(merged)) == sorted(set(bases(given_intervals)))
+    for before, after in pairwise(merged):
+        assert (before.contig, after.contig) == ("b", "a") or before.end < after.start
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("chr1\t2900\t3001\ttest", "line 2: interval 2900-3001 is not inside contig 'chr1' of 3000 bases"),
+        ("chr1\t50\t50\ttest", "line 2: interval 50-50 is not inside"),
+        ("chrX\t0\t10\ttest", "line 2: contig 'chrX' is not in the FASTA files, where the nearest name is 'chr[12]'"),
+        ("chr1\t200\t300\tdev", "line 2: split 'dev' is not one of train, valid, test"),
+        ("chr1\t200\ttest", "line 2: 'chr1.*test' is not a row"),
+        ("chr1\t-5\t100\ttest", "line 2: 'chr1.*test' is not a row"),
+        ("chr1,200,300,test", "line 2: 'chr1,200,300,test' is not a row"),
+        ("chr1\t99\t300\ttest", "train interval chr1:0-100 overlaps test interval chr1:99-300"),
+    ],
+)
+def test_bad_bed(tmp_path: Path, genome: Path, refuse: Callable[..., str], row: str, says: str) -> None:
+    bed = tmp_path / "x.bed"
+    bed.write_text(f"1\t0\t100\ttrain\n{row}\n")
+    message = refuse("build", genome, "--out", tmp_path / "out", "--bed", bed)
+    assert re.search(says, message), message
+
+
+def test_bed_without_intervals(tmp_path: Path, genome: Path, refuse: Callable[..., str]) -> None:
+    bed = tmp_path / "x.bed"
+    bed.write_text("# nothing\n")
+    assert "no intervals" in refuse("build", genome, "--out", tmp_path / "out", "--bed", bed)
+    assert "No such file" in refuse("build", genome, "--out", tmp_path / "out", "--bed", tmp_path / "none.bed")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--split-fractions 0.9,0.2", "0.9,0.2 add up to 1.1"),
+        ("--split-fractions 0.9,nan", "add up to nan"),
+        ("--split-fractions 1", "not two or three"),
+        ("--split-fractions 1.1,-0.1", "not two or three"),
+        ("--split-fractions a,b", "a,b is not a list of numbers"),
+        ("--split-fractions 0.9,0.1 --bed x.bed", "--bed and --split-fractions are two ways"),
+        ("--test-contigs chr2 --bed x.bed", "--bed and --valid-contigs/--test-contigs are two ways"),
+        ("--valid-contigs chrm2", "--valid-contigs: contig 'chrm2' .* nearest name is 'chr2'"),
+        ("--valid-contigs chr1 --test-contigs 1", "'chr1' is in --valid-contigs and in --test-contigs"),
+        ("--shard-window 1", "shard window 1"),
+        ("--shard-megabytes 0", "shard size 0"),
+    ],
+)
+def test_bad_split_flags(tmp_path: Path, genome: Path, refuse: Callable[..., str], flags: str, says: str) -> None:
+    message = refuse("build", genome, "--out", tmp_path / "out", *flags.split())
+    assert re.search(says, message), message
+
+
+def test_error_of_a_plan_made_in_python() -> None:
+    with pytest.raises(UserError, match="add up to"):
+        BlockSplits((0.5, 0.4))

@@ -1,0 +1,122 @@
+"""Plain lines keep their columns; a bar starts where the run does."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+
+from hyena_dist.tracking import Progress, human
+from hyena_dist.tracking.progress import _duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def update(progress: Progress, step: int, **changed: Any) -> None:
+    values: dict[str, Any] = {
+        "tokens": step * 8192,
+        "seq_length": 1024,
+        "loss": 1.25,
+        "lr": 6e-4,
+        "grad_norm": 0.731,
+        "tokens_per_second": 23_456.0,
+        "memory_gib": 1.5,
+        "data_wait": 0.012,
+    }
+    progress.update(step=step, **(values | changed))
+
+
+def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
+    stream = io.StringIO()
+    progress = Progress(2_000_000, 2_000_000 * 8192, True, stream)
+    update(progress, 1)
+    update(progress, 999, seq_length=1_048_576, loss=800.0, grad_norm=123_456.0, tokens_per_second=999_700)
+    update(progress, 1_999_999, tokens=16 * 10**12, grad_norm=None, memory_gib=None, loss=float("nan"), data_wait=1)
+    progress.close()
+    lines = stream.getvalue().splitlines()
+    assert lines[0].split() == [
+        "step", "tokens", "seq_length", "loss", "ppl", "lr", "grad_norm", "tokens/s", "memory_GiB", "data_wait_%",
+        "time_left",
+    ]  # fmt: skip
+    ends = [[match.end() for match in re.finditer(r"\S+", line)] for line in lines]
+    assert len(lines) == 4
+    assert all(end == ends[0] for end in ends)
+    assert lines[1].split()[:10] == [
+        "1", "8.19k", "1024", "1.2500", "3.49", "6.00e-04", "0.731", "23.5k", "1.50", "1.2",
+    ]  # fmt: skip
+    assert lines[2].split()[4] == "inf"
+    assert lines[2].split()[7] == "1.00M"
+    assert lines[3].split()[4] == "nan"
+    assert lines[3].split()[6] == lines[3].split()[8] == "-"
+
+
+def test_the_header_comes_again_every_40_lines() -> None:
+    stream = io.StringIO()
+    progress = Progress(100, 100 * 8192, True, stream)
+    for step in range(1, 100):
+        update(progress, step)
+    headers = [i for i, line in enumerate(stream.getvalue().splitlines()) if "seq_length" in line]
+    assert headers == [0, 41, 82]
+
+
+def test_time_left_comes_from_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("hyena_dist.tracking.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    progress = Progress(1000, 1_000_000, True, stream, step=500, tokens=400_000)
+    update(progress, 501, tokens=410_000)  # 10,000 tokens in 10 s, 590,000 to go.
+    assert stream.getvalue().splitlines()[-1].split()[-1] == "9:50"
+
+
+def test_notes_are_lines_of_their_own() -> None:
+    stream = io.StringIO()
+    progress = Progress(10, 100, True, stream)
+    progress.note("checkpoint saved")
+    assert stream.getvalue() == "checkpoint saved\n"
+
+
+def test_other_ranks_show_nothing() -> None:
+    for stream in (io.StringIO(), Terminal()):
+        progress = Progress(10, 100, False, stream)
+        update(progress, 1)
+        progress.note("text")
+        progress.close()
+        assert stream.getvalue() == ""
+
+
+def test_a_bar_starts_at_the_resumed_step_and_survives_notes() -> None:
+    stream = Terminal()
+    progress = Progress(400, 400 * 8192, True, stream, step=200, tokens=200 * 8192)
+    assert " 50% |" in stream.getvalue()
+    assert "step 200/400" in stream.getvalue()
+    update(progress, 300)
+    assert " 75% |" in stream.getvalue()
+    assert "left  loss 1.250  ppl 3.49  seq 1,024  23.5 k tok/s" in stream.getvalue()
+    progress.note("checkpoint saved")
+    assert "\rcheckpoint saved\n" in re.sub(r"\r +\r", "\r", stream.getvalue())
+    progress.close()
+    progress.close()
+    assert stream.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (0, "0"), (1, "1"), (999, "999"), (999.6, "1.00 k"), (1000, "1.00 k"), (1234, "1.23 k"), (9999, "10.0 k"),
+        (99_960, "100 k"), (999_400, "999 k"), (999_600, "1.00 M"), (1_234_567, "1.23 M"), (5e9, "5.00 G"),
+        (3.2e12, "3.20 T"), (float("nan"), "nan"), (float("inf"), "inf"),
+    ],
+)  # fmt: skip
+def test_human(n: float, text: str) -> None:
+    assert human(n) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01"), (90_000, "1d01h"), (float("inf"), "?")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
