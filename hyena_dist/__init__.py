@@ -13,7 +13,7 @@ _EXPORTS = {
     "from_published_config": "hyena_dist.models.published",
     "load_published": "hyena_dist.models.published",
 }
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,9 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.handler(args) or 0
     except UserError as error:
-        # Under a launcher every rank comes to the same sentence; one is enough.
-        if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":
-            print(f"error: {error}", file=sys.stderr)
+        # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
+        # which the launcher ends them.
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        if rank != "0":
+            time.sleep(3)
+        print(f"error: {error}" if rank == "0" else f"error on rank {rank}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)

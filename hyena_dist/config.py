@@ -4,18 +4,29 @@ Sizes have Megatron's names, the inside of the model HyenaDNA's. Runs on login n
 """
 
 import difflib
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hyena_dist.errors import UserError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _exponents(cls, value: Any, info: ValidationInfo) -> Any:
+        # YAML takes 5e6, without a dot, for text. pydantic makes floats of such text, but no integers.
+        whole = cls.model_fields[str(info.field_name)].annotation in (int, int | None)
+        if whole and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE]\+?\d+", value):
+            return float(value)
+        return value
 
 
 class ModelConfig(_Section):
@@ -38,8 +49,8 @@ class ModelConfig(_Section):
     pad_vocab_size_multiple: int = Field(8, gt=0)
     embed_dropout: float = Field(0.1, ge=0, lt=1)
     resid_dropout: float = Field(0.0, ge=0, lt=1)
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
+    layer_norm_epsilon: float = Field(1e-5, gt=0)
+    initializer_range: float = Field(0.02, ge=0)
     mixer: Literal["hyena"] = "hyena"
 
     @model_validator(mode="after")
@@ -65,7 +76,7 @@ class ParallelConfig(_Section):
 
     tensor_model_parallel_size: int = Field(1, gt=0)
     context_parallel_size: int = Field(1, gt=0)
-    zero: str = Field("zero1", description="a preset of ds_configs/ (zero0 ... zero3, zero2_offload ...) or a JSON file")
+    zero: str = Field("zero1", description="a preset of ds_configs/ (zero0, ..., zero3_offload) or a JSON file")
     activation_checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -98,10 +109,16 @@ class OptimizerConfig(_Section):
     lr: float = Field(6e-4, gt=0)
     min_lr: float = Field(0.0, ge=0)
     lr_warmup_tokens: int = Field(0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.1, ge=0)
     clip_grad: float = Field(1.0, ge=0, description="0 turns clipping off")
+
+    @model_validator(mode="after")
+    def _decays(self) -> "OptimizerConfig":
+        if self.min_lr > self.lr:
+            raise ValueError(f"optimizer.min_lr {self.min_lr:g} is above optimizer.lr {self.lr:g}; lower min_lr")
+        return self
 
 
 class CurriculumStage(_Section):
@@ -143,7 +160,9 @@ class EvaluationConfig(_Section):
     """Held-out perplexity."""
 
     split: Literal["valid", "test"] = "valid"
-    lengths: tuple[int, ...] = Field((), description="context lengths; the curriculum's if not given")
+    lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (), description="context lengths; the curriculum's if not given"
+    )
     max_tokens: int = Field(1_000_000, gt=0, description="targets scored per length")
     micro_batch_tokens: int = Field(65_536, gt=0)
 
@@ -160,7 +179,7 @@ class TrackingConfig(_Section):
 class StagePlan(NamedTuple):
     """A curriculum stage with every size worked out for a number of ranks."""
 
-    index: int
+    number: int
     seq_length: int
     global_batch_size: int
     micro_batch_size: int
@@ -201,9 +220,9 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RunConfig":
-        lengths = {f"stage {i}": s.seq_length for i, s in enumerate(self.train.curriculum)}
-        lengths |= {"evaluation": n for n in self.evaluation.lengths}
-        for where, length in lengths.items():
+        lengths = [(f"stage {i}", s.seq_length) for i, s in enumerate(self.train.curriculum)]
+        lengths += [("evaluation", n) for n in self.evaluation.lengths]
+        for where, length in lengths:
             if length > self.model.l_max:
                 raise ValueError(
                     f"seq_length {length} of {where} is longer than model.l_max {self.model.l_max}; "
@@ -241,8 +260,7 @@ class RunConfig(_Section):
         dp = self.data_parallel_size(world_size)
         step = token = 0
         for index, stage in enumerate(self.train.curriculum):
-            batch = self._global_batch(stage)
-            micro = self._micro_batch(stage, batch, dp)
+            batch, micro = self._batches(stage, dp)
             per_step = batch * stage.seq_length
             iters = stage.train_iters or -(-(stage.tokens or 0) // per_step)
             accumulation = batch // (micro * dp)
@@ -253,32 +271,30 @@ class RunConfig(_Section):
             step, token = step + iters, token + iters * per_step
         return tuple(plans)
 
-    def _global_batch(self, stage: CurriculumStage) -> int:
-        if self.train.global_batch_size is not None:
-            return self.train.global_batch_size
-        tokens = self.train.global_batch_tokens or 0
-        if tokens % stage.seq_length:
-            raise UserError(
-                f"global_batch_tokens {tokens} is not a multiple of seq_length {stage.seq_length}; "
-                f"try {-(-tokens // stage.seq_length) * stage.seq_length}"
-            )
-        return tokens // stage.seq_length
+    def _batches(self, stage: CurriculumStage, dp: int) -> tuple[int, int]:
+        """Sequences per step, and per rank and pass."""
+        train, factors = self.train, self._factors(stage, dp)
+        in_tokens = train.global_batch_size is None
+        name = "global_batch_tokens" if in_tokens else "global_batch_size"
+        total = (train.global_batch_tokens if in_tokens else train.global_batch_size) or 0
+        unit = math.prod(factors.values())
+        if total % unit:
+            product = " x ".join(f"{what} {size}" for what, size in factors.items())
+            product += f" = {unit}" if len(factors) > 1 else ""
+            fits_all = math.lcm(*(math.prod(self._factors(s, dp).values()) for s in train.curriculum))
+            raise UserError(f"{name} {total} is not a multiple of {product}; try {-(-total // fits_all) * fits_all}")
+        batch = total // stage.seq_length if in_tokens else total
+        if "micro_batch_size" in factors:
+            return batch, factors["micro_batch_size"]
+        fits = max(1, train.micro_batch_tokens // stage.seq_length)
+        return batch, max(m for m in range(1, batch // dp + 1) if (batch // dp) % m == 0 and m <= fits)
 
-    def _micro_batch(self, stage: CurriculumStage, batch: int, dp: int) -> int:
+    def _factors(self, stage: CurriculumStage, dp: int) -> dict[str, int]:
+        """What the global batch must be a multiple of, by name."""
         micro = stage.micro_batch_size or self.train.micro_batch_size
-        if micro is None:
-            if batch % dp:
-                raise UserError(_indivisible("global_batch_size", batch, f"data_parallel_size {dp}", dp))
-            fits = max(1, self.train.micro_batch_tokens // stage.seq_length)
-            return max(m for m in range(1, batch // dp + 1) if (batch // dp) % m == 0 and m <= fits)
-        if batch % (micro * dp):
-            product = f"micro_batch_size {micro} x data_parallel_size {dp} = {micro * dp}"
-            raise UserError(_indivisible("global_batch_size", batch, product, micro * dp))
-        return micro
-
-
-def _indivisible(what: str, value: int, divisor: str, unit: int) -> str:
-    return f"{what} {value} is not a multiple of {divisor}; try {-(-value // unit) * unit}"
+        factors = {"seq_length": stage.seq_length} if self.train.global_batch_size is None else {}
+        factors |= {"micro_batch_size": micro} if micro else {}
+        return factors | {"data_parallel_size": dp}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -291,7 +307,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         tree = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read the run file {path}: {error.strerror}; name an existing YAML file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
@@ -332,7 +348,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         else:
             raise UserError(f"override '{override}': '{part}' is below a plain value; check the dots in the key")
         if is_last:
-            node[index] = yaml.safe_load(value)
+            try:
+                node[index] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UserError(f"override '{override}': '{value}' is not a YAML value; quote or mend it") from error
         else:
             node = node[index]
 

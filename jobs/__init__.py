@@ -1,0 +1,1 @@
+"""How a run is started. Imports no torch: it works on login nodes."""

@@ -74,9 +74,7 @@ class Batches:
         prefetch: int,
     ) -> None:
         self._store, self._stages, self._rank = store, stages, rank
-        self._samplers = [
-            WindowSampler(store.splits["train"], s.seq_length, seed, reverse_complement) for s in stages
-        ]
+        self._samplers = [WindowSampler(store.splits["train"], s.seq_length, seed, reverse_complement) for s in stages]
         self._steps = iter(range(first_step, stages[-1].end_step))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._pending: deque[Future[StepBatch]] = deque()
@@ -101,7 +99,7 @@ class Batches:
 
     def _read(self, step: int) -> StepBatch:
         stage = next(s for s in self._stages if step < s.end_step)
-        sampler = self._samplers[stage.index]
+        sampler = self._samplers[stage.number]
         size, ranks = stage.micro_batch_size, stage.data_parallel_size
         firsts = tuple((a * ranks + self._rank) * size for a in range(stage.gradient_accumulation_steps))
         windows = [sampler.window(step, first + i) for first in firsts for i in range(size)]

@@ -1,0 +1,1 @@
+"""What is trained: the Hyena model, and published checkpoints of it."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
+from hyena_dist.errors import UserError
 from hyena_dist.parallel.linear import ColumnLinear
 from hyena_dist.parallel.mesh import Mesh
 
@@ -34,7 +35,7 @@ class PositionalFeatures(nn.Module):
         self.register_buffer("t", None)
 
     def grid(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The formula: z [1, l_max, E], t [1, l_max, 1]. The denominators of t and of the angle differ, as published."""
+        """The formula: z [1, l_max, E] and t [1, l_max, 1]; t and angle have different denominators, as published."""
         bands = (self.emb_dim - 1) // 2
         t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)
         n = torch.linspace(0, self.l_max - 1, self.l_max, dtype=dtype, device=device)
@@ -48,7 +49,13 @@ class PositionalFeatures(nn.Module):
         self.z, self.t = z, t
 
     def forward(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """z [L, E] and t [L] of the first `length` positions."""
+        """Return z [L, E] and t [L] of the first `length` positions.
+
+        Raises:
+            UserError: more positions than the grid has.
+        """
+        if length > self.l_max:
+            raise UserError(f"a sequence of {length} is longer than the model's l_max {self.l_max}; shorten it")
         z, t = self.grid(dtype, device) if self.z is None or self.t is None else (self.z, self.t)
         return z[0, :length], t[0, :length, 0]
 
@@ -119,7 +126,7 @@ class Modulation(nn.Module):
         self.register_buffer("deltas", local.reshape(1, 1, -1))
 
     def forward(self, t: Tensor, h: Tensor) -> Tensor:
-        """t [L], h [L, C] -> [L, C]."""
+        """Positions t [L] and values h [L, C] -> [L, C]."""
         return h * (torch.exp(-t[:, None] * self.deltas[0].abs()) + self.shift)
 
 

@@ -16,6 +16,7 @@ from hyena_dist.models.block import Block
 from hyena_dist.parallel.linear import VocabEmbedding, tied_logits
 from hyena_dist.parallel.mesh import Mesh
 
+
 class LMOutput(NamedTuple):
     """What a call of the model returns."""
 
@@ -73,9 +74,7 @@ class HyenaDNA(nn.Module):
         compute_dtype: type of activations and matrix products; parameters, filters and losses keep the default type.
     """
 
-    def __init__(
-        self, config: ModelConfig, mesh: Mesh | None = None, compute_dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, mesh: Mesh | None = None, compute_dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.config = config
         self.published_fields: dict[str, Any] | None = None
@@ -86,7 +85,7 @@ class HyenaDNA(nn.Module):
     def double(self) -> "HyenaDNA":
         """Everything in float64, activations included: for reference values."""
         for module in self.modules():
-            if hasattr(module, "compute_dtype"):
+            if isinstance(module, HyenaDNA | Block):
                 module.compute_dtype = torch.float64
         return super().double()
 
@@ -96,8 +95,8 @@ class HyenaDNA(nn.Module):
         Args:
             input_ids: [B, L] int64 token ids.
             targets: [B, L] int64, the token that follows each input, already shifted (a context-parallel chunk cannot
-                shift across its border); -100, torch's ignore_index, where nothing is to be predicted. Padded vocabulary columns
-                take no probability in the loss.
+                shift across its border); -100, torch's ignore_index, where nothing is to be predicted. Padded
+                vocabulary columns take no probability in the loss.
         """
         hidden = self.backbone(input_ids)
         weight = self.backbone.embeddings.word_embeddings.weight

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -41,15 +42,18 @@ _FIELDS = {
     "initializer_range": ("initializer_range",),
     "l_max": ("l_max", "max_seq_len"),
     "order": ("order", "hyena_order"),
-    "short_filter_order": ("short_filter_order", "local_order"),
+    "short_filter_order": ("short_filter_order",),  # "local_order" is in every file and read by nothing
     "filter_order": ("filter_order",),
     "num_inner_mlps": ("num_inner_mlps",),
     "emb_dim": ("emb_dim",),
     "activation_freq": ("w", "activation_freq"),
     "modulation_shift": ("shift",),
 }
-# What the published code's own defaults are where a config.json is silent.
-_DEFAULTS = {"emb_dim": 3, "activation_freq": 1.0, "modulation_shift": PUBLISHED_SHIFT}
+_TOP = {"d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_size_multiple"}
+_TOP |= {"embed_dropout", "resid_dropout", "layer_norm_epsilon", "initializer_range"}
+# What the published code's own defaults are where a config.json is silent. Sizes in _STATED have none there.
+_DEFAULTS = {"emb_dim": 3, "activation_freq": 1.0, "modulation_shift": PUBLISHED_SHIFT, "pad_vocab_size_multiple": 1}
+_STATED = ("d_model", "n_layer", "d_inner", "vocab_size", "l_max")
 # Options of the published code that no published model uses; only these values are built here.
 _ONLY = {
     "_name_": ("hyena", "lm"),
@@ -100,12 +104,19 @@ def load_published(directory: str | Path, modulation_shift: float | None = None)
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors or torch file under our names."""
-    if path.suffix != ".safetensors":
-        return {_our_name(k): v for k, v in read_state_dict(path).items()}
     try:
-        return {_our_name(k): v for k, v in load_file(path).items()}
+        stored = load_file(path) if path.suffix == ".safetensors" else read_state_dict(path)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}); download it again") from error
+    tensors: dict[str, Tensor] = {}
+    for stored_name, value in stored.items():
+        name = _our_name(stored_name)
+        if name in tensors and not torch.equal(tensors[name], value):
+            raise UserError(f"{path}: {stored_name} differs from its other copies; only shared frequencies are built")
+        tensors[name] = value
+    return tensors
 
 
 def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> None:
@@ -122,7 +133,7 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
             tensors.pop(f"{name}.z", None)
             tensors.pop(f"{name}.t", None)
             if stored[0] is not None and stored[1] is not None:
-                _keep_grid(module, stored[0], stored[1], dtype)
+                _keep_grid(module, stored[0], stored[1], dtype, source)
     head = tensors.pop("lm_head.weight", None)
     if head is not None and _EMBEDDING in tensors and not torch.equal(head, tensors[_EMBEDDING]):
         raise UserError(f"{source}: lm_head.weight differs from the embedding; only tied heads are built, tie them")
@@ -156,20 +167,22 @@ def save_published(model: HyenaDNA, directory: str | Path) -> None:
 def published_config(model: HyenaDNA) -> dict[str, Any]:
     """The fields of a published config.json; those a loaded model came with are kept as they were."""
     c = model.config
-    config: dict[str, Any] = dict(getattr(model, "published_fields", None) or {"_name_": "lm"})
-    layer: dict[str, Any] = dict(config.get("layer", {"_name_": "hyena", "modulate": True, "lr_pos_emb": 0.0}))
-    if "layer" in config or "hyena_order" not in config:
-        top = {"d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_size_multiple", "embed_dropout"}
-        top |= {"resid_dropout", "layer_norm_epsilon", "initializer_range"}
-        for field, names in _FIELDS.items():
-            target = config if field in top else layer
-            value = c.inner_size if field == "d_inner" else getattr(c, field)
-            # A field stays absent where absence already says its value, so that a loaded config comes back unchanged.
-            known = next((n for n in names if n in target), None)
-            if known is not None or value != _default(field):
-                target[known or names[0]] = value
-        config["layer"] = layer
+    config: dict[str, Any] = dict(model.published_fields or {"_name_": "lm"})
+    layer = config  # the -hf port has no layer
+    if not _is_hf(config):
+        layer = config["layer"] = dict(config.get("layer", {"_name_": "hyena", "modulate": True, "lr_pos_emb": 0.0}))
+    for field, names in _FIELDS.items():
+        target = config if field in _TOP else layer
+        value = c.inner_size if field == "d_inner" else getattr(c, field)
+        known = next((n for n in names if target.get(n) is not None), None)
+        stays = value == target[known] if known else value == _default(field) and field not in _STATED
+        if not stays:
+            target[known or names[0]] = value
     return config
+
+
+def _is_hf(fields: dict[str, Any]) -> bool:
+    return "layer" not in fields and "hyena_order" in fields
 
 
 def _default(field: str) -> Any:
@@ -202,13 +215,16 @@ def _our_name(name: str) -> str:
     return _FREQ.sub(r"\g<1>1\3", name)
 
 
-def _keep_grid(module: PositionalFeatures, z: Tensor, t: Tensor, dtype: torch.dtype) -> None:
+def _keep_grid(module: PositionalFeatures, z: Tensor, t: Tensor, dtype: torch.dtype, source: Path) -> None:
     # Compared at full precision of the file: what rounds to the same float32 grid is the same grid.
-    same = z.shape == (1, module.l_max, module.emb_dim)
-    if same:
-        grid_z, grid_t = module.grid(torch.float32, torch.device("cpu"))
-        same = torch.equal(grid_z, z) and torch.equal(grid_t, t)
-    if not same:
+    grid_z, grid_t = module.grid(torch.float32, torch.device("cpu"))
+    for stored, grid in ((z, grid_z), (t, grid_t)):
+        if stored.shape != grid.shape:
+            raise UserError(
+                f"{source}: pos_emb has a grid of shape {tuple(stored.shape)} where the config's l_max and emb_dim say "
+                f"{tuple(grid.shape)}; l_max is fixed for the life of a model"
+            )
+    if not (torch.equal(grid_z, z) and torch.equal(grid_t, t)):
         module.store(z.to(dtype), t.to(dtype))
 
 
@@ -220,24 +236,36 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror}; name a published model's config.json") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); download it again") from error
-    if not isinstance(content, dict) or "d_model" not in content:
-        raise UserError(f"{path} has no d_model; name the config.json of a HyenaDNA model")
+    layer = content.get("layer", {}) if isinstance(content, dict) else None
+    if not isinstance(layer, dict):
+        raise UserError(f"{path} is not a JSON object with an object 'layer'; name a HyenaDNA model's config.json")
+    for field in ("d_model", "n_layer", "l_max"):
+        if not any(n in where for where in (content, layer) for n in _FIELDS[field]):
+            raise UserError(f"{path} has no {' or '.join(_FIELDS[field])}; name the config.json of a HyenaDNA model")
     return content
 
 
 def _build(fields: dict[str, Any], modulation_shift: float | None) -> HyenaDNA:
-    flat = {**fields, **fields.get("layer", {})}
+    layer = fields.get("layer", {})
     for option, allowed in _ONLY.items():
-        for where in (fields, fields.get("layer", {})):
+        for where in (fields, layer):
             if option in where and where[option] not in allowed:
                 raise UserError(
                     f"config.json: {option} = {where[option]!r} is not built; published models use {allowed[0]!r}"
                 )
     values = {field: _default(field) for field in _FIELDS}
     for field, names in _FIELDS.items():
-        values |= {field: flat[n] for n in names if flat.get(n) is not None}
+        places = (fields, layer) if field in _TOP else (layer, fields)
+        stated = [where[n] for where in places for n in names if where.get(n) is not None]
+        values |= {field: stated[0]} if stated else {}
     if modulation_shift is not None:
         values["modulation_shift"] = modulation_shift
-    model = HyenaDNA(ModelConfig(**values))
+    try:
+        config = ModelConfig(**values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        what = f"{wrong['loc'][0]} = {wrong['input']!r}: " if wrong["loc"] else ""
+        raise UserError(f"config.json: {what}{wrong['msg']}; check that the file is whole") from error
+    model = HyenaDNA(config)
     model.published_fields = fields
     return model

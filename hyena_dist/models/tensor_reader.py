@@ -16,11 +16,8 @@ from torch import Tensor
 
 from hyena_dist.errors import UserError
 
-_TENSOR_BUILDERS = {
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-}
+_TENSOR_BUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
+_DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
 
 class _Inert:
@@ -54,22 +51,42 @@ class _Inert:
         return id(self)
 
 
+class _Builder:
+    """One of torch's functions that make tensors.
+
+    A pickle can set attributes of what it names, and torch's reader of old files trusts some of them, so that it never
+    gets hold of the function itself.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, name: str) -> None:
+        self._function = getattr(torch._utils, name)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 class _TensorUnpickler(pickle.Unpickler):
-    """Finds tensors' own parts; everything else is inert."""
+    """Finds tensors' own parts, none of which a pickle can change; everything else is inert.
+
+    torch's readers take the storage types of tensors by name before they ask here.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        if (module, name) in _TENSOR_BUILDERS:
-            return getattr(torch._utils, name)
-        if module in ("torch", "torch.storage") and name.endswith("Storage") and name.isidentifier():
-            found = getattr(torch if module == "torch" else torch.storage, name, None)
-            return found if isinstance(found, type) else _Inert
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
+        if module == "torch._utils" and name in _TENSOR_BUILDERS:
+            return _Builder(name)
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
         if (module, name) == ("torch", "Size"):
             return torch.Size
-        return type(name.rpartition(".")[2] or "Inert", (_Inert,), {})
+        # Untyped storages hold tensors of rare types: their bytes are read over, the tensors stay placeholders.
+        return type(name.rpartition(".")[2] or "Inert", (_Inert,), {"dtype": torch.uint8})
 
 
 def _load(file: Any, **kwargs: Any) -> Any:
@@ -95,8 +112,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} is not a readable torch file ({reason}); download it again") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
+    # dict's own methods: an OrderedDict from a pickle may carry attributes of the same names.
+    state = dict.get(content, "state_dict", content) if isinstance(content, dict) else None
+    items = dict.items(state) if isinstance(state, dict) else ()
+    tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no tensors under 'state_dict'; name a checkpoint of a HyenaDNA model")
     return tensors

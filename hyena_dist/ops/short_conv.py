@@ -9,7 +9,7 @@ def short_conv(x: Tensor, weight: Tensor, bias: Tensor, halo: Tensor | None = No
     """y[b, c, t] = bias[c] + sum over j of weight[c, j] * x[b, c, t - (K - 1) + j].
 
     Args:
-        x: [B, C, L], channels first and contiguous (a depthwise convolution of a transposed tensor is many times slower).
+        x: [B, C, L], channels first and contiguous: a depthwise convolution of a transposed tensor is far slower.
         weight: [C, K]; the last tap meets the present position.
         bias: [C].
         halo: [B, C, K - 1], the values left of x; zeros if None. A context-parallel rank passes its neighbour's tail.

@@ -1,0 +1,1 @@
+"""Groups, tensor-parallel layers and the DeepSpeed engine."""

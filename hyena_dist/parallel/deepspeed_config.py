@@ -25,7 +25,8 @@ OWNED = {
 
 def presets() -> list[str]:
     """Names of the presets that come with the project."""
-    return sorted(p.name.removesuffix(".json") for p in resources.files("ds_configs").iterdir() if p.suffix == ".json")  # type: ignore[attr-defined]
+    names = (file.name for file in resources.files("ds_configs").iterdir())
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -42,9 +43,11 @@ def read_preset(name: str) -> dict[str, Any]:
             near = difflib.get_close_matches(name, presets(), n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"presets: {', '.join(presets())}"
             raise UserError(f"parallel.zero '{name}' is neither a preset nor a file; {hint}")
-        text = path.read_text()
+        text = path.read_text(errors="replace")
     try:
         preset = json.loads(text)
+        if not isinstance(preset, dict):
+            raise ValueError("not an object")
     except ValueError as error:
         raise UserError(f"parallel.zero '{name}' is not valid JSON ({error}); mend the file") from error
     for key, owner in OWNED.items():
@@ -53,7 +56,9 @@ def read_preset(name: str) -> dict[str, Any]:
     return {k: v for k, v in preset.items() if k not in OWNED}
 
 
-def compose(preset: dict[str, Any], *, micro_batch_size: int, data_context_size: int, clip_grad: float) -> dict[str, Any]:
+def compose(
+    preset: dict[str, Any], *, micro_batch_size: int, data_context_size: int, clip_grad: float
+) -> dict[str, Any]:
     """The whole DeepSpeed configuration.
 
     Accumulation is 1 here because the training loop marks its boundaries itself: DeepSpeed counts micro-batches over

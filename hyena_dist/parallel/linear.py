@@ -22,7 +22,7 @@ Init = Callable[[Tensor], Any]
 
 
 def _megatron_config(mesh: Mesh) -> ModelParallelConfig:
-    # Initialised on the CPU, every rank draws the whole weight and keeps its part: a seed gives the same model for any tensor size.
+    # On the CPU every rank draws the whole weight and keeps its part: a seed means one model for any tensor size.
     return ModelParallelConfig(
         tensor_model_parallel_size=mesh.tensor.size(),
         context_parallel_size=mesh.context.size(),
@@ -64,8 +64,8 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
         )
         self._tidy(mesh)
 
-    def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, bias: Tensor | None = None, **kwargs: Any) -> Any:
-        return super()._forward_impl(input, weight.to(input.dtype), *args, bias=_to(bias, input.dtype), **kwargs)
+    def _forward_impl(self, input: Tensor, weight: Tensor, *, bias: Tensor | None, **kwargs: Any) -> Any:
+        return super()._forward_impl(input, weight.to(input.dtype), bias=_to(bias, input.dtype), **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         """The product in the type of x."""
@@ -90,8 +90,8 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
         )
         self._tidy(mesh)
 
-    def _forward_impl(self, input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return super()._forward_impl(input, weight.to(input.dtype), *args, **kwargs)
+    def _forward_impl(self, input: Tensor, weight: Tensor, **kwargs: Any) -> Any:
+        return super()._forward_impl(input, weight.to(input.dtype), **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         """The product in the type of x."""

@@ -1,15 +1,22 @@
-"""The grid of ranks: tensor x context x data. Groups come from megatron.core.parallel_state and are passed into modules."""
+"""The grid of ranks: tensor x context x data.
+
+Groups come from megatron.core.parallel_state and are passed into modules; nothing reads a global inside forward.
+"""
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from hyena_dist.config import ParallelConfig
+from hyena_dist.errors import UserError
+
+T = TypeVar("T")
 
 
 class Group(Protocol):
@@ -23,7 +30,7 @@ class Group(Protocol):
 
 
 class LocalGroup:
-    """A group of this process alone, without torch.distributed: notebooks and `evaluate` need no launcher and no port."""
+    """A group of this process alone, without torch.distributed: notebooks and `evaluate` need no launcher, no port."""
 
     def size(self) -> int:
         """Always 1."""
@@ -74,6 +81,26 @@ class Mesh:
         tensor = torch.tensor(value, dtype=torch.float64)  # on the CPU, over gloo: no wait for the GPU
         dist.all_reduce(tensor, op=op)
         return tensor.item()
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """The result of running `action` on the main process, on every rank.
+
+        Raises:
+            UserError, OSError: what `action` raised, on every rank, so that none is left waiting for the others.
+        """
+        result: Any = None
+        error: Exception | None = None
+        if self.is_main:
+            try:
+                result = action()
+            except Exception as caught:
+                error = caught
+        kind, message, result = self.broadcast_object((type(error), str(error), result))
+        if error is not None:
+            raise error
+        if issubclass(kind, Exception):
+            raise kind(message) if kind in (UserError, OSError) else RuntimeError(f"the main process failed: {message}")
+        return result
 
     def broadcast_object(self, value: Any) -> Any:
         """The main process's value on every rank."""

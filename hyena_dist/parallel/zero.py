@@ -22,10 +22,10 @@ class _MeshForDeepSpeed:
         self._mesh = mesh
 
     def get_model_parallel_rank(self) -> int:
-        return self._mesh.tensor.rank()  # type: ignore[no-any-return]
+        return self._mesh.tensor.rank()
 
     def get_model_parallel_world_size(self) -> int:
-        return self._mesh.tensor.size()  # type: ignore[no-any-return]
+        return self._mesh.tensor.size()
 
     def get_model_parallel_group(self) -> Any:
         return self._mesh.tensor
@@ -35,10 +35,10 @@ class _MeshForDeepSpeed:
     get_tensor_model_parallel_group = get_model_parallel_group
 
     def get_data_parallel_rank(self) -> int:
-        return self._mesh.data_context.rank()  # type: ignore[no-any-return]
+        return self._mesh.data_context.rank()
 
     def get_data_parallel_world_size(self) -> int:
-        return self._mesh.data_context.size()  # type: ignore[no-any-return]
+        return self._mesh.data_context.size()
 
     def get_data_parallel_group(self) -> Any:
         return self._mesh.data_context
@@ -61,7 +61,7 @@ def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -
         import_deepspeed()
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        return DeepSpeedCPUAdam(groups, adamw_mode=True, **kwargs)  # type: ignore[no-any-return]
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **kwargs)
     return torch.optim.AdamW(groups, **kwargs)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from hyena_dist.config import RunConfig, dump_config
@@ -52,7 +53,7 @@ def save(
     try:
         engine.save(partial)
         tensors = engine.state_dict()
-        _on_main(mesh, lambda: _finish(partial, final, tensors or {}, model, config, {"step": step, **state}))
+        mesh.on_main(lambda: _finish(partial, final, tensors or {}, model, config, {"step": step, **state}))
     except OSError as error:
         if mesh.is_main:
             shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +72,10 @@ def save(
 def _finish(
     partial: Path, final: Path, tensors: dict[str, Any], model: HyenaDNA, config: RunConfig, state: dict[str, Any]
 ) -> None:
-    save_file(tensors, partial / "model.safetensors")
+    try:
+        save_file(tensors, partial / "model.safetensors")
+    except SafetensorError as error:  # its own exception for a full disk
+        raise OSError(str(error)) from error
     (partial / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")
     (partial / "run.yaml").write_text(dump_config(config))
     (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
@@ -86,21 +90,6 @@ def _finish(
     os.replace(partial, final)
     _sync(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _on_main(mesh: Mesh, action: Callable[[], None]) -> None:
-    """Run on the main process; an OSError there is raised on every rank."""
-    error: Exception | None = None
-    if mesh.is_main:
-        try:
-            action()
-        except Exception as caught:  # safetensors has an exception of its own for a full disk
-            error = caught
-    message = mesh.broadcast_object(None if error is None else str(error).splitlines()[0])
-    if isinstance(error, OSError):
-        raise error
-    if message is not None:
-        raise OSError(message)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -196,5 +185,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

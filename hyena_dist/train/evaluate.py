@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -126,6 +125,8 @@ def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: 
     regions = store.splits.get(split, [])
     if not regions:
         raise UserError(f"{store.path} has no '{split}' split; build it with held-out sequence or name another split")
+    if length < 1:
+        raise UserError(f"length {length} is not a context length; choose 1 or more")
     windows = tile(regions, length, max(1, max_tokens // length))
     if not windows:
         longest = max(r.end - r.start for r in regions)
@@ -159,6 +160,7 @@ def evaluate(
         note(f"context {length:>9,}: perplexity {p.ppl:.4f} (95 % {p.low:.4f} to {p.high:.4f}, {p.tokens:,} bases)")
     markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
     return HeldOut(by_length, markov)
+
 
 def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:
     """The model of a checkpoint, of a run's newest checkpoint, or of a published folder, on the GPU if there is one.

@@ -60,13 +60,12 @@ class _Run:
             evaluation_windows(self.store, config.evaluation.split, length, 1)
         self.folder = config.run_dir
         self.checkpoints = self.folder / "checkpoints"
-        found = self._find_checkpoint(resume)
+        found = mesh.on_main(lambda: self._look_for_checkpoint(resume))
         self.state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
         self.finished = self.state["step"] >= self.stages[-1].end_step
         self.model, self.engine = self._build()
         if found:
             self.engine.load(found)
-        self.trackers, self.run_id, self.ui_command = self._open_trackers()
         self.progress = Progress(
             self.stages[-1].end_step,
             self.stages[-1].tokens_at(self.stages[-1].end_step),
@@ -74,6 +73,10 @@ class _Run:
             step=self.state["step"],
             tokens=self._tokens_at(self.state["step"]),
         )
+        self.trackers = Trackers()
+        self.run_id: str | None = None
+        self.ui_command: str | None = None
+        mesh.on_main(self._open_trackers)
         self._introduce(found)
 
     def to_the_end(self) -> Path:
@@ -93,26 +96,13 @@ class _Run:
 
     # --- before the first step ---
 
-    def _find_checkpoint(self, resume: Resume) -> Path | None:
-        """The same answer on every rank: the main process looks, and its error is everyone's."""
-        found: Path | str | None = None
-        if self.mesh.is_main:
-            try:
-                found = self._look_for_checkpoint(resume)
-            except UserError as error:
-                found = str(error)
-        found = self.mesh.broadcast_object(found)
-        if isinstance(found, str):
-            raise UserError(found)
-        return found
-
     def _look_for_checkpoint(self, resume: Resume) -> Path | None:
         if resume == "never" and checkpoint.list_checkpoints(self.checkpoints):
-            raise UserError(f"{self.folder} already has checkpoints; pass --resume auto to continue, or choose name=...")
+            raise UserError(f"{self.folder} has checkpoints; pass --resume auto to continue or choose another name=...")
         found = checkpoint.newest_intact(self.checkpoints, lambda text: print(text, flush=True))
         if found:
             checkpoint.check_compatible(found, self.config, self.mesh.world_size)
-            if checkpoint.read_state(found)["data"] != self._data_hash():
+            if checkpoint.read_state(found)["data"] != self.store.fingerprint:
                 raise UserError(f"{found} was trained on other data than {self.config.data.path}; set data.path back")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -127,25 +117,24 @@ class _Run:
         model = HyenaDNA(config.model, self.mesh, DTYPES[config.precision]).to(self.mesh.device)
         model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
         preset = read_preset(config.parallel.zero)
-        groups = parameter_groups(model, config.optimizer)
-        optimizer = adamw(groups, preset, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+        settings = config.optimizer
+        groups = parameter_groups(model, settings)
+        optimizer = adamw(groups, preset, lr=settings.lr, betas=settings.betas, eps=settings.eps)
         engine = Engine(
             model,
             optimizer,
             self.mesh,
             preset,
             micro_batch_size=self.stages[0].micro_batch_size,
-            clip_grad=config.optimizer.clip_grad,
+            clip_grad=settings.clip_grad,
         )
         return model, engine
 
-    def _open_trackers(self) -> tuple[Trackers, str | None, str | None]:
-        if not self.mesh.is_main:
-            return Trackers(), None, None
-        trackers = Trackers([JsonlTracker(self.folder / "metrics.jsonl", self.state["step"] or None)])
+    def _open_trackers(self) -> None:
+        self.trackers.append(JsonlTracker(self.folder / "metrics.jsonl", self.state["step"] or None))
         settings = self.config.tracking
         if not settings.mlflow:
-            return trackers, None, None
+            return
         mlflow = MlflowTracker(
             settings.uri,
             settings.experiment,
@@ -153,24 +142,27 @@ class _Run:
             self.state.get("mlflow_run_id"),
             self.config.output_dir,
             settings.system_metrics,
+            say=self.progress.note,
         )
-        trackers.append(mlflow)
+        self.trackers.append(mlflow)
+        self.run_id, self.ui_command = mlflow.run_id, mlflow.ui_command
         if not self.state["step"]:
-            trackers.log_params({**self.config.model_dump(mode="json"), "world_size": self.mesh.world_size})
-        trackers.log_text(dump_config(self.config), "run.yaml")
-        trackers.log_text(json.dumps(self.engine.config, indent=2), "deepspeed.json")
-        trackers.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
-        return trackers, mlflow.run_id, mlflow.ui_command
+            mlflow.log_params({**self.config.model_dump(mode="json"), "world_size": self.mesh.world_size})
+        mlflow.log_text(dump_config(self.config), "run.yaml")
+        mlflow.log_text(json.dumps(self.engine.config, indent=2), "deepspeed.json")
+        mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
 
     def _introduce(self, found: Path | None) -> None:
         note, size = self.progress.note, self.model.num_parameters() if self.engine.stage < 3 else 0
         ranks = f"{self.mesh.world_size} rank{'s' * (self.mesh.world_size > 1)}"
         weights = f"{human(size)} parameters, " if size else ""
-        note(f"{self.config.name}: {weights}{ranks} on {self.mesh.device.type}, {self.config.parallel.zero}, "
-             f"{self.config.precision}, data {self.config.data.path} ({self.config.data.source})")
+        note(
+            f"{self.config.name}: {weights}{ranks} on {self.mesh.device.type}, {self.config.parallel.zero}, "
+            f"{self.config.precision}, data {self.config.data.path} ({self.config.data.source})"
+        )
         for s in self.stages:
             note(
-                f"  stage {s.index + 1}: length {s.seq_length:,}, steps {s.first_step:,} to {s.end_step:,}, batch "
+                f"  stage {s.number + 1}: length {s.seq_length:,}, steps {s.first_step:,} to {s.end_step:,}, batch "
                 f"{s.global_batch_size} = {s.micro_batch_size} x {s.gradient_accumulation_steps} accumulated x "
                 f"{s.data_parallel_size} data-parallel"
             )
@@ -269,9 +261,7 @@ class _Run:
         results = {}
         for length in self.lengths if final else self.lengths[-1:]:
             windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)
-            p = perplexity(
-                self.model, self.store, windows, self.mesh, micro_batch_tokens=settings.micro_batch_tokens
-            )
+            p = perplexity(self.model, self.store, windows, self.mesh, micro_batch_tokens=settings.micro_batch_tokens)
             results[length] = p
             self.progress.note(
                 f"step {step:,}: {settings.split} perplexity {p.ppl:.4f} at context {length:,} "
@@ -290,7 +280,7 @@ class _Run:
             "tokens": self._tokens_at(step),
             "world_size": self.mesh.world_size,
             "mlflow_run_id": self.run_id,
-            "data": self._data_hash(),
+            "data": self.store.fingerprint,
         }
         path = checkpoint.save(self.checkpoints, step, self.engine, self.model, self.config, self.state, self.mesh)
         self.progress.note(f"step {step:,}: saved {path}")
@@ -305,10 +295,6 @@ class _Run:
     def _tokens_at(self, step: int) -> int:
         stage = next((s for s in self.stages if step < s.end_step), self.stages[-1])
         return stage.tokens_at(step)
-
-    def _data_hash(self) -> str:
-        """What the samples depend on: the tokens and the splits."""
-        return self.store.fingerprint
 
 
 class _Clock:
@@ -352,9 +338,9 @@ def _peak_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def forget_run(config: RunConfig) -> None:
+def forget_run(folder: Path) -> None:
     """Delete a run's folder, after checking that it is one."""
-    if config.run_dir.exists():
-        if not (config.run_dir / "run.yaml").is_file():
-            raise UserError(f"{config.run_dir} is not a run's folder (no run.yaml); delete it yourself if you mean to")
-        shutil.rmtree(config.run_dir)
+    if folder.exists():
+        if not (folder / "run.yaml").is_file():
+            raise UserError(f"{folder} is not a run's folder (it has no run.yaml); delete it yourself if you mean to")
+        shutil.rmtree(folder)

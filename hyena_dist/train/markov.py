@@ -3,6 +3,7 @@
 Shapes: N positions of a stretch of tokens.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,15 +46,20 @@ class MarkovChains:
         """(sum of negative log-likelihoods in nats, number of scored positions) for each order.
 
         Scores the targets of language-model windows, every position but the first of each, that are A, C, G or T. A
-        chain sees the bases before the window too; where its context holds an N, the longest shorter one is used.
+        chain sees the bases before the window too, as far as its region reaches (tar shards hold no others); where its
+        context holds an N, the longest shorter one is used.
         """
+        starts: dict[str, list[int]] = {}
+        for region in sorted(region for regions in store.splits.values() for region in regions):
+            starts.setdefault(region.contig, []).append(region.start)
         tables = []
         for counts in self._counts:
             smooth = counts.reshape(-1, 4) + PSEUDOCOUNT
             tables.append(-np.log(smooth / smooth.sum(1, keepdims=True)).ravel())
-        totals = [[0.0, 0] for _ in tables]
+        sums, numbers = [0.0] * len(tables), [0] * len(tables)
         for w in windows:
-            left = min(self.max_order, w.start + 1)
+            before = bisect_right(starts.get(w.contig, []), w.start)
+            left = min(self.max_order, w.start + 1 - (starts[w.contig][before - 1] if before else 0))
             best: NDArray[np.float64] | None = None
             for order, (words, valid) in enumerate(
                 _words(store.read(w.contig, w.start + 1 - left, w.end), self.max_order)
@@ -64,9 +70,9 @@ class MarkovChains:
                     counted, best = valid, scores
                 else:
                     best = np.where(valid, scores, best)
-                totals[order][0] += float(best[counted].sum())
-                totals[order][1] += int(counted.sum())
-        return [(nll, count) for nll, count in totals]
+                sums[order] += float(best[counted].sum())
+                numbers[order] += int(counted.sum())
+        return list(zip(sums, numbers, strict=True))
 
     def perplexity(self, store: GenomeStore, windows: Sequence[Window]) -> dict[int, float]:
         """Perplexity by order on the windows' targets."""

@@ -14,7 +14,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     "paper": everything but the filter network decays, biases and norms included, as the published code did.
     "sane": matrices decay; biases, norms, embedding, short filters, D and the filter network do not.
     """
-    decay, no_decay = [], []
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if config.param_groups == "paper":
             decays = ".implicit_filter." not in name

@@ -1,0 +1,53 @@
+"""`hyena-dist demo`: the main job on the embedded corpus, from FASTA to held-out perplexity."""
+
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from data_prep import demo_corpus
+from data_prep.build import BuildOptions, build_store
+from data_prep.splits import BlockSplits
+from hyena_dist.config import load_config
+from hyena_dist.tracking import human
+from hyena_dist.train.loop import forget_run
+from jobs import deepspeed_launcher
+
+
+def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
+    """Build the store, pretrain with the deepspeed launcher on two ranks, evaluate, and say where everything is.
+
+    Args:
+        output_dir: the run goes to output_dir/demo, the store to output_dir/demo-data.
+        fresh: forget an earlier demo run; its data is kept.
+        overrides: of the recipe, as for `hyena-dist train`.
+
+    Returns:
+        The exit code of the training processes.
+    """
+    begin = time.monotonic()
+    store = output_dir / "demo-data"
+    recipe = Path(str(resources.files("jobs") / "recipes" / "demo.yaml"))
+    overrides = [f"output_dir={output_dir}", f"data.path={store}", *overrides]
+    config = load_config(recipe, overrides)
+    if fresh:
+        forget_run(config.run_dir)
+
+    print("[1/2] FASTA -> Zarr and WebDataset: 5 Mb of human chr20, the last 10 % held out", flush=True)
+    build_store(
+        [demo_corpus()],
+        store,
+        BuildOptions(BlockSplits((0.9, 0.1, 0.0))),
+        command=f"hyena-dist data build {demo_corpus()} --out {store} --split-fractions 0.9,0.1",
+    )
+    ranks = min(2, torch.cuda.device_count() or 2)
+    command = deepspeed_launcher.render(["train", str(recipe), *overrides], ranks=ranks)
+    last = config.stages(ranks)[-1]
+    print(f"[2/2] pretraining on {human(last.tokens_at(last.end_step))} tokens: {' '.join(command)}", flush=True)
+    code = deepspeed_launcher.submit(command)
+    if code == 0:
+        print(f"evaluate    hyena-dist evaluate {config.run_dir} --data {store} --lengths 512,2048")
+        print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
+    return code

@@ -1,0 +1,37 @@
+"""One node by the `deepspeed` launcher."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def render(arguments: Sequence[str], *, ranks: int) -> list[str]:
+    """The command that runs `hyena-dist ARGUMENTS` on `ranks` processes of this machine."""
+    launcher = [_beside_python("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(_free_port())]
+    return [*launcher, "--module", "hyena_dist", *arguments]
+
+
+def submit(command: Sequence[str]) -> int:
+    """Run a rendered command to its end; returns its exit code. Ctrl-C reaches the ranks too and is waited for."""
+    env = {"OMP_NUM_THREADS": "1", **os.environ}
+    if not any(os.path.exists(device) for device in ("/dev/nvidiactl", "/dev/kfd")):
+        env.setdefault("DS_ACCELERATOR", "cpu")  # else each process warns that it looked for a GPU in vain
+    with subprocess.Popen(command, env=env) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _beside_python(program: str) -> str:
+    """The program of this Python's environment, which need not be activated."""
+    candidate = os.path.join(os.path.dirname(sys.executable), program)
+    return candidate if os.path.exists(candidate) else program

@@ -1,0 +1,49 @@
+"""Fixtures that several folders use."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_prep.build import BuildOptions, build_store
+from data_prep.splits import BlockSplits
+from hyena_dist.config import RunConfig, parse_config
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40,000 random bases with a stretch of N: 80 % train, 20 % valid."""
+    folder = tmp_path_factory.mktemp("store")
+    bases = np.random.default_rng(0).choice(list("ACGT"), 40_000)
+    bases[5_000:5_100] = "N"
+    (folder / "genome.fa").write_text(">chr1\n" + "".join(bases) + "\n")
+    build_store([folder / "genome.fa"], folder / "store", BuildOptions(BlockSplits((0.8, 0.2))), say=lambda _: None)
+    return folder / "store"
+
+
+@pytest.fixture
+def make_config(small_store: Path, tmp_path: Path) -> Callable[..., RunConfig]:
+    """A run of two curriculum stages on a tiny model; keyword arguments replace whole sections."""
+
+    def make(**sections: Any) -> RunConfig:
+        tree: dict[str, Any] = {
+            "name": "run",
+            "output_dir": str(tmp_path),
+            "model": {"d_model": 16, "n_layer": 2, "l_max": 128, "filter_order": 16, "embed_dropout": 0.1},
+            "data": {"path": str(small_store), "reverse_complement": True},
+            "optimizer": {"lr": 3e-3, "lr_warmup_tokens": 1000},
+            "train": {
+                "curriculum": [{"seq_length": 48, "train_iters": 6}, {"seq_length": 128, "train_iters": 6}],
+                "global_batch_size": 8,
+                "micro_batch_size": 2,
+                "log_interval": 1,
+                "save_interval": 2,
+            },
+            "evaluation": {"max_tokens": 4096, "lengths": [128]},
+            "tracking": {"mlflow": False},
+        }
+        return parse_config(tree | sections, "test")
+
+    return make
