@@ -5,6 +5,8 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 
 import logging
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,8 @@ def import_deepspeed() -> Any:
     """DeepSpeed, quiet, and without compiling its shared-memory collectives (a minute of C++ for no gain on gloo)."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # DeepSpeed calls collectives by names that newer torch versions are about to drop.
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -100,6 +104,9 @@ class Engine:
         self.model = model
         self._files = _CheckpointFiles(self.engine.checkpoint_engine)
         self.engine.checkpoint_engine = self._files
+        # A script for merging ZeRO shards, which model.safetensors makes unnecessary, and one more write that could
+        # fail on one rank while the others wait.
+        self.engine._copy_recovery_script = lambda _: None
 
     def accumulate(self, input_ids: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
         """Forward and backward of one micro-batch.
@@ -175,10 +182,14 @@ class _CheckpointFiles:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        self._note_failure(lambda: os.makedirs(path, exist_ok=exist_ok))
+
     def save(self, state_dict: Any, path: str) -> None:
+        self._note_failure(lambda: self._inner.save(state_dict, path))
+
+    def _note_failure(self, write: Callable[[], None]) -> None:
         try:
-            self._inner.save(state_dict, path)
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+            write()
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             self.error = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])

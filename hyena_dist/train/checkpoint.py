@@ -46,11 +46,13 @@ def save(
     """
     final = directory / f"step-{step:08d}"
     partial = directory / f".{final.name}.partial"
-    if mesh.is_main:
+
+    def make_folder() -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    mesh.barrier()
+
     try:
+        mesh.on_main(make_folder)
         engine.save(partial)
         tensors = engine.state_dict()
         mesh.on_main(lambda: _finish(partial, final, tensors or {}, model, config, {"step": step, **state}))

@@ -1,0 +1,88 @@
+"""Runs that must not start, each with one sentence and nothing lost."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyena_dist.config import RunConfig
+from hyena_dist.errors import UserError
+from tests.distributed.training import train_here
+from tests.processes import run_ranks
+
+TRAIN = {"curriculum": [{"seq_length": 32, "train_iters": 2}], "global_batch_size": 4, "log_interval": 1}
+
+
+def refusal(config: RunConfig, resume: str = "auto") -> str:
+    from hyena_dist.parallel.mesh import initialize
+    from hyena_dist.train.loop import train
+
+    try:
+        train(config, initialize(config.parallel, timeout_s=60), resume)  # type: ignore[arg-type]
+    except UserError as error:
+        return str(error)
+    return "started"
+
+
+@pytest.fixture
+def finished(make_config: Callable[..., RunConfig]) -> RunConfig:
+    config = make_config(train=TRAIN)
+    run_ranks(1, train_here, config)
+    return config
+
+
+def test_what_does_not_continue(finished: RunConfig, make_config: Callable[..., RunConfig]) -> None:
+    def other(**sections: Any) -> RunConfig:
+        return make_config(**{"train": TRAIN} | sections)
+
+    before = {p: p.read_bytes() for p in (finished.run_dir / "checkpoints").rglob("*") if p.is_file()}
+    cases = [
+        (1, other(model={"d_model": 32}), "auto", r"another architecture: model\.d_model was 16 and is now 32"),
+        (1, other(seed=1), "auto", r"seed was 0 and is now 1"),
+        (1, other(train=TRAIN | {"global_batch_size": 8}), "auto", r"train\.global_batch_size was 4 and is now 8"),
+        (1, other(parallel={"zero": "zero2"}), "auto", r"parallel\.zero was 'zero1' and is now 'zero2'"),
+        (2, finished, "auto", r"saved by 1 ranks and cannot continue on 2"),
+        (1, finished, "never", r"has checkpoints; pass --resume auto"),
+        (1, finished, "auto", "started"),
+    ]
+    for ranks, config, resume, message in cases:
+        for answer in run_ranks(ranks, refusal, config, resume):
+            assert re.search(message, answer), answer
+    assert before == {p: p.read_bytes() for p in (finished.run_dir / "checkpoints").rglob("*") if p.is_file()}
+
+
+def test_other_data(finished: RunConfig, tmp_path: Path) -> None:
+    from data_prep.build import BuildOptions, build_store
+    from data_prep.splits import BlockSplits
+
+    (tmp_path / "other.fa").write_text(">chr1\n" + "ACGT" * 500 + "\n")
+    build_store([tmp_path / "other.fa"], tmp_path / "other", BuildOptions(BlockSplits((0.5, 0.5))), say=lambda _: None)
+    data = finished.data.model_copy(update={"path": tmp_path / "other"})
+    [answer] = run_ranks(1, refusal, finished.model_copy(update={"data": data}))
+    assert "was trained on other data" in answer
+
+
+def test_damaged_data(make_config: Callable[..., RunConfig], small_store: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for source, file in (("zarr", "genome.zarr/contigs/chr1/c/0"), ("webdataset", "shards/train-000000.tar")):
+        store = tmp_path / source
+        shutil.copytree(small_store, store)
+        damaged = store / file
+        damaged.write_bytes(damaged.read_bytes()[:-600])
+        config = make_config(train=TRAIN, data={"path": str(store), "source": source}, name=source)
+        answers = run_ranks(2, refusal, config)
+        assert all(str(damaged) in a or "damaged" in a for a in answers), answers
+
+
+def test_nan_stops_the_run(make_config: Callable[..., RunConfig]) -> None:
+    """A diverged step is not saved over the checkpoints before it."""
+    config = make_config(
+        train=TRAIN | {"curriculum": [{"seq_length": 32, "train_iters": 50}], "save_interval": 1},
+        optimizer={"lr": 1e30, "clip_grad": 0.0, "param_groups": "paper"},
+    )
+    for answer in run_ranks(2, refusal, config):
+        assert "gradient norm is" in answer
+        assert "lower optimizer.lr" in answer

@@ -1,0 +1,90 @@
+"""Checkpoints that cannot be written, or were damaged since."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hyena_dist.config import RunConfig
+from hyena_dist.errors import UserError
+from hyena_dist.models.published import load_published
+from hyena_dist.train.checkpoint import check, list_checkpoints, newest_intact
+from tests.distributed.training import curve, train_here
+from tests.processes import run_ranks
+
+SHORT = {
+    "curriculum": [{"seq_length": 32, "train_iters": 4}],
+    "global_batch_size": 4,
+    "log_interval": 1,
+    "save_interval": 2,
+}
+
+
+def train_on_full_disk(config: RunConfig, full_rank: int) -> str:
+    """As train_here, but no file of `full_rank` can grow beyond 20 kB, as on a disk that fills up."""
+    import os
+
+    if int(os.environ["RANK"]) == full_rank:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        train_here(config)
+    except UserError as error:
+        return str(error)
+    return "finished"
+
+
+@pytest.mark.parametrize(("zero", "full_rank"), [("zero1", 0), ("zero1", 1), ("zero3", 1), ("zero0", 0)])
+def test_disk_full(zero: str, full_rank: int, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    short = make_config(train=SHORT | {"curriculum": [{"seq_length": 32, "train_iters": 4}]}, parallel={"zero": zero})
+    run_ranks(2, train_here, short.model_copy(update={"name": "whole"}))
+
+    # Up to step 2 the disk has room. The same run, whose later checkpoints do not fit, must leave that one alone.
+    run_ranks(2, train_here, short)
+    folder = short.run_dir
+    for path in list_checkpoints(folder / "checkpoints")[1:]:
+        (path / "files.json").unlink()
+    before = {p: p.read_bytes() for p in (folder / "checkpoints/step-00000002").rglob("*") if p.is_file()}
+
+    messages = run_ranks(2, train_on_full_disk, short, full_rank)
+    for message in messages:
+        assert "cannot save the checkpoint of step 4" in message
+        assert "step-00000002" in message
+        assert "--resume auto" in message
+    assert before == {p: p.read_bytes() for p in (folder / "checkpoints/step-00000002").rglob("*") if p.is_file()}
+    assert not list((folder / "checkpoints").glob(".*partial"))
+
+    run_ranks(2, train_here, short)
+    assert curve(folder) == curve(tmp_path / "whole")
+
+
+def test_corrupt_checkpoint_is_passed_over(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = make_config(train=SHORT)
+    run_ranks(1, train_here, config)
+    whole = curve(config.run_dir)
+    newest = config.run_dir / "checkpoints/step-00000004"
+    weights = newest / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+
+    notes: list[str] = []
+    found = newest_intact(config.run_dir / "checkpoints", notes.append)
+    assert found is not None
+    assert found.name == "step-00000002"
+    assert len(notes) == 1
+    assert "model.safetensors" in notes[0]
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        check(newest)
+
+    run_ranks(1, train_here, config)
+    assert curve(config.run_dir) == whole
+    check(newest)
+
+
+def test_checkpoint_is_a_published_folder(make_config: Callable[..., RunConfig]) -> None:
+    """load_published reads a checkpoint, with the modulation shift that it was trained with."""
+    config = make_config(train=SHORT, model={"d_model": 16, "n_layer": 1, "l_max": 128, "modulation_shift": 0.01})
+    run_ranks(1, train_here, config)
+    model = load_published(config.run_dir / "checkpoints/step-00000004")
+    assert model.config.model_dump() == config.model.model_dump() | {"d_inner": 64}
