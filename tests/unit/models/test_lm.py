@@ -54,12 +54,12 @@ def test_causality(order: int, length: int) -> None:
     model = randomized(small(order=order)).double()
     gradient = gradient_by_position(model, random_ids(1, length))
     largest = gradient.max()
-    # An FFT spreads its rounding over all positions, about eps * log2(size) = 1e-15 of the largest value for one
-    # convolution; measured over both layers and three seeds: 4e-16 to 2e-14 relative to the largest gradient. 1e-12 leaves room
-    # for other FFT libraries and is far below what any reading of a later base would leave: see the last lines.
-    assert gradient.triu(1).max() <= 1e-12 * largest
+    # An FFT spreads its rounding over all positions: about eps = 2e-16 of the largest value. Measured over ten seeds of
+    # each case: at most 6e-16. 1e-13 leaves room for other FFT libraries, and is far below what any reading of a later
+    # base leaves, which is at least what the last line asks of earlier ones (measured: at least 1.7e-4).
+    assert gradient.triu(1).max() <= 1e-13 * largest
     # Every output does see its own input and all earlier ones, so a shift by one to either side shows here or above.
-    assert gradient[torch.ones(length, length).tril().bool()].min() > 1e-8 * largest
+    assert gradient[torch.ones(length, length).tril().bool()].min() > 1e-5 * largest
 
 
 @pytest.mark.parametrize("order", [2, 3])
@@ -67,7 +67,7 @@ def test_a_later_base_changes_no_earlier_output(order: int) -> None:
     model = randomized(small(order=order)).double().eval()
     ids = random_ids(1, 40)
     changed = ids.clone()
-    changed[0, 25] = 18 - changed[0, 25]  # another base
+    changed[0, 25] = 7 if changed[0, 25] == 10 else changed[0, 25] + 1
     with torch.no_grad():
         difference = (model(ids).hidden_states - model(changed).hidden_states).abs().amax(-1)[0]
     assert difference[:25].max() < 1e-12

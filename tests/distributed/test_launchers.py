@@ -1,0 +1,54 @@
+"""The same run file by every launcher of this machine, as a user types it, gives the same losses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hyena_dist.config import RunConfig, dump_config
+from tests.distributed.training import curve
+from tests.processes import free_port
+
+BIN = Path(sys.executable).parent
+ARGUMENTS = ["train", "run.yaml"]
+LAUNCHERS = {
+    "deepspeed": ["deepspeed", "--num_accelerators", "2", "--master_port", "PORT", "--module", "hyena_dist"],
+    "torchrun": ["torchrun", "--nproc_per_node", "2", "--master_port", "PORT", "-m", "hyena_dist"],
+}
+TRAIN = {
+    "curriculum": [{"seq_length": 32, "train_iters": 2}, {"seq_length": 64, "train_iters": 2}],
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "log_interval": 1,
+}
+
+
+def test_same_losses(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    (tmp_path / "run.yaml").write_text(dump_config(make_config(train=TRAIN)))
+    commands = {"alone": ["hyena-dist"]} | LAUNCHERS
+    for name, launcher in commands.items():
+        program, *rest = [str(free_port()) if word == "PORT" else word for word in launcher]
+        command = [str(BIN / program), *rest, *ARGUMENTS, f"name={name}"]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    curves = {name: curve(tmp_path / name) for name in commands}
+    assert curves["deepspeed"] == curves["torchrun"]
+    for a, b in zip(curves["alone"], curves["torchrun"], strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+
+
+def test_mistake_under_a_launcher(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """One sentence on the terminal, not one per rank, and the launcher reports failure."""
+    (tmp_path / "run.yaml").write_text(dump_config(make_config(train=TRAIN)))
+    command = [str(BIN / "deepspeed"), "-q", "--num_accelerators", "2", "--master_port", str(free_port())]
+    command += ["--module", "hyena_dist", *ARGUMENTS, "train.micro_batch_size=3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    output = done.stdout + done.stderr
+    assert done.returncode == 2, output
+    assert output.count("global_batch_size 4 is not a multiple of micro_batch_size 3 x data_parallel_size 2 = 6") == 1
+    assert "try 6" in output
+    assert "Traceback" not in output
