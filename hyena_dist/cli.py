@@ -7,8 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyena_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from hyena_dist.config import RunConfig
 
 _EPILOG = """examples:
   hyena-dist demo                                     the main job on an embedded corpus
@@ -118,13 +122,11 @@ def _verb(
 
 
 def _train(args: argparse.Namespace) -> None:
-    from hyena_dist.config import dump_config, load_config
+    from hyena_dist.config import load_config
 
     config = load_config(args.run, args.overrides)
     if args.dry_run:
-        print(dump_config(config), end="")
-        for stage in config.stages(args.world_size):
-            print(f"# {stage}")
+        _show(config, args.world_size)
         return
     from hyena_dist.parallel.mesh import initialize, shutdown
     from hyena_dist.train.loop import train
@@ -132,6 +134,25 @@ def _train(args: argparse.Namespace) -> None:
     mesh = initialize(config.parallel)
     train(config, mesh, args.resume)
     shutdown()
+
+
+def _show(config: "RunConfig", world_size: int) -> None:
+    """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
+    from hyena_dist.config import dump_config
+    from hyena_dist.parallel.deepspeed_config import compose, read_preset
+
+    stages = config.stages(world_size)
+    deepspeed = compose(
+        read_preset(config.parallel.zero),
+        micro_batch_size=stages[0].micro_batch_size,
+        data_context_size=config.data_parallel_size(world_size) * config.parallel.context_parallel_size,
+        clip_grad=config.optimizer.clip_grad,
+    )
+    print(dump_config(config), end="")
+    print(f"# {config.model.num_parameters:,} parameters, {world_size} ranks, run folder {config.run_dir}")
+    for stage in stages:
+        print(f"# {stage.describe()}")
+    print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -71,6 +71,16 @@ class ModelConfig(_Section):
         return -(-self.vocab_size // m) * m
 
 
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters of the whole model, the tied head counted once."""
+        d, n, w, inner = self.d_model, self.order, self.filter_order, self.inner_size
+        network = (self.emb_dim + 1) * w + self.num_inner_mlps * (w + 1) * w + w + w * (n - 1) * d
+        mixer = (n + 1) * d * (d + 1 + self.short_filter_order + 1) + network + (n - 1) * d + d * (d + 1)
+        mlp = (d + 1) * inner + (inner + 1) * d
+        return self.padded_vocab_size * d + self.n_layer * (mixer + mlp + 4 * d) + 2 * d
+
+
 class ParallelConfig(_Section):
     """How a run is spread over ranks; data_parallel_size is derived."""
 
@@ -195,6 +205,14 @@ class StagePlan(NamedTuple):
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step over all ranks."""
         return self.global_batch_size * self.seq_length
+
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"stage {self.number + 1}: length {self.seq_length:,}, steps {self.first_step:,} to {self.end_step:,}, "
+            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} accumulated x "
+            f"{self.data_parallel_size} data-parallel, {self.tokens_at(self.end_step) - self.first_token:,} tokens"
+        )
 
     def tokens_at(self, step: int) -> int:
         """Tokens seen after `step` optimizer steps of the run, for a step within this stage."""

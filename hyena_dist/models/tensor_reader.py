@@ -6,6 +6,8 @@ class or function into a placeholder that ignores whatever is done to it.
 """
 
 import pickle
+import re
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,16 @@ def _load(file: Any, **kwargs: Any) -> Any:
 _PICKLE_MODULE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load, __name__="tensor_reader")
 
 
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError):
+        # Not for the second reader: damaged archives, and TorchScript, whose code torch.load would go on to run.
+        raise
+    except Exception:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE_MODULE)
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of `path`: those under "state_dict" if it has such a key, as Lightning files do, else all.
 
@@ -103,14 +115,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         UserError: the file cannot be read or holds no tensors.
     """
     try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_PICKLE_MODULE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats and protocols, which both readers know
+            content = _read(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; name a torch file of weights") from error
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = re.split(r"\.\s|\n", str(error), maxsplit=1)[0][:200] or type(error).__name__
         raise UserError(f"{path} is not a readable torch file ({reason}); download it again") from error
     # dict's own methods: an OrderedDict from a pickle may carry attributes of the same names.
     state = dict.get(content, "state_dict", content) if isinstance(content, dict) else None

@@ -19,7 +19,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine, adamw
-from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment, human
+from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
 from hyena_dist.train import checkpoint
 from hyena_dist.train.evaluate import evaluation_windows, perplexity
 from hyena_dist.train.optimizer import learning_rate, parameter_groups
@@ -153,19 +153,14 @@ class _Run:
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
 
     def _introduce(self, found: Path | None) -> None:
-        note, size = self.progress.note, self.model.num_parameters() if self.engine.stage < 3 else 0
+        note, config = self.progress.note, self.config
         ranks = f"{self.mesh.world_size} rank{'s' * (self.mesh.world_size > 1)}"
-        weights = f"{human(size)} parameters, " if size else ""
         note(
-            f"{self.config.name}: {weights}{ranks} on {self.mesh.device.type}, {self.config.parallel.zero}, "
-            f"{self.config.precision}, data {self.config.data.path} ({self.config.data.source})"
+            f"{config.name}: {config.model.num_parameters:,} parameters, {ranks} on {self.mesh.device.type}, "
+            f"{config.parallel.zero}, {config.precision}, data {config.data.path} ({config.data.source})"
         )
-        for s in self.stages:
-            note(
-                f"  stage {s.number + 1}: length {s.seq_length:,}, steps {s.first_step:,} to {s.end_step:,}, batch "
-                f"{s.global_batch_size} = {s.micro_batch_size} x {s.gradient_accumulation_steps} accumulated x "
-                f"{s.data_parallel_size} data-parallel"
-            )
+        for stage in self.stages:
+            note(f"  {stage.describe()}")
         if self.finished:
             note(f"already trained to step {self.state['step']:,}; keeping {found}")
         elif found:

@@ -1,5 +1,7 @@
 """Parameter groups and the learning-rate schedule."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,8 +48,7 @@ def test_schedule_is_continuous_and_ends_at_min_lr(config: OptimizerConfig, more
     points = sorted({0, 1, config.lr_warmup_tokens, *range(0, total + 1, max(1, total // 200)), total})
     points += [config.lr_warmup_tokens - 1] if config.lr_warmup_tokens else []
     rates = {tokens: learning_rate(config, tokens, total) for tokens in sorted(points)}
-    pairs = list(rates.items())
-    for (a, left), (b, right) in zip(pairs, pairs[1:], strict=False):
+    for (a, left), (b, right) in pairwise(rates.items()):
         assert abs(right - left) <= slope * (b - a) * (1 + 1e-6) + 1e-15
         # Up during the warm-up, down after it.
         assert right >= left - 1e-15 if b <= config.lr_warmup_tokens else right <= left + 1e-15
