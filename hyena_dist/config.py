@@ -70,7 +70,6 @@ class ModelConfig(_Section):
         m = self.pad_vocab_size_multiple
         return -(-self.vocab_size // m) * m
 
-
     @property
     def num_parameters(self) -> int:
         """Trainable parameters of the whole model, the tied head counted once."""
@@ -173,7 +172,8 @@ class EvaluationConfig(_Section):
     lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (), description="context lengths; the curriculum's if not given"
     )
-    max_tokens: int = Field(1_000_000, gt=0, description="targets scored per length")
+    max_tokens: int = Field(1_000_000, gt=0, description="targets scored per length at the end")
+    interval_max_tokens: int = Field(100_000, gt=0, description="targets scored every train.eval_interval steps")
     micro_batch_tokens: int = Field(65_536, gt=0)
 
 
@@ -210,8 +210,8 @@ class StagePlan(NamedTuple):
         """One line for people."""
         return (
             f"stage {self.number + 1}: length {self.seq_length:,}, steps {self.first_step:,} to {self.end_step:,}, "
-            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} accumulated x "
-            f"{self.data_parallel_size} data-parallel, {self.tokens_at(self.end_step) - self.first_token:,} tokens"
+            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} accumulated "
+            f"x {self.data_parallel_size} data-parallel, {self.tokens_at(self.end_step) - self.first_token:,} tokens"
         )
 
     def tokens_at(self, step: int) -> int:

@@ -34,11 +34,11 @@ class PositionalFeatures(nn.Module):
         self.register_buffer("z", None)
         self.register_buffer("t", None)
 
-    def grid(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The formula: z [1, l_max, E] and t [1, l_max, 1]; t and angle have different denominators, as published."""
+    def grid(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The formula: z [1, L, E] and t [1, L, 1]; t and the angle have different denominators, as published."""
         bands = (self.emb_dim - 1) // 2
-        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)
-        n = torch.linspace(0, self.l_max - 1, self.l_max, dtype=dtype, device=device)
+        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[:length]
+        n = torch.arange(length, dtype=dtype, device=device)
         frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
         angle = frequency * (2 * math.pi * n / self.l_max)[:, None]
         z = torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1)
@@ -56,7 +56,7 @@ class PositionalFeatures(nn.Module):
         """
         if length > self.l_max:
             raise UserError(f"a sequence of {length} is longer than the model's l_max {self.l_max}; shorten it")
-        z, t = self.grid(dtype, device) if self.z is None or self.t is None else (self.z, self.t)
+        z, t = self.grid(length, dtype, device) if self.z is None or self.t is None else (self.z, self.t)
         return z[0, :length], t[0, :length, 0]
 
 

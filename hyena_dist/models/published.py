@@ -193,7 +193,11 @@ def _published_tensors(model: HyenaDNA) -> dict[str, Tensor]:
     tensors = dict(model.state_dict())
     for name, module in model.named_modules():
         if isinstance(module, PositionalFeatures):
-            z, t = (module.z, module.t) if module.z is not None else module.grid(torch.float32, torch.device("cpu"))
+            z, t = (
+                (module.z, module.t)
+                if module.z is not None
+                else module.grid(module.l_max, torch.float32, torch.device("cpu"))
+            )
             tensors |= {f"{name}.z": z, f"{name}.t": t}
     for name in [n for n in tensors if _FREQ.fullmatch(n)]:
         prefix, _, suffix = _FREQ.fullmatch(name).groups()  # type: ignore[union-attr]
@@ -217,7 +221,7 @@ def _our_name(name: str) -> str:
 
 def _keep_grid(module: PositionalFeatures, z: Tensor, t: Tensor, dtype: torch.dtype, source: Path) -> None:
     # Compared at full precision of the file: what rounds to the same float32 grid is the same grid.
-    grid_z, grid_t = module.grid(torch.float32, torch.device("cpu"))
+    grid_z, grid_t = module.grid(module.l_max, torch.float32, torch.device("cpu"))
     for stored, grid in ((z, grid_z), (t, grid_t)):
         if stored.shape != grid.shape:
             raise UserError(

@@ -255,7 +255,8 @@ class _Run:
         settings = self.config.evaluation
         results = {}
         for length in self.lengths if final else self.lengths[-1:]:
-            windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)
+            tokens = settings.max_tokens if final else settings.interval_max_tokens
+            windows = evaluation_windows(self.store, settings.split, length, tokens)
             p = perplexity(self.model, self.store, windows, self.mesh, micro_batch_tokens=settings.micro_batch_tokens)
             results[length] = p
             self.progress.note(

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist import HyenaDNA, ModelConfig, UserError
@@ -34,6 +36,23 @@ def random_ids(batch: int, length: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize(("n_layer", "d_model", "count"), EXACT_COUNTS)
 def test_published_parameter_counts(n_layer: int, d_model: int, count: int) -> None:
     assert HyenaDNA(ModelConfig(n_layer=n_layer, d_model=d_model)).num_parameters() == count
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n_layer=st.integers(1, 3),
+    d_model=st.integers(1, 6),
+    d_inner=st.none() | st.integers(1, 9),
+    order=st.integers(2, 4),
+    short_filter_order=st.integers(1, 4),
+    filter_order=st.integers(1, 9),
+    num_inner_mlps=st.integers(0, 3),
+    emb_dim=st.sampled_from([3, 5, 7]),
+    pad_vocab_size_multiple=st.integers(1, 9),
+)
+def test_the_closed_formula_counts_the_parameters(**fields: int) -> None:
+    config = ModelConfig(**fields)
+    assert config.num_parameters == HyenaDNA(config).num_parameters()
 
 
 def gradient_by_position(model: HyenaDNA, ids: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ def test_slices_make_the_whole(order: int) -> None:
     assert sliced == 2 * 11 + 1
 
 
+@pytest.mark.filterwarnings("ignore:When using async grad allreduce")
 @pytest.mark.parametrize("order", [2, 3])
 def test_each_rank_evaluates_the_filters_of_its_channels(order: int) -> None:
     config = ModelConfig(d_model=8, l_max=32, order=order)

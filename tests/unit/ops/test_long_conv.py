@@ -10,7 +10,7 @@ from hyena_dist.ops import fast_fft_size, long_conv
 
 sizes = {"batch": st.integers(1, 3), "channels": st.integers(1, 4), "length": st.integers(1, 70)}
 # Rounding of one operation in each type, with room for the sums; the reference is exact in comparison.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1.5e-2}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-5, torch.bfloat16: 1.5e-2}
 
 
 def direct(u: Tensor, k: Tensor) -> Tensor:
@@ -44,7 +44,8 @@ def test_value_and_gradients_equal_the_direct_sum(batch: int, channels: int, len
     assert (y.dtype, du.dtype, dk.dtype) == (dtype, dtype, k.dtype)
     for actual, expected in ((y, exact), (du, exact_du), (dk, exact_dk)):
         assert actual.shape == expected.shape
-        assert_close(actual.detach(), expected.detach(), TOLERANCE[dtype])
+        # In the type it is returned in: the filter and its gradient are never rounded to bfloat16.
+        assert_close(actual.detach(), expected.detach(), TOLERANCE[actual.dtype])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 7), (3, 2, 12)])

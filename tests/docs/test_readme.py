@@ -1,0 +1,79 @@
+"""The README does what it says: every command in it runs, those for GPUs and clusters as a dry run."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+LAUNCHERS = {"deepspeed": "--num_gpus", "torchrun": "--nproc_per_node", "srun": "--ntasks-per-node"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("bash") for line in block.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the README's paths exist: a user's clone with a genome in it."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("jobs", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 60_000))
+    (folder / "genome.fa").write_text(f">chr1\n{bases}\n")
+    subprocess.run(["gzip", "genome.fa"], cwd=folder, check=True)
+    return folder
+
+
+def runnable(command: str) -> list[str]:
+    """The command itself, or its dry run if it needs a GPU, a cluster or many minutes."""
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        return ["make", "--dry-run", *words[1:]]
+    if words[0] in LAUNCHERS:
+        ranks = words[words.index(LAUNCHERS[words[0]]) + 1]
+        verb = words.index("hyena_dist") + 1
+        return ["hyena-dist", *words[verb:], "--dry-run", "--world-size", ranks]
+    return words
+
+
+def test_every_command(workplace: Path) -> None:
+    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    assert len(commands()) >= 10
+    for command in commands():
+        done = subprocess.run(runnable(command), cwd=workplace, env=env, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, command
+    assert (workplace / "runs/first/summary.json").exists()
+
+
+def test_python(workplace: Path) -> None:
+    [script] = blocks("python")
+    done = subprocess.run([sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "torch.Size([1, 6, 16])" in done.stdout
+    assert (workplace / "runs/copy/weights.ckpt").exists()
+
+
+def test_paths_and_length() -> None:
+    """At most about 150 lines, and every relative link and folder it names exists."""
+    assert README.count("\n") <= 150
+    for path in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for row in re.findall(r"^\| ([a-z_/, ]+) \|", README, re.M):
+        for folder in row.split(", "):
+            assert folder == "folder" or (ROOT / folder).is_dir(), folder
