@@ -210,8 +210,9 @@ class StagePlan(NamedTuple):
         """One line for people."""
         return (
             f"stage {self.number + 1}: length {self.seq_length:,}, steps {self.first_step:,} to {self.end_step:,}, "
-            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} accumulated "
-            f"x {self.data_parallel_size} data-parallel, {self.tokens_at(self.end_step) - self.first_token:,} tokens"
+            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} "
+            f"accumulated x {self.data_parallel_size} data-parallel, "
+            f"{self.tokens_at(self.end_step) - self.first_token:,} tokens"
         )
 
     def tokens_at(self, step: int) -> int:

@@ -65,7 +65,7 @@ class MarkovChains:
                 _words(store.read(w.contig, w.start + 1 - left, w.end), self.max_order)
             ):
                 words, valid = words[left:], valid[left:]
-                scores = tables[order][np.where(valid, words, 0)]
+                scores = tables[order][words]
                 if best is None:
                     counted, best = valid, scores
                 else:

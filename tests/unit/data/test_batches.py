@@ -128,6 +128,13 @@ def test_steps_and_samples_differ(store: GenomeStore) -> None:
     assert len(set(rows)) == len(rows) == 24
 
 
+def test_a_border_between_stages_does_not_start_the_data_again(store: GenomeStore) -> None:
+    stages = [{"seq_length": 20, "train_iters": n} for n in (3, 4)]
+    two, one = (run(store, config(curriculum=c)) for c in (stages, [{"seq_length": 20, "train_iters": 7}]))
+    for a, b in zip(two, one, strict=True):
+        assert np.array_equal(a.input_ids, b.input_ids)
+
+
 def test_either_source(folder: Path, store: GenomeStore) -> None:
     shards = run(GenomeStore.open(folder, "webdataset"), config())
     assert all(same(a, b) for a, b in zip(shards, run(store, config()), strict=True))

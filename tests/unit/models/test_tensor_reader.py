@@ -314,15 +314,26 @@ def test_an_ordered_dict_with_attributes_of_its_methods(tmp_path: Path) -> None:
 
 
 class Script(torch.nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+    @torch.jit.export
+    def __getstate__(self) -> bool:
+        return self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: bool) -> None:
+        print("ran")
+        self.training = state
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    # torch.load would hand it to torch.jit.load, which runs the archive's own __setstate__.
+def test_a_torchscript_archive_is_refused_before_its_code_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     torch.jit.save(torch.jit.script(Script()), tmp_path / "w.ckpt")
+    capfd.readouterr()
     refused(tmp_path / "w.ckpt")
+    assert capfd.readouterr().out == ""
+    torch.load(tmp_path / "w.ckpt", weights_only=False)
+    assert "ran" in capfd.readouterr().out, "the attack is real"
 
 
 def test_a_tar_of_the_oldest_format_is_refused(tmp_path: Path) -> None:
