@@ -122,7 +122,7 @@ def _verb(
 
 
 def _train(args: argparse.Namespace) -> None:
-    from hyena_dist.config import load_config
+    from hyena_dist.config_file import load_config
 
     config = load_config(args.run, args.overrides)
     if args.dry_run:
@@ -138,7 +138,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
-    from hyena_dist.config import dump_config
+    from hyena_dist.config_file import dump_config
     from hyena_dist.parallel.deepspeed_config import compose, read_preset
 
     stages = config.stages(world_size)
@@ -179,7 +179,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     for order, ppl in result.markov.items():
         print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
     if args.json:
-        by_length = {n: p._asdict() for n, p in result.by_length.items()}
+        by_length = {n: p.to_json() for n, p in result.by_length.items()}
         args.json.write_text(json.dumps({"ppl_by_length": by_length, "markov_ppl": result.markov}, indent=2) + "\n")
 
 

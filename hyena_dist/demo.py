@@ -1,5 +1,6 @@
 """`hyena-dist demo`: the main job on the embedded corpus, from FASTA to held-out perplexity."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from importlib import resources
@@ -10,9 +11,9 @@ import torch
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
-from hyena_dist.config import load_config
+from hyena_dist.config_file import load_config
+from hyena_dist.errors import UserError
 from hyena_dist.tracking import human
-from hyena_dist.train.loop import forget_run
 from jobs import deepspeed_launcher
 
 
@@ -33,7 +34,7 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     overrides = [f"output_dir={output_dir}", f"data.path={store}", *overrides]
     config = load_config(recipe, overrides)
     if fresh:
-        forget_run(config.run_dir)
+        _forget_run(config.run_dir)
 
     print("[1/2] FASTA -> Zarr and WebDataset: 5 Mb of human chr20, the last 10 % held out", flush=True)
     build_store(
@@ -51,3 +52,11 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
         print(f"evaluate    hyena-dist evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
     return code
+
+
+def _forget_run(folder: Path) -> None:
+    """Delete a run's folder, after checking that it is one."""
+    if folder.exists():
+        if not (folder / "run.yaml").is_file():
+            raise UserError(f"{folder} is not a run's folder (it has no run.yaml); delete it yourself if you mean to")
+        shutil.rmtree(folder)

@@ -9,7 +9,8 @@ import pytest
 
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
-from hyena_dist.config import RunConfig, parse_config
+from hyena_dist.config import RunConfig
+from hyena_dist.config_file import parse_config
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from hyena_dist.config import RunConfig, dump_config
+from hyena_dist.config import RunConfig
+from hyena_dist.config_file import dump_config
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import published_config

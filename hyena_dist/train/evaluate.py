@@ -32,6 +32,7 @@ class Perplexity(NamedTuple):
 
     ppl: float
     low: float
+    """NaN, like `high`, where there is one window only."""
     high: float
     tokens: int
 
@@ -39,6 +40,18 @@ class Perplexity(NamedTuple):
     def loss(self) -> float:
         """Nats per base."""
         return math.log(self.ppl)
+
+    def __str__(self) -> str:
+        return f"{self.ppl:.4f} (95 % {self.low:.4f} to {self.high:.4f}, {self.tokens:,} bases)"
+
+    def to_json(self) -> dict[str, float | None]:
+        """The fields by name; JSON has no NaN, so unknown bounds become null."""
+        return {k: None if math.isnan(v) else v for k, v in self._asdict().items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, float | None]) -> "Perplexity":
+        """What `to_json` gave."""
+        return cls(**{k: math.nan if v is None else v for k, v in fields.items()})  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -156,8 +169,7 @@ def evaluate(
     by_length = {}
     for length, chosen in windows.items():
         by_length[length] = perplexity(model, store, chosen, mesh, micro_batch_tokens=micro_batch_tokens)
-        p = by_length[length]
-        note(f"context {length:>9,}: perplexity {p.ppl:.4f} (95 % {p.low:.4f} to {p.high:.4f}, {p.tokens:,} bases)")
+        note(f"context {length:>9,}: perplexity {by_length[length]}")
     markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
     return HeldOut(by_length, markov)
 

@@ -2,16 +2,14 @@
 
 import json
 import math
-import resource
-import shutil
-import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from hyena_dist.config import RunConfig, StagePlan, dump_config
+from hyena_dist.config import RunConfig, StagePlan
+from hyena_dist.config_file import dump_config
 from hyena_dist.data.batches import Batches, StepBatch
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
@@ -21,6 +19,7 @@ from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
 from hyena_dist.train import checkpoint
+from hyena_dist.train.clock import Clock, peak_gib
 from hyena_dist.train.evaluate import evaluation_windows, perplexity
 from hyena_dist.train.optimizer import learning_rate, parameter_groups
 from hyena_dist.train.report import write_report
@@ -180,7 +179,7 @@ class _Run:
             prefetch=config.data.prefetch,
         )
         self.model.train()
-        clock = _Clock()
+        clock = Clock()
         last_step = self.stages[-1].end_step
         try:
             for batch in batches:
@@ -219,11 +218,11 @@ class _Run:
         return loss_sum, valid, norm, lr
 
     def _log(
-        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: "_Clock"
+        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: "Clock"
     ) -> None:
         loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / max(valid, 1.0)
         rate, step_s, wait_s, wait_share = clock.lap()
-        tokens, memory = stage.tokens_at(step), _peak_gib(self.mesh.device)
+        tokens, memory = stage.tokens_at(step), peak_gib(self.mesh.device)
         self.trackers.log_metrics(
             {
                 "train/loss": loss,
@@ -257,18 +256,17 @@ class _Run:
         for length in self.lengths if final else self.lengths[-1:]:
             tokens = settings.max_tokens if final else settings.interval_max_tokens
             windows = evaluation_windows(self.store, settings.split, length, tokens)
-            p = perplexity(self.model, self.store, windows, self.mesh, micro_batch_tokens=settings.micro_batch_tokens)
-            results[length] = p
-            self.progress.note(
-                f"step {step:,}: {settings.split} perplexity {p.ppl:.4f} at context {length:,} "
-                f"(95 % {p.low:.4f} to {p.high:.4f}, {p.tokens:,} bases)"
+            micro_batch_tokens = settings.micro_batch_tokens
+            results[length] = perplexity(
+                self.model, self.store, windows, self.mesh, micro_batch_tokens=micro_batch_tokens
             )
+            self.progress.note(f"step {step:,}: {settings.split} perplexity at context {length:,}: {results[length]}")
         longest = results[self.lengths[-1]]
         metrics = {f"valid/{settings.split}/loss": longest.loss, f"valid/{settings.split}/ppl": longest.ppl}
         metrics |= {f"valid/{settings.split}/ppl_{n}": p.ppl for n, p in results.items()}
         self.trackers.log_metrics(metrics, step)
         if final:
-            self.state["evaluation"] = {str(n): list(p) for n, p in results.items()}
+            self.state["evaluation"] = {str(n): p.to_json() for n, p in results.items()}
 
     def _save(self, step: int) -> None:
         self.state |= {
@@ -293,50 +291,5 @@ class _Run:
         return stage.tokens_at(step)
 
 
-class _Clock:
-    """Rates since the last lap, without evaluation and saving."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self.begin, self.tokens, self.steps, self.wait, self.pause = time.perf_counter(), 0, 0, 0.0, 0.0
-        self.last = self.begin
-
-    def add(self, tokens: int, wait_s: float) -> None:
-        self.tokens += tokens
-        self.steps += 1
-        self.wait += wait_s
-        self.last = time.perf_counter()
-
-    def skip(self) -> None:
-        """What happened since the last step does not count."""
-        self.pause += time.perf_counter() - self.last
-        self.last = time.perf_counter()
-
-    def lap(self) -> tuple[float, float, float, float]:
-        """(tokens per second, seconds per step, seconds waited for data per step, its share), then start again."""
-        seconds = max(1e-9, time.perf_counter() - self.begin - self.pause)
-        steps = max(1, self.steps)
-        result = (self.tokens / seconds, seconds / steps, self.wait / steps, self.wait / seconds)
-        self._reset()
-        return result
-
-
 def _due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-def _peak_gib(device: torch.device) -> float:
-    """Peak memory of this rank: allocated on the GPU, resident on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def forget_run(folder: Path) -> None:
-    """Delete a run's folder, after checking that it is one."""
-    if folder.exists():
-        if not (folder / "run.yaml").is_file():
-            raise UserError(f"{folder} is not a run's folder (it has no run.yaml); delete it yourself if you mean to")
-        shutil.rmtree(folder)

@@ -28,10 +28,11 @@ def write_report(
         The content of summary.json: valid_ppl (at the longest context), valid_ppl_interval, markov_ppl by order,
         ppl_by_length, tokens_per_second (median over the log lines), tokens, steps, checkpoint, plots, mlflow.
     """
-    by_length = {int(n): Perplexity(*p) for n, p in state["evaluation"].items()}
+    by_length = {int(n): Perplexity.from_json(p) for n, p in state["evaluation"].items()}
     longest = max(by_length)
     existing = _read_summary(folder)
-    markov = existing.get("markov_ppl") if existing.get("data") == store.fingerprint else None
+    scored = [store.fingerprint, config.evaluation.split, longest, config.evaluation.max_tokens]
+    markov = existing.get("markov_ppl") if existing.get("scored") == scored else None
     if markov is None:
         note("fitting Markov chains of order 0 to 8 on the training split ...")
         windows = evaluation_windows(store, config.evaluation.split, longest, config.evaluation.max_tokens)
@@ -48,7 +49,7 @@ def write_report(
         "name": config.name,
         "split": config.evaluation.split,
         "valid_ppl": best.ppl,
-        "valid_ppl_interval": [best.low, best.high],
+        "valid_ppl_interval": [best.to_json()["low"], best.to_json()["high"]],
         "markov_ppl": markov,
         "ppl_by_length": {n: p.ppl for n, p in by_length.items()},
         "tokens_per_second": rates[len(rates) // 2] if rates else None,
@@ -58,7 +59,7 @@ def write_report(
         "plots": [str(p) for p in sorted(plots.glob("*.png"))],
         "metrics": str(folder / "metrics.jsonl"),
         "mlflow": ui_command,
-        "data": store.fingerprint,
+        "scored": scored,
     }
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
@@ -80,10 +81,9 @@ def summary_lines(summary: dict[str, Any], by_length: dict[int, Perplexity]) -> 
     rows = [(f"Markov chain, order {k}", ppl) for k, ppl in sorted(markov.items())]
     rows += [(f"HyenaDNA, context {n:,}", p.ppl) for n, p in sorted(by_length.items())]
     lines += [f"{name:<32}{ppl:>12.4f}" for name, ppl in rows]
-    low, high = summary["valid_ppl_interval"]
     lines += [
         "-" * width,
-        f"HyenaDNA at its longest context: {model:.4f} (95 % {low:.4f} to {high:.4f}), {verdict} "
+        f"HyenaDNA at its longest context: {by_length[max(by_length)]}, {verdict} "
         f"(best: order {order}, {markov[order]:.4f})",
         "",
         f"trained     {human(summary['tokens'])} tokens in {summary['steps']:,} steps"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config import load_config
+from hyena_dist.config_file import load_config
 from hyena_dist.parallel.deepspeed_config import read_preset
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hyena_dist.config import ModelConfig, RunConfig, dump_config, load_config, parse_config
+from hyena_dist.config import ModelConfig, RunConfig
+from hyena_dist.config_file import dump_config, load_config, parse_config
 from hyena_dist.errors import UserError
 
 TREE: dict[str, Any] = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BedSplits
-from hyena_dist.config import RunConfig, parse_config
+from hyena_dist.config import RunConfig
+from hyena_dist.config_file import parse_config
 from hyena_dist.data.batches import IGNORE_INDEX, Batches, StepBatch, inputs_and_targets, read_windows
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import CLS, MASK, PAD, UNK, A, C, G, N, T, decode

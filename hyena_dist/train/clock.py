@@ -1,0 +1,44 @@
+"""How fast training goes and how much memory it takes."""
+
+import resource
+import time
+
+import torch
+
+
+class Clock:
+    """Rates since the last lap, without evaluation and saving."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.begin, self.tokens, self.steps, self.wait, self.pause = time.perf_counter(), 0, 0, 0.0, 0.0
+        self.last = self.begin
+
+    def add(self, tokens: int, wait_s: float) -> None:
+        """One step of `tokens` tokens, which waited `wait_s` seconds for data."""
+        self.tokens += tokens
+        self.steps += 1
+        self.wait += wait_s
+        self.last = time.perf_counter()
+
+    def skip(self) -> None:
+        """What happened since the last step does not count."""
+        self.pause += time.perf_counter() - self.last
+        self.last = time.perf_counter()
+
+    def lap(self) -> tuple[float, float, float, float]:
+        """(tokens per second, seconds per step, seconds waited for data per step, its share), then start again."""
+        seconds = max(1e-9, time.perf_counter() - self.begin - self.pause)
+        steps = max(1, self.steps)
+        result = (self.tokens / seconds, seconds / steps, self.wait / steps, self.wait / seconds)
+        self._reset()
+        return result
+
+
+def peak_gib(device: torch.device) -> float:
+    """Peak memory of this rank: allocated on the GPU, resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
