@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,11 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
 
-    data = verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")
-    if _is_asked_for("data"):
-        from data_prep.cli import add_arguments
-
-        add_arguments(data)
+    add_data_arguments(
+        verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")
+    )
 
     demo = _verb(verbs, "demo", "the main job on an embedded corpus, in minutes on a CPU", _demo, "hyena-dist demo")
     demo.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
@@ -96,11 +95,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
     return parser
-
-
-def _is_asked_for(verb: str) -> bool:
-    """Its arguments live in another package, which the other verbs need not import."""
-    return verb in sys.argv[1:] or os.environ.get("HYENA_DIST_ALL_VERBS") == "1"
 
 
 def _verb(

@@ -31,7 +31,7 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     begin = time.monotonic()
     store = output_dir / "demo-data"
     recipe = Path(str(resources.files("jobs") / "recipes" / "demo.yaml"))
-    overrides = [f"output_dir={output_dir}", f"data.path={store}", *overrides]
+    overrides = [f"output_dir={output_dir}", f"data.path={store}", f"precision={_fast_precision()}", *overrides]
     config = load_config(recipe, overrides)
     if fresh:
         _forget_run(config.run_dir)
@@ -52,6 +52,12 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
         print(f"evaluate    hyena-dist evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
     return code
+
+
+def _fast_precision() -> str:
+    """bf16 where the hardware multiplies it, which halves the time of a step; fp32 elsewhere."""
+    cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if torch.cuda.is_available() or cpu() else "fp32"
 
 
 def _forget_run(folder: Path) -> None:

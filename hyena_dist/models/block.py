@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.hyena import HyenaMixer
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear
+from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
 MIXERS: dict[str, Callable[[ModelConfig, Mesh], nn.Module]] = {"hyena": HyenaMixer}
@@ -21,15 +21,9 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         std = config.initializer_range
-        self.fc1 = ColumnLinear(
-            config.d_model, config.inner_size, mesh=mesh, init=lambda w: nn.init.normal_(w, std=std)
-        )
-        self.fc2 = RowLinear(
-            config.inner_size,
-            config.d_model,
-            mesh=mesh,
-            init=lambda w: nn.init.normal_(w, std=std / math.sqrt(2 * config.n_layer)),
-        )
+        output_std = std / math.sqrt(2 * config.n_layer)
+        self.fc1 = ColumnLinear(config.d_model, config.inner_size, mesh=mesh, init=normal(std))
+        self.fc2 = RowLinear(config.inner_size, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor) -> Tensor:
         """[L, B, D] -> [L, B, D]."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.linear import ColumnLinear
+from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
 FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
@@ -94,7 +94,7 @@ class FilterNetwork(nn.Module):
                 width,
                 rows,
                 mesh=mesh,
-                init=lambda w: nn.init.normal_(w, std=config.initializer_range),
+                init=normal(config.initializer_range),
                 bias=False,
                 blocks=config.order - 1,
             ),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.filter import HyenaFilter
 from hyena_dist.ops import long_conv, short_conv
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear
+from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -43,21 +43,12 @@ class HyenaMixer(nn.Module):
         super().__init__()
         self.order = config.order
         std = config.initializer_range
-        self.in_proj = ColumnLinear(
-            config.d_model,
-            (config.order + 1) * config.d_model,
-            mesh=mesh,
-            init=lambda w: nn.init.normal_(w, std=std),
-            blocks=config.order + 1,
-        )
+        output_std = std / math.sqrt(2 * config.n_layer)
+        blocks = config.order + 1
+        self.in_proj = ColumnLinear(config.d_model, blocks * config.d_model, mesh=mesh, init=normal(std), blocks=blocks)
         self.short_filter = ShortFilter(config, mesh)
         self.filter_fn = HyenaFilter(config, mesh)
-        self.out_proj = RowLinear(
-            config.d_model,
-            config.d_model,
-            mesh=mesh,
-            init=lambda w: nn.init.normal_(w, std=std / math.sqrt(2 * config.n_layer)),
-        )
+        self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor) -> Tensor:
         """[L, B, D] -> [L, B, D]."""

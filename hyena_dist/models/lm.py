@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.block import Block
-from hyena_dist.parallel.linear import VocabEmbedding, tied_logits
+from hyena_dist.parallel.linear import VocabEmbedding, normal, tied_logits
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -37,7 +37,7 @@ class Embeddings(nn.Module):
             config.padded_vocab_size,
             config.d_model,
             mesh=mesh,
-            init=lambda w: nn.init.normal_(w, std=config.initializer_range),
+            init=normal(config.initializer_range),
         )
 
 

@@ -6,6 +6,7 @@ need no second copy of the filter network and no loss scaling. Activations are [
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ with warnings.catch_warnings():
     from megatron.core import ModelParallelConfig, tensor_parallel
 
 Init = Callable[[Tensor], Any]
+
+
+def normal(std: float) -> Init:
+    """Normal initialisation with mean 0."""
+    return partial(nn.init.normal_, std=std)
 
 
 def _megatron_config(mesh: Mesh) -> ModelParallelConfig:
