@@ -13,6 +13,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config_file import load_config
 from hyena_dist.errors import UserError
+from hyena_dist.programs import program
 from hyena_dist.tracking import human
 from jobs import deepspeed_launcher
 
@@ -49,7 +50,7 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     print(f"[2/2] pretraining on {human(last.tokens_at(last.end_step))} tokens: {' '.join(command)}", flush=True)
     code = deepspeed_launcher.submit(command)
     if code == 0:
-        print(f"evaluate    hyena-dist evaluate {config.run_dir} --data {store} --lengths 512,2048")
+        print(f"evaluate    {program('hyena-dist')} evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
     return code
 

@@ -3,8 +3,9 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
+
+from hyena_dist.programs import program
 
 CPU_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -17,7 +18,7 @@ than the arithmetic of pointwise operations."""
 
 def render(arguments: Sequence[str], *, ranks: int) -> list[str]:
     """The command that runs `hyena-dist ARGUMENTS` on `ranks` processes of this machine."""
-    launcher = [_beside_python("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(_free_port())]
+    launcher = [program("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(_free_port())]
     return [*launcher, "--module", "hyena_dist", *arguments]
 
 
@@ -37,9 +38,3 @@ def _free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
-
-
-def _beside_python(program: str) -> str:
-    """The program of this Python's environment, which need not be activated."""
-    candidate = os.path.join(os.path.dirname(sys.executable), program)
-    return candidate if os.path.exists(candidate) else program

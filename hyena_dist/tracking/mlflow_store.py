@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hyena_dist.programs import program
+
 
 def resolve(uri: str | None, root: Path | None) -> tuple[str, str | None]:
     """Return the tracking URI and where a new experiment's artifacts go; None leaves that to the store.
@@ -43,7 +45,7 @@ def ui_command(uri: str) -> str:
     """Return the command, or for a server the address, that shows the runs."""
     if uri.startswith(("http://", "https://")):
         return without_password(uri)
-    return f"mlflow ui --backend-store-uri {uri}"
+    return f"{program('mlflow')} ui --backend-store-uri {uri}"
 
 
 def without_password(uri: str) -> str:

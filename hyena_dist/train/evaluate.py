@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from hyena_dist.data.batches import inputs_and_targets, read_windows
 from hyena_dist.data.store import GenomeStore, Interval
@@ -168,7 +169,15 @@ def evaluate(
     windows = {n: evaluation_windows(store, split, n, max_tokens) for n in sorted(lengths)}
     by_length = {}
     for length, chosen in windows.items():
-        by_length[length] = perplexity(model, store, chosen, mesh, micro_batch_tokens=micro_batch_tokens)
+        with tqdm(total=len(chosen), desc=f"context {length:,}", unit=" windows", leave=False, disable=None) as bar:
+            by_length[length] = perplexity(
+                model,
+                store,
+                chosen,
+                mesh,
+                micro_batch_tokens=micro_batch_tokens,
+                report=lambda done, _, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
+            )
         note(f"context {length:>9,}: perplexity {by_length[length]}")
     markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
     return HeldOut(by_length, markov)

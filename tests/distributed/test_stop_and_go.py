@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,15 +23,18 @@ def kill_at(ranks: Ranks, metrics: Path, rows: int) -> None:
     ranks.kill()
 
 
-@pytest.mark.parametrize("zero", ["zero0", "zero1", "zero2", "zero3"])
-def test_killed_and_resumed(zero: str, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    parallel = {"zero": zero}
-    run_ranks(2, train_here, make_config(name="whole", parallel=parallel))
+@pytest.mark.parametrize(
+    ("zero", "precision"),
+    [("zero0", "fp32"), ("zero1", "fp32"), ("zero2", "fp32"), ("zero3", "fp32"), ("zero1", "bf16")],
+)
+def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    same = {"parallel": {"zero": zero}, "precision": precision}
+    run_ranks(2, train_here, make_config(name="whole", **same))
     whole = curve(tmp_path / "whole")
     assert [row["step"] for row in whole] == [*range(1, 13), 12]
 
     # Once in each stage of the curriculum, at a random step; the second resumes over the boundary at step 6.
-    config = make_config(name="killed", parallel=parallel)
+    config = make_config(name="killed", **same)
     folder = config.run_dir
     for low, high in ((1, 5), (7, 11)):
         rows = random.randint(low, high)
@@ -55,12 +59,20 @@ def test_one_rank_equals_two(zero: str, make_config: Callable[..., RunConfig], t
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
 
 
-def test_zero_stages_agree(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    """Every preset trains the same model: sharding changes where states live, not what is computed."""
-    presets = ["zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload"]
-    for zero in presets:
-        run_ranks(2, train_here, make_config(name=zero, parallel={"zero": zero}))
-    reference = curve(tmp_path / presets[0])
-    for zero in presets[1:]:
-        for a, b in zip(reference, curve(tmp_path / zero), strict=True):
-            assert a == pytest.approx(b, rel=1e-5, abs=1e-7), zero
+def test_variants_agree(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Presets, recomputed activations and data sources change how, not what is computed."""
+    zarr = make_config().data
+    shards = zarr.model_copy(update={"source": "webdataset"})
+    variants: dict[str, dict[str, Any]] = {
+        zero: {"parallel": {"zero": zero}}
+        for zero in ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
+    }
+    variants["recompute"] = {"parallel": {"zero": "zero3", "activation_checkpointing": True}}
+    variants["shards"] = {"parallel": {"zero": "zero1"}, "data": shards}
+    for name, sections in variants.items():
+        run_ranks(2, train_here, make_config(name=name, **sections))
+    reference = curve(tmp_path / "zero0")
+    for name in variants:
+        for a, b in zip(reference, curve(tmp_path / name), strict=True):
+            assert a == pytest.approx(b, rel=1e-5, abs=1e-7), name
+    assert curve(tmp_path / "shards") == curve(tmp_path / "zero1")

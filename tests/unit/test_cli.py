@@ -91,7 +91,7 @@ def test_demo_and_evaluate(tmp_path: Path) -> None:
     assert (tmp_path / summary["checkpoint"] / "model.safetensors").exists()
     assert all((tmp_path / plot).exists() for plot in summary["plots"])
     assert (tmp_path / "out/mlflow.db").exists()
-    assert "mlflow ui" in done.stdout + done.stderr
+    assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout + done.stderr
 
     again = run("demo", "--output-dir", "out", *small, cwd=tmp_path)
     assert again.returncode == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hyena_dist.errors import UserError
+from hyena_dist.programs import program
 from hyena_dist.tracking import MlflowTracker
 from hyena_dist.tracking import mlflow_store as store
 
@@ -59,7 +60,7 @@ def test_a_run_holds_what_was_logged(root: Path, tmp_path: Path, capfd: pytest.C
         "plot.csv",
         "config.yaml",
     }
-    assert tracker.ui_command == f"mlflow ui --backend-store-uri sqlite:///{root / 'mlflow.db'}"
+    assert tracker.ui_command == f"{program('mlflow')} ui --backend-store-uri sqlite:///{root / 'mlflow.db'}"
     assert said == []
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
