@@ -80,7 +80,12 @@ def test_recipes(recipe: Path, world_size: int) -> None:
 def test_demo_and_evaluate(tmp_path: Path) -> None:
     """The demo's whole way on a budget of a few steps; a second run keeps it, --fresh starts over."""
     small = ["train.curriculum=[{seq_length: 64, train_iters: 3}, {seq_length: 256, train_iters: 3}]"]
-    small += ["train.global_batch_tokens=512", "evaluation.max_tokens=20000", "evaluation.lengths=[64, 256]"]
+    small += [
+        "precision=fp32",
+        "train.global_batch_tokens=512",
+        "evaluation.max_tokens=20000",
+        "evaluation.lengths=[64, 256]",
+    ]
     done = run("demo", "--output-dir", "out", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "out/demo/summary.json").read_text())
