@@ -10,6 +10,7 @@ install: .venv/.installed  ## a virtual environment with the pinned versions
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hyena-dist needs Python 3.11 or newer; set PYTHON=")'
+	@echo 'installing the pinned versions into .venv: a few minutes, most of them for torch'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@

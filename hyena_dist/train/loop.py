@@ -83,6 +83,7 @@ class _Run:
         try:
             if not self.finished:
                 self._train()
+            self.progress.close()  # what follows is a report, not progress
             self._report()
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -281,9 +282,7 @@ class _Run:
 
     def _report(self) -> None:
         if self.mesh.is_main:
-            write_report(
-                self.folder, self.config, self.store, self.state, self.trackers, self.ui_command, self.progress.note
-            )
+            write_report(self.folder, self.config, self.store, self.state, self.trackers, self.ui_command, print)
         self.mesh.barrier()
 
     def _tokens_at(self, step: int) -> int:
