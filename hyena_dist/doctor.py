@@ -259,8 +259,8 @@ def _back_ends() -> dict[str, str | None]:
 def _missing_extras(found: dict[str, str | None]) -> list[tuple[str, str]]:
     """Return what is not here and the part of the project that wants it."""
     wants = {
-        "flash-attn": "only the Transformer baseline on GPU uses it; pip install hyena-dist[flash-attn]",
-        "triton": "only GPU kernels use it; it comes with torch for CUDA",
+        "flash-attn": "nothing uses it yet, the Transformer baseline on GPU will; pip install hyena-dist[flash-attn]",
+        "triton": "nothing uses it yet, GPU kernels will; it comes with torch for CUDA",
         "C++ compiler": "only DeepSpeed's CPU Adam (ZeRO-Offload) uses it; apt-get install g++ python3-dev ninja-build",
         "nvcc": "only DeepSpeed's GPU extensions use it; install the CUDA toolkit of torch's version",
         "nccl": "only training on GPUs uses it; install torch for CUDA",

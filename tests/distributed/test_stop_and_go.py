@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from hyena_dist.config import RunConfig
 from hyena_dist.train.checkpoint import list_checkpoints
@@ -75,4 +77,7 @@ def test_variants_agree(make_config: Callable[..., RunConfig], tmp_path: Path) -
     for name in variants:
         for a, b in zip(reference, curve(tmp_path / name), strict=True):
             assert a == pytest.approx(b, rel=1e-5, abs=1e-7), name
+        saved = load_file(tmp_path / name / "checkpoints/step-00000012/model.safetensors")
+        for key, value in load_file(tmp_path / "zero0/checkpoints/step-00000012/model.safetensors").items():
+            torch.testing.assert_close(saved[key], value, rtol=1e-5, atol=1e-6, msg=f"{name}: {key}")
     assert curve(tmp_path / "shards") == curve(tmp_path / "zero1")
