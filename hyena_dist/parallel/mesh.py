@@ -86,7 +86,8 @@ class Mesh:
         """The result of running `action` on the main process, on every rank.
 
         Raises:
-            UserError, OSError: what `action` raised, on every rank, so that none is left waiting for the others.
+            UserError, OSError, RuntimeError: what `action` raised, on every rank (other types and subclasses as the
+                nearest of these), so that none is left waiting for the others.
         """
         result: Any = None
         error: Exception | None = None
@@ -95,11 +96,14 @@ class Mesh:
                 result = action()
             except Exception as caught:
                 error = caught
-        kind, message, result = self.broadcast_object((type(error), str(error), result))
+        known: list[type[Exception]] = [UserError, OSError]
+        kind = next((k for k in known if isinstance(error, k)), RuntimeError)
+        failure, result = self.broadcast_object(((kind, str(error)) if error else None, result))
         if error is not None:
             raise error
-        if issubclass(kind, Exception):
-            raise kind(message) if kind in (UserError, OSError) else RuntimeError(f"the main process failed: {message}")
+        if failure is not None:
+            kind, message = failure
+            raise kind(message)
         return result
 
     def broadcast_object(self, value: Any) -> Any:

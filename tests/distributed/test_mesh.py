@@ -1,0 +1,79 @@
+"""What the mesh promises about several ranks, and what launchers tell a process."""
+
+import pytest
+
+from hyena_dist.config import ParallelConfig
+from hyena_dist.errors import UserError
+from hyena_dist.parallel.mesh import Mesh, _first_host, initialize, launch_environment
+from tests.processes import run_ranks
+
+
+def groups_and_sums() -> tuple[int, int, int, float, bool, object]:
+    mesh = initialize(ParallelConfig(), timeout_s=60)
+    rank = mesh.data.rank()
+    total = mesh.all_reduce_sum(rank + 0.5)
+    return mesh.tensor.size(), mesh.context.size(), rank, total, mesh.any(rank == 1), mesh.broadcast_object({"r": rank})
+
+
+def failures_on_main() -> list[str]:
+    mesh = initialize(ParallelConfig(), timeout_s=60)
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    seen = []
+    for error in (UserError("a mistake"), PermissionError(13, "no right"), ValueError("odd")):
+        try:
+            mesh.on_main(lambda error=error: fail(error))  # type: ignore[misc]
+        except (UserError, OSError, RuntimeError, ValueError) as caught:
+            seen.append(f"{isinstance(caught, OSError)} {caught}")
+    assert mesh.on_main(lambda: 3) == 3
+    return seen
+
+
+def test_two_ranks() -> None:
+    assert run_ranks(2, groups_and_sums) == [(1, 1, r, 2.0, True, {"r": 0}) for r in range(2)]
+
+
+def test_an_error_of_the_main_process_is_everyones() -> None:
+    here, there = run_ranks(2, failures_on_main)
+    assert here == there == ["False a mistake", "True [Errno 13] no right", "False odd"]
+
+
+def test_one_process() -> None:
+    mesh = Mesh()
+    assert mesh.is_main
+    assert mesh.all_reduce_sum(2.5) == 2.5
+    with pytest.raises(UserError):
+        mesh.on_main(lambda: (_ for _ in ()).throw(UserError("x")))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 0, 1)),
+        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, (3, 1, 4)),
+        (
+            {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"},
+            (5, 1, 8),
+        ),
+        ({"SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, (0, 0, 1)),  # a batch script, outside of srun
+    ],
+)
+def test_launch_environment(
+    environment: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_ID", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    launch = launch_environment()
+    assert (launch.rank, launch.local_rank, launch.world_size) == expected
+
+
+@pytest.mark.parametrize(
+    ("node_list", "host"),
+    [("n1", "n1"), ("n1,n2", "n1"), ("gpu[03-05,9],x", "gpu03"), ("a,b[1-2]", "a"), ("r[1-2]-eth", "r1-eth")],
+)
+def test_first_host(node_list: str, host: str) -> None:
+    assert _first_host(node_list) == host
