@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,16 +17,6 @@ from hyena_dist.config import ParallelConfig
 from hyena_dist.errors import UserError
 
 T = TypeVar("T")
-
-
-class Group(Protocol):
-    """What modules ask of a process group; torch.distributed.ProcessGroup has it."""
-
-    def size(self) -> int:
-        """Number of ranks."""
-
-    def rank(self) -> int:
-        """This process's place among them."""
 
 
 class LocalGroup:
@@ -43,7 +33,7 @@ class LocalGroup:
 
 @dataclass(frozen=True)
 class Mesh:
-    """The process groups of one rank. The default is one process."""
+    """The process groups of one rank: torch.distributed's, or a LocalGroup. The default is one process."""
 
     tensor: Any = field(default_factory=LocalGroup)
     context: Any = field(default_factory=LocalGroup)

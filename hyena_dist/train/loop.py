@@ -44,7 +44,7 @@ def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto") -> Path:
         The run's folder, with summary.json.
 
     Raises:
-        UserError: a configuration, store or checkpoint that cannot be used, or a loss that is not finite.
+        UserError: a configuration, store or checkpoint that cannot be used, or a gradient that is not finite.
     """
     return _Run(config, mesh, resume).to_the_end()
 
@@ -83,6 +83,8 @@ class _Run:
         try:
             if not self.finished:
                 self._train()
+            elif self.state["scored"] != self._scored():
+                self._evaluate(self.state["step"], final=True)
             self.progress.close()  # what follows is a report, not progress
             self._report()
             status = "FINISHED"
@@ -219,7 +221,7 @@ class _Run:
         return loss_sum, valid, norm, lr
 
     def _log(
-        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: "Clock"
+        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: Clock
     ) -> None:
         loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / max(valid, 1.0)
         rate, step_s, wait_s, wait_share = clock.lap()
@@ -268,6 +270,12 @@ class _Run:
         self.trackers.log_metrics(metrics, step)
         if final:
             self.state["evaluation"] = {str(n): p.to_json() for n, p in results.items()}
+            self.state["scored"] = self._scored()
+
+    def _scored(self) -> dict[str, Any]:
+        """What the final perplexities are measured on; a finished run is scored again if this changes."""
+        settings = self.config.evaluation
+        return {"split": settings.split, "lengths": list(self.lengths), "max_tokens": settings.max_tokens}
 
     def _save(self, step: int) -> None:
         self.state |= {

@@ -31,7 +31,7 @@ def write_report(
     by_length = {int(n): Perplexity.from_json(p) for n, p in state["evaluation"].items()}
     longest = max(by_length)
     existing = _read_summary(folder)
-    scored = [store.fingerprint, config.evaluation.split, longest, config.evaluation.max_tokens]
+    scored = {"data": store.fingerprint, **state["scored"]}
     markov = existing.get("markov_ppl") if existing.get("scored") == scored else None
     if markov is None:
         note("fitting Markov chains of order 0 to 8 on the training split ...")

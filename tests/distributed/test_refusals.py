@@ -1,5 +1,6 @@
 """Runs that must not start, each with one sentence and nothing lost."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +87,16 @@ def test_nan_stops_the_run(make_config: Callable[..., RunConfig]) -> None:
     for answer in run_ranks(2, refusal, config):
         assert "gradient norm is" in answer
         assert "lower optimizer.lr" in answer
+
+
+def test_finished_run_is_scored_as_asked(finished: RunConfig) -> None:
+    """Other evaluation settings on a finished run give other scores, never the old ones under a new name."""
+    evaluation = finished.evaluation.model_copy(update={"lengths": (32, 64), "max_tokens": 512})
+    asked = finished.model_copy(update={"evaluation": evaluation})
+    before = json.loads((finished.run_dir / "summary.json").read_text())
+    run_ranks(1, train_here, asked)
+    summary = json.loads((finished.run_dir / "summary.json").read_text())
+    assert before["ppl_by_length"].keys() == {"128"}
+    assert summary["ppl_by_length"].keys() == {"32", "64"}
+    assert summary["scored"]["max_tokens"] == 512
+    assert summary["markov_ppl"] != before["markov_ppl"]

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,14 +29,11 @@ def test_help_shows_an_example(verb: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Half a second is the promise; what could break it is an import, so that is what is checked."""
+    """Half a second is the promise, and an import is what could break it."""
     script = "import sys; from hyena_dist.cli import _parser; _parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "numpy", "pydantic", "yaml", "deepspeed", "megatron", "mlflow", "zarr", "matplotlib"}
     assert not heavy & set(loaded)
-    begin = time.perf_counter()
-    run("--help")
-    assert time.perf_counter() - begin < 5  # not a benchmark: ten times the promise still means that all is well
 
 
 @pytest.mark.parametrize(

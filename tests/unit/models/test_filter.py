@@ -74,9 +74,10 @@ def test_stays_fp32_in_a_bf16_model() -> None:
 
 
 def test_the_grid_has_a_value_for_every_position() -> None:
-    # As bfloat16 only 1,793 would be left.
+    # The README quotes this: the reason why grids are never bf16.
     z, t = PositionalFeatures(2**20, 5)(2**20, torch.float32, torch.device("cpu"))
     assert t.unique().numel() == 2**20
+    assert t.bfloat16().unique().numel() == 1793
     assert (z[:, 0] == t).all()
     assert t[0] == 0
     assert t[-1] == 1
