@@ -1,32 +1,19 @@
-"""RunConfig: one frozen tree that says everything about a run; every derived size is computed here and nowhere else.
+"""RunConfig: one frozen tree that says everything about a run, and every size derived from it.
 
 Sizes have Megatron's names, the inside of the model HyenaDNA's. Runs on login nodes: no torch.
 """
 
-import math
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from hyena_dist.errors import UserError
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _exponents(cls, value: Any, info: ValidationInfo) -> Any:
-        # YAML takes 5e6, without a dot, for text. pydantic makes floats of such text, but no integers.
-        whole = cls.model_fields[str(info.field_name)].annotation in (int, int | None)
-        if whole and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE]\+?\d+", value):
-            return float(value)
-        return value
+from hyena_dist.config_section import Section
+from hyena_dist.curriculum import StagePlan, TrainConfig
+from hyena_dist.layout import Layout, nearest
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The architecture: HyenaDNA's fields under HyenaDNA's names (facts of the published config.json)."""
 
     d_model: int = Field(128, gt=0)
@@ -48,7 +35,28 @@ class ModelConfig(_Section):
     resid_dropout: float = Field(0.0, ge=0, lt=1)
     layer_norm_epsilon: float = Field(1e-5, gt=0)
     initializer_range: float = Field(0.02, ge=0)
-    mixer: Literal["hyena"] = "hyena"
+    layer_pattern: str | None = Field(
+        None, pattern="^[HA]+$", description="mixer of each layer, H Hyena or A attention; all H if not given"
+    )
+    num_attention_heads: int | None = Field(None, gt=0, description="of A layers; d_model / 64 if not given")
+    rotary_base: float = Field(10_000.0, gt=0, description="of A layers")
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> "ModelConfig":
+        if len(self.mixers) != self.n_layer:
+            raise ValueError(
+                f"layer_pattern {self.layer_pattern} names {len(self.mixers)} layers, n_layer is {self.n_layer}; "
+                f"set n_layer={len(self.mixers)} or give {self.n_layer} letters"
+            )
+        heads = self.attention_heads
+        if "A" in self.mixers and self.d_model % (2 * heads):
+            fits = nearest(heads, [n for n in range(1, self.d_model // 2 + 1) if self.d_model % (2 * n) == 0])
+            wider = f"d_model {-(-self.d_model // (2 * heads)) * 2 * heads} with num_attention_heads {heads}"
+            raise ValueError(
+                f"d_model {self.d_model} does not split into {heads} attention heads of an even size (rotary positions "
+                f"come in pairs); " + (f"try num_attention_heads {fits}" if fits else f"try {wider}")
+            )
+        return self
 
     @model_validator(mode="after")
     def _odd_features(self) -> "ModelConfig":
@@ -62,6 +70,16 @@ class ModelConfig(_Section):
         return self.d_inner or 4 * self.d_model
 
     @property
+    def mixers(self) -> str:
+        """One letter a layer."""
+        return self.layer_pattern or "H" * self.n_layer
+
+    @property
+    def attention_heads(self) -> int:
+        """Heads of an attention layer."""
+        return self.num_attention_heads or max(1, self.d_model // 64)
+
+    @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding: vocab_size rounded up to a multiple of pad_vocab_size_multiple."""
         m = self.pad_vocab_size_multiple
@@ -72,31 +90,26 @@ class ModelConfig(_Section):
         """Trainable parameters of the whole model, the tied head counted once."""
         d, n, w, inner = self.d_model, self.order, self.filter_order, self.inner_size
         network = (self.emb_dim + 1) * w + self.num_inner_mlps * (w + 1) * w + w + w * (n - 1) * d
-        mixer = (n + 1) * d * (d + 1 + self.short_filter_order + 1) + network + (n - 1) * d + d * (d + 1)
+        hyena = (n + 1) * d * (d + 1 + self.short_filter_order + 1) + network + (n - 1) * d + d * (d + 1)
+        attention = 4 * d * (d + 1)
+        mixers = self.mixers.count("H") * hyena + self.mixers.count("A") * attention
         mlp = (d + 1) * inner + (inner + 1) * d
-        return self.padded_vocab_size * d + self.n_layer * (mixer + mlp + 4 * d) + 2 * d
+        return self.padded_vocab_size * d + mixers + self.n_layer * (mlp + 4 * d) + 2 * d
 
 
-class ParallelConfig(_Section):
+class ParallelConfig(Section):
     """How a run is spread over ranks; data_parallel_size is derived."""
 
     tensor_model_parallel_size: int = Field(1, gt=0)
     context_parallel_size: int = Field(1, gt=0)
+    sequence_parallel: bool = Field(
+        False, description="Megatron's: norms, dropout and residual stream spread over the tensor ranks by position"
+    )
     zero: str = Field("zero1", description="a preset of ds_configs/ (zero0, ..., zero3_offload) or a JSON file")
     activation_checkpointing: bool = False
 
-    @model_validator(mode="after")
-    def _only_data_parallel_yet(self) -> "ParallelConfig":
-        size = self.tensor_model_parallel_size * self.context_parallel_size
-        if size != 1:
-            raise ValueError(
-                f"tensor_model_parallel_size {self.tensor_model_parallel_size} and context_parallel_size "
-                f"{self.context_parallel_size} are not built yet; set both to 1 and use more data-parallel ranks"
-            )
-        return self
 
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is read."""
 
     path: Path = Field(description="a store made by `hyena-dist data build`")
@@ -105,7 +118,7 @@ class DataConfig(_Section):
     prefetch: int = Field(2, ge=1, description="steps of batches read ahead in the background")
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """AdamW with cosine decay over tokens."""
 
     param_groups: Literal["paper", "sane"] = Field(
@@ -127,42 +140,7 @@ class OptimizerConfig(_Section):
         return self
 
 
-class CurriculumStage(_Section):
-    """One stage of the length warm-up; its budget is given in tokens or in train_iters."""
-
-    seq_length: int = Field(gt=0)
-    tokens: int | None = Field(None, gt=0)
-    train_iters: int | None = Field(None, gt=0)
-    micro_batch_size: int | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> "CurriculumStage":
-        if (self.tokens is None) == (self.train_iters is None):
-            raise ValueError(f"the stage of seq_length {self.seq_length} needs either tokens or train_iters, not both")
-        return self
-
-
-class TrainConfig(_Section):
-    """Batches, the curriculum and how often things happen (intervals in optimizer steps)."""
-
-    curriculum: tuple[CurriculumStage, ...] = Field(min_length=1)
-    global_batch_size: int | None = Field(None, gt=0, description="sequences per step, the same in every stage")
-    global_batch_tokens: int | None = Field(None, gt=0, description="or tokens per step, the same in every stage")
-    micro_batch_size: int | None = Field(None, gt=0, description="sequences per rank and pass; derived if not given")
-    micro_batch_tokens: int = Field(131_072, gt=0, description="bound for a derived micro_batch_size")
-    log_interval: int = Field(10, gt=0)
-    eval_interval: int = Field(0, ge=0, description="0: only at the end")
-    save_interval: int = Field(500, ge=0, description="0: only at the end")
-    keep_last: int = Field(2, gt=0, description="checkpoints to keep")
-
-    @model_validator(mode="after")
-    def _one_batch(self) -> "TrainConfig":
-        if (self.global_batch_size is None) == (self.global_batch_tokens is None):
-            raise ValueError("train needs either global_batch_size or global_batch_tokens, not both")
-        return self
-
-
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Held-out perplexity."""
 
     split: Literal["valid", "test"] = "valid"
@@ -174,7 +152,7 @@ class EvaluationConfig(_Section):
     micro_batch_tokens: int = Field(65_536, gt=0)
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """MLflow; metrics.jsonl is always written."""
 
     mlflow: bool = True
@@ -183,41 +161,7 @@ class TrackingConfig(_Section):
     system_metrics: bool = True
 
 
-class StagePlan(NamedTuple):
-    """A curriculum stage with every size worked out for a number of ranks."""
-
-    number: int
-    seq_length: int
-    global_batch_size: int
-    micro_batch_size: int
-    gradient_accumulation_steps: int
-    data_parallel_size: int
-    first_step: int
-    """Number of optimizer steps taken before this stage."""
-    end_step: int
-    first_token: int
-    """Number of tokens (targets, padding included) seen before this stage."""
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all ranks."""
-        return self.global_batch_size * self.seq_length
-
-    def describe(self) -> str:
-        """One line for people."""
-        return (
-            f"stage {self.number + 1}: length {self.seq_length:,}, steps {self.first_step:,} to {self.end_step:,}, "
-            f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} "
-            f"accumulated x {self.data_parallel_size} data-parallel, "
-            f"{self.tokens_at(self.end_step) - self.first_token:,} tokens"
-        )
-
-    def tokens_at(self, step: int) -> int:
-        """Tokens seen after `step` optimizer steps of the run, for a step within this stage."""
-        return self.first_token + (step - self.first_step) * self.tokens_per_step
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """A whole run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -235,15 +179,9 @@ class RunConfig(_Section):
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
-    def _lengths_fit(self) -> "RunConfig":
-        lengths = [(f"stage {i}", s.seq_length) for i, s in enumerate(self.train.curriculum)]
-        lengths += [("evaluation", n) for n in self.evaluation.lengths]
-        for where, length in lengths:
-            if length > self.model.l_max:
-                raise ValueError(
-                    f"seq_length {length} of {where} is longer than model.l_max {self.model.l_max}; "
-                    f"set model.l_max={length} or shorten the sequences"
-                )
+    def _layout_works(self) -> "RunConfig":
+        if problem := self.layout.problem():
+            raise ValueError(problem)
         return self
 
     @property
@@ -256,58 +194,35 @@ class RunConfig(_Section):
         """Context lengths of the evaluation, ascending."""
         return tuple(sorted(set(self.evaluation.lengths or [s.seq_length for s in self.train.curriculum])))
 
+    @property
+    def layout(self) -> Layout:
+        """What the ranks share."""
+        model, parallel = self.model, self.parallel
+        lengths = [(f"stage {i}", s.seq_length) for i, s in enumerate(self.train.curriculum, 1)]
+        return Layout(
+            parallel.tensor_model_parallel_size,
+            parallel.context_parallel_size,
+            parallel.sequence_parallel,
+            d_model=model.d_model,
+            d_inner=model.inner_size,
+            vocabulary=model.padded_vocab_size,
+            heads=model.attention_heads if "A" in model.mixers else None,
+            l_max=model.l_max,
+            lengths=(*lengths, *(("evaluation", n) for n in self.evaluation.lengths)),
+        )
+
     def data_parallel_size(self, world_size: int) -> int:
-        """Ranks that hold different samples."""
-        model_ranks = self.parallel.tensor_model_parallel_size * self.parallel.context_parallel_size
-        if world_size % model_ranks:
-            raise UserError(
-                f"world size {world_size} is not a multiple of tensor x context parallel size {model_ranks}; "
-                f"start {-(-world_size // model_ranks) * model_ranks} ranks"
-            )
-        return world_size // model_ranks
+        """Ranks that hold different samples.
+
+        Raises:
+            UserError: a world size that does not split into this layout, with the arithmetic and the nearest that does.
+        """
+        return self.layout.data_parallel_size(world_size)
 
     def stages(self, world_size: int) -> tuple[StagePlan, ...]:
         """The curriculum for `world_size` ranks.
 
         Raises:
-            UserError: batch sizes that do not divide, with the arithmetic and the nearest size that does.
+            UserError: a world size or batch sizes that do not divide, with the arithmetic and the nearest that does.
         """
-        plans: list[StagePlan] = []
-        dp = self.data_parallel_size(world_size)
-        step = token = 0
-        for index, stage in enumerate(self.train.curriculum):
-            batch, micro = self._batches(stage, dp)
-            per_step = batch * stage.seq_length
-            iters = stage.train_iters or -(-(stage.tokens or 0) // per_step)
-            accumulation = batch // (micro * dp)
-            plan = StagePlan(
-                index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, first_token=token
-            )
-            plans.append(plan)
-            step, token = step + iters, token + iters * per_step
-        return tuple(plans)
-
-    def _batches(self, stage: CurriculumStage, dp: int) -> tuple[int, int]:
-        """Sequences per step, and per rank and pass."""
-        train, factors = self.train, self._factors(stage, dp)
-        in_tokens = train.global_batch_size is None
-        name = "global_batch_tokens" if in_tokens else "global_batch_size"
-        total = (train.global_batch_tokens if in_tokens else train.global_batch_size) or 0
-        unit = math.prod(factors.values())
-        if total % unit:
-            product = " x ".join(f"{what} {size}" for what, size in factors.items())
-            product += f" = {unit}" if len(factors) > 1 else ""
-            fits_all = math.lcm(*(math.prod(self._factors(s, dp).values()) for s in train.curriculum))
-            raise UserError(f"{name} {total} is not a multiple of {product}; try {-(-total // fits_all) * fits_all}")
-        batch = total // stage.seq_length if in_tokens else total
-        if "micro_batch_size" in factors:
-            return batch, factors["micro_batch_size"]
-        fits = max(1, train.micro_batch_tokens // stage.seq_length)
-        return batch, max(m for m in range(1, batch // dp + 1) if (batch // dp) % m == 0 and m <= fits)
-
-    def _factors(self, stage: CurriculumStage, dp: int) -> dict[str, int]:
-        """What the global batch must be a multiple of, by name."""
-        micro = stage.micro_batch_size or self.train.micro_batch_size
-        factors = {"seq_length": stage.seq_length} if self.train.global_batch_size is None else {}
-        factors |= {"micro_batch_size": micro} if micro else {}
-        return factors | {"data_parallel_size": dp}
+        return self.train.stages(self.data_parallel_size(world_size))

@@ -1,51 +1,21 @@
 """One tree says everything about a run: what it accepts, derives and refuses."""
 
-import copy
-import math
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hyena_dist.config import ModelConfig, RunConfig
+from hyena_dist.config import ModelConfig
 from hyena_dist.config_file import dump_config, load_config, parse_config
 from hyena_dist.errors import UserError
-
-TREE: dict[str, Any] = {
-    "data": {"path": "store"},
-    "train": {
-        "curriculum": [{"seq_length": 64, "tokens": 1000}, {"seq_length": 256, "train_iters": 5}],
-        "global_batch_size": 8,
-    },
-}
+from tests.configs import TREE, config_with, refusal
 
 
 def run_file(folder: Path, tree: dict[str, Any] = TREE) -> Path:
     (folder / "run.yaml").write_text(yaml.safe_dump(tree))
     return folder / "run.yaml"
-
-
-def tree_with(**train: Any) -> dict[str, Any]:
-    tree = copy.deepcopy(TREE)
-    tree["train"] |= train
-    return tree
-
-
-def config_with(**train: Any) -> RunConfig:
-    return parse_config(tree_with(**train), "test")
-
-
-def refusal(call: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # --- reading
@@ -134,9 +104,24 @@ def test_frozen() -> None:
         ("name=../x", "name = '../x' is not valid"),
         ("name=123", "name = 123 is not valid: input should be a valid string"),
         ("model.emb_dim=4", "emb_dim 4 must be odd (1 + 2 x bands); try 5"),
-        ("parallel.tensor_model_parallel_size=2", "are not built yet; set both to 1"),
+        ("model.layer_pattern=HAH", "layer_pattern HAH names 3 layers, n_layer is 2; set n_layer=3 or give 2 letters"),
+        ("model.layer_pattern=HX", "model.layer_pattern = 'HX' is not valid: string should match pattern"),
+        ("model.layer_pattern=''", "model.layer_pattern = '' is not valid"),
+        ("model={d_model: 96, layer_pattern: HA, num_attention_heads: 5}",
+         "d_model 96 does not split into 5 attention heads of an even size (rotary positions come in pairs); "
+         "try num_attention_heads 4 or 6"),
+        ("model={d_model: 130, layer_pattern: HA}",
+         "d_model 130 does not split into 2 attention heads of an even size (rotary positions come in pairs); "
+         "try num_attention_heads 1 or 5"),
+        ("model={d_model: 127, layer_pattern: AA, num_attention_heads: 3}",
+         "come in pairs); try d_model 132 with num_attention_heads 3"),
+        ("parallel.tensor_model_parallel_size=3",
+         "run.yaml: tensor_model_parallel_size 3 does not divide model.d_model 128 (128 / 3 = 42.67); try 2 or 4"),
+        ("parallel.context_parallel_size=3",
+         "run.yaml: seq_length 64 of stage 1 is not a multiple of context_parallel_size 3; "
+         "try 63 or 66, or context_parallel_size 2 or 4"),
         ("optimizer.min_lr=1", "optimizer.min_lr 1 is above optimizer.lr 0.0006; lower min_lr"),
-        ("model.l_max=100", "seq_length 256 of stage 1 is longer than model.l_max 100; set model.l_max=256"),
+        ("model.l_max=100", "seq_length 256 of stage 2 is longer than model.l_max 100; set model.l_max=256"),
         ("evaluation.lengths=[64,2000]", "seq_length 2000 of evaluation is longer than model.l_max 1026"),
         ("evaluation.lengths=[2000,64]", "seq_length 2000 of evaluation is longer than model.l_max 1026"),
         ("precision=fp16", "precision = 'fp16' is not valid: input should be 'fp32' or 'bf16'"),
@@ -151,7 +136,8 @@ def test_refusals(override: str, message: str, tmp_path: Path) -> None:
 POSITIVE = ["model.d_model", "model.n_layer", "model.l_max", "model.layer_norm_epsilon", "train.micro_batch_size",
             "train.global_batch_size", "train.curriculum.0.seq_length", "train.curriculum.0.tokens", "train.keep_last",
             "train.log_interval", "optimizer.lr", "optimizer.eps", "data.prefetch", "evaluation.max_tokens",
-            "parallel.context_parallel_size"]  # fmt: skip
+            "parallel.context_parallel_size", "parallel.tensor_model_parallel_size", "model.num_attention_heads",
+            "model.rotary_base"]  # fmt: skip
 NOT_NEGATIVE = ["seed", "optimizer.min_lr", "optimizer.weight_decay", "optimizer.clip_grad", "train.save_interval",
                 "optimizer.lr_warmup_tokens", "model.embed_dropout", "model.initializer_range"]  # fmt: skip
 
@@ -206,106 +192,40 @@ def test_model_sizes() -> None:
         assert ModelConfig(vocab_size=vocabulary, pad_vocab_size_multiple=multiple).padded_vocab_size == padded
 
 
-def test_known_stages() -> None:
-    first, second = config_with().stages(2)
-    assert first._asdict() == {
-        "number": 0, "seq_length": 64, "global_batch_size": 8, "micro_batch_size": 4,
-        "gradient_accumulation_steps": 1, "data_parallel_size": 2, "first_step": 0, "end_step": 2, "first_token": 0,
-    }  # fmt: skip
-    assert (second.first_step, second.end_step, second.first_token) == (2, 7, 1024)
-    assert second.tokens_per_step == 8 * 256
-    assert second.tokens_at(7) == 1024 + 5 * 2048
+def test_mixers() -> None:
+    assert ModelConfig(n_layer=3).mixers == "HHH"
+    assert ModelConfig(n_layer=3, layer_pattern="HAH").mixers == "HAH"
+    assert ModelConfig(n_layer=1, layer_pattern="A").rotary_base == 10_000
+    for d_model, heads in ((32, 1), (64, 1), (128, 2), (256, 4), (768, 12)):
+        config = ModelConfig(d_model=d_model, layer_pattern="HA")
+        assert config.attention_heads == heads
+        assert d_model // heads % 2 == 0
+    assert ModelConfig(d_model=24, layer_pattern="AA", num_attention_heads=6).attention_heads == 6
+    assert ModelConfig(d_model=7, num_attention_heads=2).mixers == "HH", "heads are of attention layers alone"
 
 
-@pytest.mark.parametrize(
-    ("train", "world_size", "message"),
-    [
-        ({"global_batch_size": 64, "micro_batch_size": 3}, 8,
-         "global_batch_size 64 is not a multiple of micro_batch_size 3 x data_parallel_size 8 = 24; try 72"),
-        ({"global_batch_size": 3}, 2, "global_batch_size 3 is not a multiple of data_parallel_size 2; try 4"),
-        ({"global_batch_size": None, "global_batch_tokens": 1000}, 1,
-         "global_batch_tokens 1000 is not a multiple of seq_length 64 x data_parallel_size 1 = 64; try 1024"),
-        ({"global_batch_size": None, "global_batch_tokens": 64 * 4}, 8,
-         "global_batch_tokens 256 is not a multiple of seq_length 64 x data_parallel_size 8 = 512; try 2048"),
-    ],
-)  # fmt: skip
-def test_known_arithmetic(train: dict[str, Any], world_size: int, message: str) -> None:
-    assert refusal(lambda: config_with(**train).stages(world_size)) == message
+@pytest.mark.parametrize("pattern", ["HHHH", "AAAA", "HHAH"])
+def test_num_parameters(pattern: str) -> None:
+    """Tensor by tensor, as modules of the published model and of a Transformer have them."""
+    d, inner, w, e, order, k, depth = 24, 40, 10, 7, 3, 5, 3
+    linear = {"fc1": (d, inner), "fc2": (inner, d)}
+    norms = {"norm1.weight": d, "norm1.bias": d, "norm2.weight": d, "norm2.bias": d}
+    attention = {"Wqkv": (d, 3 * d), "out_proj": (d, d)}
+    hyena = {"in_proj": (d, 4 * d), "out_proj": (d, d)}  # order 3: two gates, one between them, and the values
+    hyena_rest = {"short_filter.weight": 4 * d * k, "short_filter.bias": 4 * d, "D": 2 * d}
+    network = {"first": (e, w), "inner 1": (w, w), "inner 2": (w, w), "inner 3": (w, w)}
+    network_rest = {"frequency": w, "last.weight": w * 2 * d}
 
+    def count(linears: dict[str, tuple[int, int]], rest: dict[str, int]) -> int:
+        return sum(n_in * n_out + n_out for n_in, n_out in linears.values()) + sum(rest.values())
 
-sizes = st.integers(1, 12)
-maybe_size = st.none() | sizes
-curricula = st.lists(
-    st.fixed_dictionaries(
-        {"seq_length": st.integers(1, 40), "micro_batch_size": maybe_size},
-        optional={},
-    ).flatmap(
-        lambda stage: st.sampled_from(["tokens", "train_iters"]).flatmap(
-            lambda kind: st.integers(1, 3000 if kind == "tokens" else 20).map(lambda n: stage | {kind: n})
-        )
-    ),
-    min_size=1,
-    max_size=4,
-)
-batches = st.integers(1, 200).map(lambda n: {"global_batch_size": n}) | st.integers(1, 6000).map(
-    lambda n: {"global_batch_size": None, "global_batch_tokens": n}
-)
-PATTERN = re.compile(r"(global_batch_\w+) (\d+) is not a multiple of (?:(.+) = )?(?:\w+ )?(\d+); try (\d+)")
-
-
-@given(curricula, batches, maybe_size, st.integers(1, 3000), st.integers(1, 9))
-def test_laws_of_stages(
-    curriculum: list[dict[str, int]], batch: dict[str, int | None], micro: int | None, bound: int, world_size: int
-) -> None:
-    train = {"curriculum": curriculum, "micro_batch_size": micro, "micro_batch_tokens": bound, **batch}
-    config = config_with(**train)
-    error = ""
-    try:
-        stages = config.stages(world_size)
-    except UserError as caught:
-        error = str(caught)
-    if error:
-        # The arithmetic is right, and the value to try works.
-        match = PATTERN.fullmatch(error)
-        assert match is not None, error
-        key, value, product, unit, suggestion = match.groups()
-        assert int(value) == batch[key]
-        assert int(value) % int(unit) != 0
-        if product:
-            assert math.prod(int(factor.split()[-1]) for factor in product.split(" x ")) == int(unit)
-        assert int(suggestion) > int(value)
-        stages = config_with(**train | {key: int(suggestion)}).stages(world_size)
-        batch = batch | {key: int(suggestion)}
-    step = token = 0
-    for number, (stage, asked) in enumerate(zip(stages, curriculum, strict=True)):
-        size = stage.global_batch_size
-        assert (stage.number, stage.seq_length) == (number, asked["seq_length"])
-        assert size == batch["global_batch_size"] or size * stage.seq_length == batch["global_batch_tokens"]
-        assert stage.data_parallel_size == world_size
-        assert size == stage.micro_batch_size * stage.gradient_accumulation_steps * world_size
-        wanted = asked["micro_batch_size"] or micro
-        assert (
-            stage.micro_batch_size == wanted
-            if wanted
-            else stage.micro_batch_size * stage.seq_length <= max(bound, stage.seq_length)
-        )
-        # Budgets: exactly the steps, or the fewest steps that see the tokens.
-        steps = stage.end_step - stage.first_step
-        if "train_iters" in asked:
-            assert steps == asked["train_iters"]
-        else:
-            assert (steps - 1) * stage.tokens_per_step < asked["tokens"] <= steps * stage.tokens_per_step
-        # Steps and tokens go on where the stage before ended.
-        assert (stage.first_step, stage.first_token) == (step, token)
-        assert stage.tokens_at(stage.first_step) == token
-        step, token = stage.end_step, stage.tokens_at(stage.end_step)
-        assert token == stage.first_token + steps * size * stage.seq_length
-
-
-def test_a_derived_micro_batch_is_the_largest_that_fits() -> None:
-    stages = config_with(global_batch_size=24, micro_batch_tokens=64 * 5).stages(2)
-    assert [s.micro_batch_size for s in stages] == [4, 1]
-    assert [s.gradient_accumulation_steps for s in stages] == [3, 12]
+    mixer = {"A": count(attention, {}), "H": count(hyena | network, hyena_rest | network_rest)}
+    whole = 16 * d + 2 * d + sum(mixer[letter] + count(linear, norms) for letter in pattern)
+    config = ModelConfig(
+        d_model=d, d_inner=inner, filter_order=w, emb_dim=e, order=order, short_filter_order=k, num_inner_mlps=depth,
+        n_layer=4, layer_pattern=pattern, num_attention_heads=3,
+    )  # fmt: skip
+    assert config.num_parameters == whole
 
 
 def test_evaluation_lengths() -> None:
