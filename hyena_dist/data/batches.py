@@ -1,6 +1,7 @@
 """From windows to the arrays of a step, read ahead in the background.
 
-Shapes: A gradient accumulation steps, B micro batch size, L sequence length.
+Shapes: A gradient accumulation steps, B micro batch size, L sequence length, S = L / P positions of one of P context
+ranks.
 """
 
 import time
@@ -22,14 +23,14 @@ IGNORE_INDEX = -100
 
 
 class StepBatch(NamedTuple):
-    """What one data-parallel rank trains on in one step."""
+    """What one rank trains on in one step."""
 
     stage: StagePlan
     step: int
     input_ids: NDArray[np.int64]
-    """[A, B, L]"""
+    """[A, B, S]"""
     targets: NDArray[np.int64]
-    """[A, B, L], the next token, IGNORE_INDEX where it is not one of A, C, G, T."""
+    """[A, B, S], the next token, IGNORE_INDEX where it is not one of A, C, G, T."""
     first_samples: tuple[int, ...]
     """[A], index in the global batch of each micro-batch's first sample."""
     wait_s: float
@@ -56,10 +57,11 @@ def inputs_and_targets(tokens: NDArray[np.uint8]) -> tuple[NDArray[np.int64], ND
 
 
 class Batches:
-    """The batches of a data-parallel rank from `first_step` on, across curriculum stages.
+    """The batches of a rank from `first_step` on, across curriculum stages.
 
-    Micro-batch a of rank r holds samples (a * R + r) * B to (a * R + r + 1) * B of the global batch (R ranks), so that
-    the global batch is the same for every R.
+    Micro-batch a of data-parallel rank r holds samples (a * R + r) * B to (a * R + r + 1) * B of the global batch (R
+    ranks), so that the global batch is the same for every R. Of each, a context rank reads its own chunk alone:
+    `context` is (rank, size).
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class Batches:
         seed: int,
         reverse_complement: bool,
         rank: int,
+        context: tuple[int, int] = (0, 1),
         first_step: int,
         prefetch: int,
     ) -> None:
-        self._store, self._stages, self._rank = store, stages, rank
+        self._store, self._stages, self._rank, self._context = store, stages, rank, context
         self._samplers = [WindowSampler(store.splits["train"], s.seq_length, seed, reverse_complement) for s in stages]
         self._steps = iter(range(first_step, stages[-1].end_step))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="data")
@@ -102,6 +105,6 @@ class Batches:
         sampler = self._samplers[stage.number]
         size, ranks = stage.micro_batch_size, stage.data_parallel_size
         firsts = tuple((a * ranks + self._rank) * size for a in range(stage.gradient_accumulation_steps))
-        windows = [sampler.window(step, first + i) for first in firsts for i in range(size)]
+        windows = [sampler.window(step, first + i).part(*self._context) for first in firsts for i in range(size)]
         tokens = read_windows(self._store, windows).reshape(len(firsts), size, -1)
         return StepBatch(stage, step, *inputs_and_targets(tokens), firsts, 0.0)

@@ -18,6 +18,12 @@ class Window(NamedTuple):
     end: int
     reverse: bool = False
 
+    def part(self, index: int, count: int) -> "Window":
+        """The window of inputs `index` of `count` equal parts and their targets; a window is inputs and one more."""
+        size = (self.end - self.start - 1) // count
+        start = self.end - 1 - (index + 1) * size if self.reverse else self.start + index * size
+        return self._replace(start=start, end=start + size + 1)
+
 
 class WindowSampler:
     """Uniform over every start at which a window of `seq_length` inputs and its last target fit into a region."""

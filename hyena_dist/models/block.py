@@ -1,18 +1,24 @@
-"""One layer: norm -> mixer -> add -> norm -> MLP -> add, the residual stream in the parameters' type (fp32)."""
+"""One layer: norm -> mixer -> add -> norm -> MLP -> add, the residual stream in the parameters' type (fp32).
+
+Shapes: B batch, D d_model, R positions of this rank's residual stream.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
+from hyena_dist.models.attention import AttentionMixer
+from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.hyena import HyenaMixer
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
+from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
-MIXERS: dict[str, Callable[[ModelConfig, Mesh], nn.Module]] = {"hyena": HyenaMixer}
+MIXERS: dict[str, Callable[[ModelConfig, Mesh], nn.Module]] = {"H": HyenaMixer, "A": AttentionMixer}
+"""Letter of ModelConfig.layer_pattern -> mixer."""
 
 
 class MLP(nn.Module):
@@ -26,24 +32,26 @@ class MLP(nn.Module):
         self.fc2 = RowLinear(config.inner_size, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[L, B, D] -> [L, B, D]."""
+        """[R, B, D] -> [R, B, D]."""
         y: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
         return y
 
 
 class Block(nn.Module):
-    """Pre-norm residual layer around any mixer of MIXERS."""
+    """Pre-norm residual layer `index` of the model, around the mixer that layer_pattern names."""
 
-    def __init__(self, config: ModelConfig, mesh: Mesh, compute_dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelConfig, index: int, mesh: Mesh, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.compute_dtype = compute_dtype
-        self.norm1 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
-        self.mixer = MIXERS[config.mixer](config, mesh)
-        self.norm2 = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        self.norm1 = Norm(config.d_model, eps=config.layer_norm_epsilon, mesh=mesh)
+        self.mixer = MIXERS[config.mixers[index]](config, mesh)
+        self.norm2 = Norm(config.d_model, eps=config.layer_norm_epsilon, mesh=mesh)
         self.mlp = MLP(config, mesh)
-        self.dropout = nn.Dropout(config.resid_dropout)
+        self.dropout1 = Dropout(config.resid_dropout, 2 * index + 1, mesh)
+        self.dropout2 = Dropout(config.resid_dropout, 2 * index + 2, mesh)
 
-    def forward(self, residual: Tensor) -> Tensor:
-        """[L, B, D] -> [L, B, D], both in the parameters' type."""
-        residual = residual + self.dropout(self.mixer(self.norm1(residual).to(self.compute_dtype)))
-        return residual + self.dropout(self.mlp(self.norm2(residual).to(self.compute_dtype)))
+    def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
+        """[R, B, D] -> [R, B, D], both in the parameters' type."""
+        mixed = self.mixer(self.norm1(residual).to(self.compute_dtype))
+        residual = residual + self.dropout1(mixed, dropout_seeds)
+        return residual + self.dropout2(self.mlp(self.norm2(residual).to(self.compute_dtype)), dropout_seeds)

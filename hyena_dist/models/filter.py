@@ -1,6 +1,7 @@
 """The implicit filter of Hyena: a small sine network over positions, times an exponential decay.
 
-Shapes: L length, E emb_dim, W filter_order, C = (order - 1) * d_model / T local rows (T tensor ranks).
+Shapes: L length, E emb_dim, W filter_order, C = (order - 1) * d_model / T local rows (T tensor ranks); S = L / P
+positions and C_r of the d_model / T channels of one of P context ranks.
 Module names are those of the published checkpoints.
 """
 
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.partition import Partition, local_part, sum_gradient_over_tensor_ranks
 
 FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
 
@@ -34,11 +37,11 @@ class PositionalFeatures(nn.Module):
         self.register_buffer("z", None)
         self.register_buffer("t", None)
 
-    def grid(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    def grid(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """The formula: z [1, L, E] and t [1, L, 1]; t and the angle have different denominators, as published."""
         bands = (self.emb_dim - 1) // 2
-        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[:length]
-        n = torch.arange(length, dtype=dtype, device=device)
+        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[start:end]
+        n = torch.arange(start, end, dtype=dtype, device=device)
         frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
         angle = frequency * (2 * math.pi * n / self.l_max)[:, None]
         z = torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1)
@@ -48,16 +51,19 @@ class PositionalFeatures(nn.Module):
         """Use this grid, z [1, l_max, E] and t [1, l_max, 1] (shapes as published), and keep it in the state dict."""
         self.z, self.t = z, t
 
-    def forward(self, length: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return z [L, E] and t [L] of the first `length` positions.
+    def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return z [L, E] and t [L] of the positions from `start` up to `end`.
 
         Raises:
-            UserError: more positions than the grid has.
+            UserError: positions that the grid does not have.
         """
-        if length > self.l_max:
-            raise UserError(f"a sequence of {length} is longer than the model's l_max {self.l_max}; shorten it")
-        z, t = self.grid(length, dtype, device) if self.z is None or self.t is None else (self.z, self.t)
-        return z[0, :length], t[0, :length, 0]
+        if end > self.l_max:
+            raise UserError(f"a sequence of {end} is longer than the model's l_max {self.l_max}; shorten it")
+        if self.z is None or self.t is None:
+            z, t = self.grid(start, end, dtype, device)
+        else:
+            z, t = self.z[:, start:end], self.t[:, start:end]
+        return z[0], t[0, :, 0]
 
 
 class Sine(nn.Module):
@@ -97,8 +103,12 @@ class FilterNetwork(nn.Module):
                 init=normal(config.initializer_range),
                 bias=False,
                 blocks=config.order - 1,
+                on_parameters=True,
             ),
         )
+        last = self.get_submodule(str(2 * self.depth))
+        for parameter in set(self.parameters()) - set(last.parameters()):
+            sum_gradient_over_tensor_ranks(parameter, mesh)
 
     def forward(self, z: Tensor) -> Tensor:
         """One row of features per position -> one value per position and local channel."""
@@ -122,8 +132,9 @@ class Modulation(nn.Module):
         self.shift = config.modulation_shift
         slow, fast = math.log(DECAY_TARGET) / SLOW_DECAY, math.log(DECAY_TARGET) / FAST_DECAY
         rates = torch.linspace(slow, fast, (config.order - 1) * config.d_model)
-        local = rates.view(config.order - 1, mesh.tensor.size(), -1)[:, mesh.tensor.rank()]
-        self.register_buffer("deltas", local.reshape(1, 1, -1))
+        self.partitions = {"deltas": Partition(-1, config.order - 1)}
+        local = self.partitions["deltas"].slice(rates, mesh.tensor.rank(), mesh.tensor.size())
+        self.register_buffer("deltas", local.clone().view(1, 1, -1))
 
     def forward(self, t: Tensor, h: Tensor) -> Tensor:
         """Positions t [L] and values h [L, C] -> [L, C]."""
@@ -131,27 +142,41 @@ class Modulation(nn.Module):
 
 
 class HyenaFilter(nn.Module):
-    """The order - 1 long filters of one layer, each [d_model / T, L], with the skip term D folded in at lag zero.
+    """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
 
     conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
     Always fp32 (fp64 for an fp64 model), whatever the compute type.
+
+    A context rank evaluates the network at its own positions and all channels, and one all-to-all turns that into all
+    positions of its own channels: the work falls as 1 / P. (Splitting by channel instead saves the all-to-all but
+    leaves the hidden layers, half of the work and more, whole on every rank; jobs/results has the measurement.)
     """
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.kernels = config.order - 1
-        self.bias = nn.Parameter(torch.empty(self.kernels * config.d_model // mesh.tensor.size()))
+        self.kernels, self.mesh = config.order - 1, mesh
+        self.partitions = {"bias": Partition(0, self.kernels)}
+        self.bias = local_part(torch.randn(self.kernels * config.d_model), self.partitions["bias"], mesh)
         self.pos_emb = PositionalFeatures(config.l_max, config.emb_dim)
         self.implicit_filter = FilterNetwork(config, mesh)
         self.modulation = Modulation(config, mesh)
-        skip = torch.randn(self.kernels, mesh.tensor.size(), self.bias.numel() // self.kernels)
-        with torch.no_grad():
-            self.bias.copy_(skip[:, mesh.tensor.rank()].flatten())
 
     def forward(self, length: int) -> Tensor:
-        """[order - 1, d_model / T, L]; the first kernel is applied first."""
+        """The filters over the whole sequence for the channels that this rank convolves.
+
+        Args:
+            length: S, positions of each context rank.
+
+        Returns:
+            [order - 1, C_r, L]; the first kernel is applied first.
+        """
+        context = self.mesh.context
         with torch.autocast(self.bias.device.type, enabled=False):
-            z, t = self.pos_emb(length, self.bias.dtype, self.bias.device)
+            start = context.rank() * length
+            z, t = self.pos_emb(start, start + length, self.bias.dtype, self.bias.device)
             h = self.modulation(t, self.implicit_filter(z))
-            at_zero = torch.cat((h[:1] + self.bias, h[1:]))
-            return at_zero.t().reshape(self.kernels, -1, length)
+            # Only the first chunk has lag zero; elsewhere D takes part with a zero, because ZeRO expects a gradient
+            # of every parameter on every rank.
+            skip = self.bias if context.rank() == 0 else self.bias * 0
+            h = torch.cat((h[:1] + skip, h[1:])).t().reshape(self.kernels, -1, length)
+            return to_channels(h, shares(h.shape[1], context.size()), context)

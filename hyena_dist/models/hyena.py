@@ -1,6 +1,7 @@
 """The Hyena mixer: dense projections, a short convolution, and gates between long convolutions.
 
-Shapes: L length, B batch, D d_model, C = D / T channels of this tensor rank, N order, K short_filter_order.
+Shapes: B batch, D d_model, C = D / T channels of this tensor rank, S positions of this context rank, R positions of
+its residual stream (S, or S / T with sequence parallelism), N order, K short_filter_order.
 """
 
 import math
@@ -10,27 +11,34 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.filter import HyenaFilter
-from hyena_dist.ops import long_conv, short_conv
+from hyena_dist.ops import short_conv
+from hyena_dist.parallel.collectives import left_halo
+from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.partition import Partition, local_part
 
 
 class ShortFilter(nn.Module):
     """Causal depthwise convolution over the N + 1 projections; a rank holds the same channels of each."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         blocks, taps = config.order + 1, config.short_filter_order
         bound = 1 / math.sqrt(taps)  # torch's default for a depthwise Conv1d, as published
-        tensor = mesh.tensor
-        weight = torch.empty(blocks, tensor.size(), config.d_model // tensor.size(), 1, taps).uniform_(-bound, bound)
-        bias = torch.empty(blocks, tensor.size(), config.d_model // tensor.size()).uniform_(-bound, bound)
-        self.weight = nn.Parameter(weight[:, tensor.rank()].flatten(0, 1).clone())
-        self.bias = nn.Parameter(bias[:, tensor.rank()].flatten().clone())
+        self.partitions = {"weight": Partition(0, blocks), "bias": Partition(0, blocks)}
+        self.context = mesh.context
+        for name, shape in (("weight", (blocks * config.d_model, 1, taps)), ("bias", (blocks * config.d_model,))):
+            whole = torch.empty(shape).uniform_(-bound, bound)
+            setattr(self, name, local_part(whole, self.partitions[name], mesh))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, (N + 1) C, L] -> the same shape."""
-        return short_conv(x, self.weight[:, 0].to(x.dtype), self.bias.to(x.dtype))
+        """[B, (N + 1) C, S] -> the same shape."""
+        halo = left_halo(x, self.weight.shape[-1] - 1, self.context)
+        return short_conv(x, self.weight[:, 0].to(x.dtype), self.bias.to(x.dtype), halo)
 
 
 class HyenaMixer(nn.Module):
@@ -41,7 +49,7 @@ class HyenaMixer(nn.Module):
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.order = config.order
+        self.order, self.context = config.order, mesh.context
         std = config.initializer_range
         output_std = std / math.sqrt(2 * config.n_layer)
         blocks = config.order + 1
@@ -51,11 +59,12 @@ class HyenaMixer(nn.Module):
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[L, B, D] -> [L, B, D]."""
+        """[R, B, D] -> [R, B, D]."""
         projected = self.in_proj(x).permute(1, 2, 0).contiguous()
         *gates, v = self.short_filter(projected).chunk(self.order + 1, dim=1)
-        kernels = self.filter_fn(x.shape[0])
+        kernels = self.filter_fn(projected.shape[-1])
+        # Gates stay where the positions are; only the convolution itself needs the whole sequence.
         for gate, k in zip(reversed(gates[1:]), kernels, strict=True):
-            v = long_conv(v * gate, k)
+            v = context_long_conv(v * gate, k, self.context)
         y: Tensor = self.out_proj((v * gates[0]).permute(2, 0, 1))
         return y

@@ -1,19 +1,28 @@
 """The language model: embedding -> blocks -> norm -> tied head. Module names are those of the published checkpoints.
 
-Shapes: B batch, L length, D d_model, V padded vocabulary.
+Shapes: B batch, D d_model, V padded vocabulary, T tensor ranks, S positions of this context rank (all, with one), R
+positions of its residual stream (S, or S / T with sequence parallelism).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.block import Block
-from hyena_dist.parallel.linear import VocabEmbedding, normal, tied_logits
+from hyena_dist.models.dropout import Dropout
+from hyena_dist.parallel.linear import (
+    Norm,
+    VocabEmbedding,
+    gather_sequence,
+    normal,
+    tied_logits,
+    vocab_parallel_nll,
+)
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -21,11 +30,17 @@ class LMOutput(NamedTuple):
     """What a call of the model returns."""
 
     logits: Tensor
-    """[B, L, V] in the parameters' type; columns from vocab_size on belong to no token."""
+    """[B, S, V / T] in the parameters' type; columns from vocab_size on belong to no token."""
     hidden_states: Tensor
-    """[B, L, D] after the final norm, in the parameters' type."""
-    nll_sum: Tensor | None
-    """Sum of the negative log-likelihoods in nats over the counted targets, if targets were given."""
+    """[B, S, D] after the final norm, in the parameters' type."""
+    nll: Tensor | None
+    """[B, S] negative log-likelihood in nats of each target, 0 where it is ignored; None without targets. The same on
+    every tensor rank."""
+
+    @property
+    def nll_sum(self) -> Tensor | None:
+        """Sum of `nll` over this rank's targets."""
+        return None if self.nll is None else self.nll.sum()
 
 
 class Embeddings(nn.Module):
@@ -47,22 +62,22 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig, mesh: Mesh, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.embeddings = Embeddings(config, mesh)
-        self.embed_dropout = nn.Dropout(config.embed_dropout)
-        self.layers = nn.ModuleList(Block(config, mesh, compute_dtype) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.d_model, eps=config.layer_norm_epsilon)
+        self.embed_dropout = Dropout(config.embed_dropout, 0, mesh)
+        self.layers = nn.ModuleList(Block(config, i, mesh, compute_dtype) for i in range(config.n_layer))
+        self.ln_f = Norm(config.d_model, eps=config.layer_norm_epsilon, mesh=mesh)
+        self.mesh = mesh
         self.activation_checkpointing = False
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """[B, L] -> [L, B, D]."""
-        x = self.embed_dropout(self.embeddings.word_embeddings(input_ids.t()))
+    def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
+        """[B, S] -> [S, B, D]."""
+        x = self.embed_dropout(self.embeddings.word_embeddings(input_ids), dropout_seeds)
         for layer in self.layers:
             # A call, not a wrapper module: parameters keep their names whether or not activations are recomputed.
             if self.activation_checkpointing and self.training:
-                x = checkpoint(layer, x, use_reentrant=False)
+                x = checkpoint(layer, x, dropout_seeds, use_reentrant=False)
             else:
-                x = layer(x)
-        hidden: Tensor = self.ln_f(x)
-        return hidden
+                x = layer(x, dropout_seeds)
+        return gather_sequence(self.ln_f(x), self.mesh)
 
 
 class HyenaDNA(nn.Module):
@@ -80,7 +95,8 @@ class HyenaDNA(nn.Module):
         self.published_fields: dict[str, Any] | None = None
         """The config.json this model was loaded from, written back by save_published."""
         self.compute_dtype = compute_dtype or torch.get_default_dtype()
-        self.backbone = Backbone(config, mesh or Mesh(), self.compute_dtype)
+        self.mesh = mesh or Mesh()
+        self.backbone = Backbone(config, self.mesh, self.compute_dtype)
 
     def double(self) -> "HyenaDNA":
         """Everything in float64, activations included: for reference values."""
@@ -89,23 +105,25 @@ class HyenaDNA(nn.Module):
                 module.compute_dtype = torch.float64
         return super().double()
 
-    def forward(self, input_ids: Tensor, targets: Tensor | None = None) -> LMOutput:
-        """Logits, hidden states and, with targets, the summed loss.
+    def forward(
+        self, input_ids: Tensor, targets: Tensor | None = None, dropout_seeds: Sequence[int] | None = None
+    ) -> LMOutput:
+        """Logits, hidden states and, with targets, the loss of each.
 
         Args:
-            input_ids: [B, L] int64 token ids.
-            targets: [B, L] int64, the token that follows each input, already shifted (a context-parallel chunk cannot
-                shift across its border); -100, torch's ignore_index, where nothing is to be predicted. Padded
-                vocabulary columns take no probability in the loss.
+            input_ids: [B, S] int64 token ids: this context rank's contiguous chunk of the sequences.
+            targets: [B, S] int64, the token that follows each input, already shifted (a context-parallel chunk cannot
+                shift across its border); negative (-100, torch's ignore_index) where nothing is to be predicted.
+                Padded vocabulary columns take no probability in the loss.
+            dropout_seeds: B numbers that determine what is dropped while training; see models/dropout.py.
         """
-        hidden = self.backbone(input_ids)
+        hidden = self.backbone(input_ids, dropout_seeds)
         weight = self.backbone.embeddings.word_embeddings.weight
-        logits = tied_logits(hidden.to(self.compute_dtype), weight).to(hidden.dtype)
-        nll_sum = None
+        logits = tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+        nll = None
         if targets is not None:
-            real = logits[..., : self.config.vocab_size].flatten(0, 1)
-            nll_sum = F.cross_entropy(real, targets.t().flatten(), reduction="sum")
-        return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll_sum)
+            nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
+        return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll)
 
     def save_published(self, directory: str | Path) -> None:
         """Write config.json and weights.ckpt as the published models have them."""

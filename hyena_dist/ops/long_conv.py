@@ -21,32 +21,40 @@ def fast_fft_size(n: int) -> int:
     return min(candidates)
 
 
+def convolve(u: Tensor, k: Tensor) -> Tensor:
+    """`long_conv` without autograd."""
+    size = fast_fft_size(2 * u.shape[-1] - 1)
+    y_f = torch.fft.rfft(_real(u), n=size).mul_(torch.fft.rfft(_real(k), n=size))
+    return torch.fft.irfft(y_f, n=size)[..., : u.shape[-1]].to(u.dtype)
+
+
+def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) -> tuple[Tensor | None, Tensor]:
+    """(du, dk) of y = convolve(u, k). The spectra, 4 times as large as u, are computed again rather than kept."""
+    length = u.shape[-1]
+    size = fast_fft_size(2 * length - 1)
+    dy_f = torch.fft.rfft(_real(dy), n=size)
+    # y = u * k  =>  du = correlation(dy, k) and dk = sum over B of correlation(dy, u); both are causal slices.
+    dk_f = torch.fft.rfft(_real(u), n=size).conj_physical_().mul_(dy_f).sum(0)
+    dk = torch.fft.irfft(dk_f, n=size)[..., :length].to(k.dtype)
+    if not want_du:
+        return None, dk
+    du_f = dy_f.mul_(torch.fft.rfft(_real(k), n=size).conj_physical_())
+    return torch.fft.irfft(du_f, n=size)[..., :length].to(u.dtype), dk
+
+
 class _LongConv(torch.autograd.Function):
-    """Keeps its two inputs and nothing else: the spectra, 4 times as large, are computed again in backward."""
+    """Keeps its two inputs and nothing else."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, k: Tensor) -> Tensor:
         ctx.save_for_backward(u, k)
-        size = fast_fft_size(2 * u.shape[-1] - 1)
-        y_f = torch.fft.rfft(_real(u), n=size).mul_(torch.fft.rfft(_real(k), n=size))
-        return torch.fft.irfft(y_f, n=size)[..., : u.shape[-1]].to(u.dtype)
+        return convolve(u, k)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor]:
         u, k = ctx.saved_tensors
-        length = u.shape[-1]
-        size = fast_fft_size(2 * length - 1)
-        dy_f = torch.fft.rfft(_real(dy), n=size)
-        du = dk = None
-        # y = u * k  =>  du = correlation(dy, k) and dk = sum over B of correlation(dy, u); both are causal slices.
-        if ctx.needs_input_grad[1]:
-            dk_f = torch.fft.rfft(_real(u), n=size).conj_physical_().mul_(dy_f).sum(0)
-            dk = torch.fft.irfft(dk_f, n=size)[..., :length].to(k.dtype)
-        if ctx.needs_input_grad[0]:
-            du_f = dy_f.mul_(torch.fft.rfft(_real(k), n=size).conj_physical_())
-            du = torch.fft.irfft(du_f, n=size)[..., :length].to(u.dtype)
-        return du, dk
+        return convolve_backward(dy, u, k, want_du=ctx.needs_input_grad[0])
 
 
 def _real(x: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """megatron-core's tensor-parallel layers with what this project adds: a compute type, plain outputs, plain state dicts.
 
 Parameters stay in their own type (fp32); inputs and weights are cast to the compute type for the product, so bf16 runs
-need no second copy of the filter network and no loss scaling. Activations are [L, B, features], Megatron's order.
+need no second copy of the filter network and no loss scaling.
+
+Shapes: B batch, T tensor ranks, S positions of a context rank, R positions of a rank's residual stream: S, or S / T
+under Megatron's sequence parallelism. Activations are [S, B, features], Megatron's order.
 """
 
 import warnings
@@ -10,14 +13,20 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.partition import Partition, sum_gradient_over_tensor_ranks
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # "Transformer Engine and Apex are not installed": they are not used
     from megatron.core import ModelParallelConfig, tensor_parallel
+    from megatron.core.tensor_parallel import mappings
+
+if not torch.cuda.is_available():  # advice about the order of CUDA kernels
+    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS")
 
 Init = Callable[[Tensor], Any]
 
@@ -27,11 +36,12 @@ def normal(std: float) -> Init:
     return partial(nn.init.normal_, std=std)
 
 
-def _megatron_config(mesh: Mesh) -> ModelParallelConfig:
+def _megatron_config(mesh: Mesh, sequence_parallel: bool = False) -> ModelParallelConfig:
     # On the CPU every rank draws the whole weight and keeps its part: a seed means one model for any tensor size.
     return ModelParallelConfig(
         tensor_model_parallel_size=mesh.tensor.size(),
         context_parallel_size=mesh.context.size(),
+        sequence_parallel=sequence_parallel,
         use_cpu_initialization=True,
         params_dtype=torch.get_default_dtype(),
     )
@@ -50,25 +60,36 @@ class _PlainState:
 
 
 class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
-    """[L, B, in_features] -> [L, B, out_features / T]: each of T tensor ranks holds a part of the rows.
+    """[R, B, in_features] -> [S, B, out_features / T]: each of T tensor ranks holds a part of the rows.
 
     With `blocks` = n the output is n blocks of channels and a rank holds the same channels of each of them, as the
-    order + 1 projections of Hyena need.
+    order + 1 projections of Hyena need. With `on_parameters` the input comes from replicated parameters alone and is
+    whole on every rank: its gradient stays this rank's part, to be summed at the parameters, which are far smaller.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, *, mesh: Mesh, init: Init, bias: bool = True, blocks: int = 1
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        mesh: Mesh,
+        init: Init,
+        bias: bool = True,
+        blocks: int = 1,
+        on_parameters: bool = False,
     ) -> None:
         super().__init__(
             in_features,
             out_features,
-            config=_megatron_config(mesh),
+            config=_megatron_config(mesh, mesh.sequence_parallel and not on_parameters),
             init_method=init,
             bias=bias,
             stride=blocks,
+            disable_grad_reduce=on_parameters,
             tp_group=mesh.tensor,
         )
         self._tidy(mesh)
+        self.partitions = {"weight": Partition(0, blocks)} | ({"bias": Partition(0, blocks)} if bias else {})
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *, bias: Tensor | None, **kwargs: Any) -> Any:
         return super()._forward_impl(input, weight.to(input.dtype), bias=_to(bias, input.dtype), **kwargs)
@@ -81,13 +102,13 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
 
 
 class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
-    """[L, B, in_features / T] -> [L, B, out_features], summed over the T tensor ranks before the bias."""
+    """[S, B, in_features / T] -> [R, B, out_features], summed over the T tensor ranks before the bias."""
 
     def __init__(self, in_features: int, out_features: int, *, mesh: Mesh, init: Init) -> None:
         super().__init__(
             in_features,
             out_features,
-            config=_megatron_config(mesh),
+            config=_megatron_config(mesh, mesh.sequence_parallel),
             init_method=init,
             bias=True,
             input_is_parallel=True,
@@ -95,6 +116,9 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
             tp_group=mesh.tensor,
         )
         self._tidy(mesh)
+        self.partitions = {"weight": Partition(1)}
+        if mesh.sequence_parallel:
+            sum_gradient_over_tensor_ranks(self.bias, mesh)
 
     def _forward_impl(self, input: Tensor, weight: Tensor, **kwargs: Any) -> Any:
         return super()._forward_impl(input, weight.to(input.dtype), **kwargs)
@@ -107,25 +131,83 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
         return y + bias.to(y.dtype)
 
 
+class Norm(nn.LayerNorm):
+    """LayerNorm of a rank's residual stream: [R, B, D] -> [R, B, D]."""
+
+    def __init__(self, size: int, *, eps: float, mesh: Mesh) -> None:
+        super().__init__(size, eps=eps)
+        if mesh.sequence_parallel:
+            sum_gradient_over_tensor_ranks(self.weight, mesh)
+            sum_gradient_over_tensor_ranks(self.bias, mesh)
+
+
 class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
-    """Token embedding whose rows are spread over the tensor ranks, and the head that is tied to it."""
+    """Token embedding whose V rows are spread over the tensor ranks, and the head that is tied to it."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
         super().__init__(
-            num_embeddings, embedding_dim, init_method=init, config=_megatron_config(mesh), tp_group=mesh.tensor
+            num_embeddings,
+            embedding_dim,
+            init_method=init,
+            reduce_scatter_embeddings=mesh.sequence_parallel,
+            config=_megatron_config(mesh),
+            tp_group=mesh.tensor,
         )
         self._tidy(mesh)
+        self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """[...] int64 -> [..., D]."""
+        """[B, S] int64 -> [R, B, D]."""
         if self.tp_group.size() == 1:
-            return F.embedding(input_ids, self.weight)
-        return super().forward(input_ids)
+            return F.embedding(input_ids.t(), self.weight)
+        if self.reduce_scatter_embeddings:
+            return super().forward(input_ids)  # megatron-core puts the sequence first in this case alone
+        return super().forward(input_ids.t())
 
 
-def tied_logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    """[..., D] x [V / T, D] -> [..., V / T]: this rank's columns of the logits."""
+def tied_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
+    """[S, B, D] x [V / T, D] -> [S, B, V / T]: this tensor rank's columns of the logits."""
+    if mesh.tensor.size() > 1 and not mesh.sequence_parallel:  # with it, gather_sequence sums the gradient
+        hidden = mappings.copy_to_tensor_model_parallel_region(hidden, group=mesh.tensor)
     return F.linear(hidden, weight.to(hidden.dtype))
+
+
+def gather_sequence(x: Tensor, mesh: Mesh) -> Tensor:
+    """[R, B, D] -> [S, B, D] for a tensor-parallel layer that takes all positions."""
+    if not mesh.sequence_parallel:
+        return x
+    return mappings.gather_from_sequence_parallel_region(x, tensor_parallel_output_grad=True, group=mesh.tensor)
+
+
+def vocab_parallel_nll(logits: Tensor, targets: Tensor, vocab_size: int, mesh: Mesh) -> Tensor:
+    """Negative log-likelihood in nats of each target, 0 where the target is negative (ignored).
+
+    megatron-core's vocab_parallel_cross_entropy with three differences: it stays in the type of the logits (there:
+    fp32 always), takes its group as an argument, and gives padded columns no probability.
+
+    Args:
+        logits: [..., V / T], this tensor rank's columns.
+        targets: [...] int64.
+        vocab_size: columns from here on belong to no token.
+        mesh: whose tensor ranks hold the columns.
+
+    Returns:
+        [...] in the type of the logits, the same on every tensor rank.
+    """
+    columns = logits.shape[-1]
+    first = mesh.tensor.rank() * columns
+    padded = torch.arange(first, first + columns, device=logits.device) >= vocab_size
+    logits = logits.masked_fill(padded, float("-inf"))
+    largest = logits.detach().amax(-1, keepdim=True)
+    if mesh.tensor.size() > 1:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=mesh.tensor)
+    logits = logits - largest
+    mine = (targets >= first) & (targets < first + columns)
+    target_logit = logits.gather(-1, torch.where(mine, targets - first, 0)[..., None])[..., 0]
+    sums = torch.stack((logits.exp().sum(-1), torch.where(mine, target_logit, 0.0)))
+    if mesh.tensor.size() > 1:
+        sums = mappings.reduce_from_tensor_model_parallel_region(sums, group=mesh.tensor)
+    return torch.where(targets >= 0, sums[0].log() - sums[1], 0.0)
 
 
 def _to(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from hyena_dist.config import ParallelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.parallel.cpu import enable_megatron_on_cpu
 
 T = TypeVar("T")
 
@@ -40,12 +41,20 @@ class Mesh:
     data: Any = field(default_factory=LocalGroup)
     data_context: Any = field(default_factory=LocalGroup)
     """Ranks that hold the same parameters: ZeRO shards over them and gradients are reduced over them."""
+    sequence_parallel: bool = False
+    """Whether the residual stream is spread over the tensor ranks by position (Megatron's sequence parallelism)."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def is_main(self) -> bool:
         """Whether this process logs and prints."""
         return not dist.is_initialized() or dist.get_rank() == 0
+
+    @property
+    def residual_shard(self) -> tuple[int, int]:
+        """(index, count) of the contiguous shard of positions that this rank's residual stream holds."""
+        inner = (self.tensor.rank(), self.tensor.size()) if self.sequence_parallel else (0, 1)
+        return self.context.rank() * inner[1] + inner[0], self.context.size() * inner[1]
 
     @property
     def world_size(self) -> int:
@@ -95,6 +104,13 @@ class Mesh:
             kind, message = failure
             raise kind(message)
         return result
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The value of every rank, on every rank."""
+        values: list[Any] = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def broadcast_object(self, value: Any) -> Any:
         """The main process's value on every rank."""
@@ -150,6 +166,7 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
         warnings.simplefilter("ignore")
         from megatron.core import parallel_state
 
+    enable_megatron_on_cpu()
     if not parallel_state.is_initialized():
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=config.tensor_model_parallel_size,
@@ -161,6 +178,7 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
         data=parallel_state.get_data_parallel_group(),
         data_context=parallel_state.get_data_parallel_group(with_context_parallel=True),
         device=device,
+        sequence_parallel=config.sequence_parallel and config.tensor_model_parallel_size > 1,
     )
 
 

@@ -112,6 +112,17 @@ def test_the_global_batch_is_the_same_for_any_number_of_ranks(
         assert whole.input_ids.shape == (1, 8, length)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_context_ranks_read_their_chunks(store: GenomeStore, size: int) -> None:
+    """Put side by side they are the windows, of either strand, and the targets across a border are there."""
+    stages = config(curriculum=[{"seq_length": 40, "train_iters": 4}])
+    whole = run(store, stages)
+    parts = [run(store, stages, context=(rank, size)) for rank in range(size)]
+    for step, batch in enumerate(whole):
+        assert np.array_equal(np.concatenate([p[step].input_ids for p in parts], axis=-1), batch.input_ids)
+        assert np.array_equal(np.concatenate([p[step].targets for p in parts], axis=-1), batch.targets)
+
+
 @settings(max_examples=20, deadline=None)
 @given(first_step=st.integers(0, 8), prefetch=st.integers(1, 9), ranks=st.sampled_from([1, 2, 4]), data=st.data())
 def test_goes_on_from_any_step(

@@ -75,7 +75,7 @@ def test_stays_fp32_in_a_bf16_model() -> None:
 
 def test_the_grid_has_a_value_for_every_position() -> None:
     # The README quotes this: the reason why grids are never bf16.
-    z, t = PositionalFeatures(2**20, 5)(2**20, torch.float32, torch.device("cpu"))
+    z, t = PositionalFeatures(2**20, 5)(0, 2**20, torch.float32, torch.device("cpu"))
     assert t.unique().numel() == 2**20
     assert t.bfloat16().unique().numel() == 1793
     assert (z[:, 0] == t).all()

@@ -135,7 +135,9 @@ def test_loss_is_the_sum_over_counted_targets_and_real_tokens() -> None:
     assert (out.logits.shape, out.hidden_states.shape) == ((3, 20, 16), (3, 20, 8))
     parts = [model(ids[i : i + 1], targets[i : i + 1]).nll_sum for i in range(3)]
     torch.testing.assert_close(sum(parts), out.nll_sum)
-    assert model(ids).nll_sum is None
+    assert model(ids).nll is None
+    assert out.nll.shape == targets.shape
+    assert not out.nll[targets < 0].any()
 
 
 def test_padded_vocabulary_takes_no_probability() -> None:

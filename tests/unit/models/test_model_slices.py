@@ -1,14 +1,18 @@
 """What each of two tensor ranks holds, put together, is the one-process model of the same seed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from hyena_dist.config import ModelConfig
+from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.published import load_weights
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.partition import partitions
 
 
 class Group:
@@ -63,12 +67,32 @@ def test_slices_make_the_whole(order: int) -> None:
         states.append(HyenaDNA(config, mesh).state_dict())
     whole, first, second = states
     assert list(whole) == list(first) == list(second)
-    sliced = 0
+    held, sliced = partitions(HyenaDNA(config)), 0
     for name, expected in whole.items():
         sliced += first[name].numel() < expected.numel()
         assert torch.equal(joined(name, first[name], second[name], order), expected), name
+        assert (name in held) == (first[name].numel() < expected.numel()), name
+        if name in held:
+            assert torch.equal(held[name].join([first[name], second[name]]), expected), name
     # Per layer: in_proj 2, short_filter 2, D, last filter rows, deltas, out_proj, fc1 2, fc2; and the embedding.
     assert sliced == 2 * 11 + 1
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_rank_loads_its_part_of_whole_weights(order: int) -> None:
+    config = ModelConfig(d_model=8, l_max=32, order=order)
+    torch.manual_seed(3)
+    whole = HyenaDNA(config).state_dict()
+    states = []
+    for rank in range(2):
+        model = HyenaDNA(config, Mesh(tensor=Group(rank)))  # of another seed
+        load_weights(model, whole, Path("file"))
+        states.append(model.state_dict())
+        name = "backbone.layers.0.mlp.fc2.weight"
+        with pytest.raises(UserError, match=r"fc2\.weight has shape \(8, 16\) where the config says \(8, 32\)"):
+            load_weights(model, whole | {name: whole[name][:, :16]}, Path("file"))
+    for name, expected in whole.items():
+        assert torch.equal(joined(name, states[0][name], states[1][name], order), expected), name
 
 
 @pytest.mark.filterwarnings("ignore:When using async grad allreduce")

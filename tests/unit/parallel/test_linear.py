@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear, VocabEmbedding, tied_logits
+from hyena_dist.parallel.linear import ColumnLinear, RowLinear, VocabEmbedding, tied_logits, vocab_parallel_nll
 from hyena_dist.parallel.mesh import Mesh
 
 LAYERS = {
@@ -54,7 +54,25 @@ def test_embedding_and_tied_head() -> None:
     assert list(embedding.state_dict()) == ["weight"]
     ids = torch.tensor([[7, 8, 15], [0, 11, 9]])
     x = embedding(ids)
-    assert torch.equal(x, embedding.weight[ids])
-    logits = tied_logits(x, embedding.weight)
+    assert torch.equal(x, embedding.weight[ids.t()])  # the sequence comes first
+    logits = tied_logits(x, embedding.weight, Mesh())
     torch.testing.assert_close(logits, x @ embedding.weight.T)
-    assert tied_logits(x.bfloat16(), embedding.weight).dtype == torch.bfloat16
+    assert tied_logits(x.bfloat16(), embedding.weight, Mesh()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_nll_is_cross_entropy_over_the_real_vocabulary(dtype: torch.dtype) -> None:
+    logits = (torch.randn(7, 3, 16, dtype=dtype) * 30).requires_grad_()
+    targets = torch.randint(0, 12, (7, 3))
+    targets[::2, 1] = -100
+    nll = vocab_parallel_nll(logits, targets, 12, Mesh())
+    assert nll.dtype == dtype
+    weight = torch.randn(7, 3, dtype=dtype)
+    (nll * weight).sum().backward()
+    found, logits.grad = logits.grad, None
+    expected = F.cross_entropy(logits[..., :12].flatten(0, 1), targets.flatten(), reduction="none").view(7, 3)
+    torch.testing.assert_close(nll, expected)
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(found, logits.grad)
+    assert not found[..., 12:].any()
+    assert not found[::2, 1].any()

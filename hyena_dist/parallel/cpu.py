@@ -1,0 +1,64 @@
+"""What megatron-core needs to run on a CPU under gloo. Nothing here has any effect where there is a CUDA device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena_dist.errors import UserError
+
+
+def enable_megatron_on_cpu() -> None:
+    """Let the CPU answer what megatron-core asks of torch.cuda, whatever its input: the device and the random state.
+
+    Its seeding (model_parallel_cuda_manual_seed), dropout, recomputation and distributed checkpoints then work as they
+    do on a GPU; its optimizers and pipeline schedules do not.
+    """
+    if torch.cuda.is_available():
+        return
+    torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
+    torch.cuda.synchronize = lambda device=None: None
+    from megatron.core.tensor_parallel import random  # not when this module loads: the import takes seconds
+
+    random.CudaRNGStatesTracker = _CpuRandomStates
+    random._get_cuda_rng_state = lambda *_, **__: torch.get_rng_state()
+    random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+
+
+class _CpuRandomStates:
+    """Named states of the CPU's random generator, with the interface of megatron-core's CudaRNGStatesTracker."""
+
+    def __init__(self, **_: Any) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.states_: dict[str, Tensor] = {}
+
+    def is_initialized(self) -> bool:
+        return bool(self.states_)
+
+    def get_states(self) -> dict[str, Tensor]:
+        return dict(self.states_)
+
+    def set_states(self, states: dict[str, Tensor]) -> None:
+        self.states_ = states
+
+    def add(self, name: str, seed: int) -> None:
+        self.states_[name] = torch.Generator().manual_seed(seed).get_state()
+
+    @contextmanager
+    def fork(self, name: str = "model-parallel-rng") -> Iterator[None]:
+        if name not in self.states_:
+            raise UserError(
+                f"megatron-core has no random state {name!r}; call "
+                f"megatron.core.tensor_parallel.model_parallel_cuda_manual_seed(seed) after initialize"
+            )
+        outer = torch.get_rng_state()
+        torch.set_rng_state(self.states_[name])
+        try:
+            yield
+        finally:
+            self.states_[name] = torch.get_rng_state()
+            torch.set_rng_state(outer)

@@ -1,0 +1,77 @@
+"""What is dropped belongs to a sample and a position, whoever holds them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyena_dist.models.dropout import BLOCK, Dropout
+from hyena_dist.parallel.mesh import Mesh
+
+
+class Group:
+    """A rank of a group, as far as positions go."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self._rank, self._size = rank, size
+
+    def size(self) -> int:
+        return self._size
+
+    def rank(self) -> int:
+        return self._rank
+
+
+def on_rank(tensor: tuple[int, int] = (0, 1), context: tuple[int, int] = (0, 1), sequence: bool = False) -> Mesh:
+    return replace(Mesh(), tensor=Group(*tensor), context=Group(*context), sequence_parallel=sequence)
+
+
+@settings(max_examples=20, deadline=None)
+@given(chunk=st.integers(1, 1500), context=st.integers(1, 3), tensor=st.integers(1, 3), sequence=st.booleans())
+def test_chunks_make_the_whole(chunk: int, context: int, tensor: int, sequence: bool) -> None:
+    length = chunk * context * (tensor if sequence else 1)
+    x = torch.ones(length, 2, 3)
+    whole = Dropout(0.3, 5, Mesh())(x, [7, 8])
+    for c in range(context):
+        for t in range(tensor):
+            mesh = on_rank((t, tensor), (c, context), sequence)
+            index, count = mesh.residual_shard
+            part = Dropout(0.3, 5, mesh)(x[: length // count], [7, 8])
+            assert torch.equal(part, whole.chunk(count)[index])
+
+
+def test_streams_are_independent() -> None:
+    x = torch.ones(2 * BLOCK, 2, 16)
+    drop = Dropout(0.5, 1, Mesh())
+    one = drop(x, [1, 2])
+    assert torch.equal(one, drop(x, [1, 2]))
+    assert torch.equal(one[:, 1:], drop(x[:, :1], [2])), "a sample's mask does not depend on its place in the batch"
+    others = [one[:, 1], drop(x, [3, 2])[:, 0], Dropout(0.5, 2, Mesh())(x, [1, 2])[:, 0]]
+    for other in others:
+        assert ((one[:, 0] > 0) == (other > 0)).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert ((one[:BLOCK, 0] > 0) == (one[BLOCK:, 0] > 0)).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_keeps_the_mean(p: float) -> None:
+    y = Dropout(p, 0, Mesh())(torch.ones(4096, 1, 16), [3])
+    assert sorted(y.unique().tolist()) == pytest.approx([0, 1 / (1 - p)])
+    assert y.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_off_in_evaluation_and_without_probability() -> None:
+    x = torch.randn(5, 1, 2)
+    assert Dropout(0.5, 0, Mesh()).eval()(x, [1]) is x
+    assert Dropout(0.0, 0, Mesh())(x, [1]) is x
+
+
+def test_without_seeds_torch_decides() -> None:
+    x = torch.ones(100, 1, 4)
+    drop = Dropout(0.5, 0, Mesh())
+    torch.manual_seed(0)
+    one = drop(x, None)
+    assert not torch.equal(one, drop(x, None))
+    torch.manual_seed(0)
+    assert torch.equal(one, drop(x, None))
