@@ -1,0 +1,1 @@
+"""Estimates: pure functions of the configuration, without torch."""
