@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
     train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
+    train.add_argument("--profile", choices=("comm",), help="comm: bytes and calls sent per step, beside the formulas")
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
@@ -84,6 +85,22 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
 
+    export = _verb(
+        verbs,
+        "export",
+        "a model alone: config.json and weights, for load_published and others' code",
+        _export,
+        "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format published",
+    )
+    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint or published folder")
+    export.add_argument("out", type=Path, metavar="OUT", help="a new folder, or an earlier export to replace")
+    export.add_argument(
+        "--format",
+        choices=("safetensors", "published"),
+        default="safetensors",
+        help="model.safetensors, or weights.ckpt as the published models have it (default: %(default)s)",
+    )
+
     add_data_arguments(
         verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")
     )
@@ -92,6 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
+
+    bench = _verb(
+        verbs,
+        "bench",
+        "measure how context ranks best share their work, on the ranks it is started on",
+        _bench,
+        "torchrun --nproc_per_node 4 -m hyena_dist bench context --out jobs/results",
+    )
+    bench.add_argument("what", choices=("context",))
+    bench.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
+    bench.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    bench.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
     _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
     return parser
@@ -122,11 +152,13 @@ def _train(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show(config, args.world_size)
         return
-    from hyena_dist.parallel.mesh import initialize, shutdown
+    from hyena_dist.parallel.mesh import initialize, launch_environment, shutdown
+
+    config.stages(launch_environment().world_size)  # an impossible layout is refused before ranks wait for each other
     from hyena_dist.train.loop import train
 
     mesh = initialize(config.parallel)
-    train(config, mesh, args.resume)
+    train(config, mesh, args.resume, profile_communication=args.profile == "comm")
     shutdown()
 
 
@@ -144,6 +176,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
     )
     print(dump_config(config), end="")
     print(f"# {config.model.num_parameters:,} parameters, {world_size} ranks, run folder {config.run_dir}")
+    print(f"# {config.layout.describe(world_size)}")
     for stage in stages:
         print(f"# {stage.describe()}")
     print(f"# DeepSpeed: {json.dumps(deepspeed)}")
@@ -177,10 +210,23 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps({"ppl_by_length": by_length, "markov_ppl": result.markov}, indent=2) + "\n")
 
 
+def _export(args: argparse.Namespace) -> None:
+    from hyena_dist.train.export import export
+
+    export(args.checkpoint, args.out, args.format)
+    print(f"wrote {args.out}: {', '.join(sorted(p.name for p in args.out.iterdir()))}")
+
+
 def _demo(args: argparse.Namespace) -> int:
     from hyena_dist.demo import run_demo
 
     return run_demo(args.output_dir, args.fresh, args.overrides)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.context import bench_context
+
+    bench_context(args.d_model, args.length, args.repeats, args.out)
 
 
 def _doctor(args: argparse.Namespace) -> int:

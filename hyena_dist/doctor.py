@@ -240,14 +240,12 @@ def _time(call: Callable[[], object], device: torch.device) -> float:
 
 def _back_ends() -> dict[str, str | None]:
     """Return what there is of each optional back end or tool; None where there is nothing."""
-    kernels = ("flash", "mem_efficient", "cudnn", "math")
-    sdpa = ", ".join(name for name in kernels if getattr(torch.backends.cuda, f"{name}_sdp_enabled")())
     return {
         "gloo": "available" if dist.is_gloo_available() else None,
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if _has_nccl() else None,
         # The extension is looked up, not imported: one that was built for another torch would end this process.
         "flash-attn": package_version("flash-attn") if importlib.util.find_spec("flash_attn") else None,
-        "SDPA": sdpa if torch.cuda.is_available() else "torch's CPU kernel",
+        "attention": _attention(),
         "triton": package_version("triton"),
         "C++ compiler": _compiler(),
         "nvcc": shutil.which("nvcc"),
@@ -256,10 +254,20 @@ def _back_ends() -> dict[str, str | None]:
     }
 
 
+def _attention() -> str | None:
+    """Return the kernels that take bf16 heads of 64, the one that attention layers use first."""
+    try:
+        from hyena_dist.models.attention import usable_backends
+    except ImportError:
+        return None  # the check of imports says what is missing
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return ", ".join(usable_backends(device, torch.bfloat16, 64))
+
+
 def _missing_extras(found: dict[str, str | None]) -> list[tuple[str, str]]:
     """Return what is not here and the part of the project that wants it."""
     wants = {
-        "flash-attn": "nothing uses it yet, the Transformer baseline on GPU will; pip install hyena-dist[flash-attn]",
+        "flash-attn": "attention layers on GPUs use torch's kernels instead; pip install hyena-dist[flash-attn]",
         "triton": "nothing uses it yet, GPU kernels will; it comes with torch for CUDA",
         "C++ compiler": "only DeepSpeed's CPU Adam (ZeRO-Offload) uses it; apt-get install g++ python3-dev ninja-build",
         "nvcc": "only DeepSpeed's GPU extensions use it; install the CUDA toolkit of torch's version",

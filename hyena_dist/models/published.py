@@ -21,6 +21,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.filter import PositionalFeatures
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.tensor_reader import read_state_dict
+from hyena_dist.parallel.partition import part_of, partitions
 
 PUBLISHED_SHIFT = 0.05
 """The decay's shift in the published standalone model and the -hf port. The training repository used 0.0; no file
@@ -48,9 +49,13 @@ _FIELDS = {
     "emb_dim": ("emb_dim",),
     "activation_freq": ("w", "activation_freq"),
     "modulation_shift": ("shift",),
+    "layer_pattern": ("layer_pattern",),
+    "num_attention_heads": ("num_attention_heads",),
+    "rotary_base": ("rotary_base",),
 }
 _TOP = {"d_model", "n_layer", "d_inner", "vocab_size", "pad_vocab_size_multiple"}
 _TOP |= {"embed_dropout", "resid_dropout", "layer_norm_epsilon", "initializer_range"}
+_TOP |= {"layer_pattern", "num_attention_heads", "rotary_base"}  # ours: published models are Hyena throughout
 # What the published code's own defaults are where a config.json is silent. Sizes in _STATED have none there.
 _DEFAULTS = {"emb_dim": 3, "activation_freq": 1.0, "modulation_shift": PUBLISHED_SHIFT, "pad_vocab_size_multiple": 1}
 _STATED = ("d_model", "n_layer", "d_inner", "vocab_size", "l_max")
@@ -120,7 +125,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy tensors under our names into a model.
+    """Copy whole tensors under our names into a model; a model with tensor ranks takes its part of each.
 
     Position grids that equal the formula are dropped, others are kept. The frequency of the sine is one parameter
     however often it is stored.
@@ -143,14 +148,17 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
     if wrong:
         where = "missing in" if wrong[0] in expected else "unknown to the architecture of"
         raise UserError(f"{source}: {wrong[0]} is {where} the checkpoint ({len(wrong)} such names); check its config")
+    parts = partitions(model)
     for name, value in model.state_dict().items():
         if name in tensors:
-            if tensors[name].shape != value.shape:
+            part, shape = parts.get(name), tuple(value.shape)
+            shape = part.whole_shape(shape, model.mesh.tensor.size()) if part else shape
+            if tensors[name].shape != shape:
                 raise UserError(
-                    f"{source}: {name} has shape {tuple(tensors[name].shape)} where the config says "
-                    f"{tuple(value.shape)}; check that config and weights belong together"
+                    f"{source}: {name} has shape {tuple(tensors[name].shape)} where the config says {shape}; "
+                    f"check that config and weights belong together"
                 )
-            value.copy_(tensors[name])
+            value.copy_(part_of(tensors[name], part, model.mesh))
 
 
 def save_published(model: HyenaDNA, directory: str | Path) -> None:
@@ -196,7 +204,7 @@ def _published_tensors(model: HyenaDNA) -> dict[str, Tensor]:
             z, t = (
                 (module.z, module.t)
                 if module.z is not None
-                else module.grid(module.l_max, torch.float32, torch.device("cpu"))
+                else module.grid(0, module.l_max, torch.float32, torch.device("cpu"))
             )
             tensors |= {f"{name}.z": z, f"{name}.t": t}
     for name in [n for n in tensors if _FREQ.fullmatch(n)]:
@@ -221,7 +229,7 @@ def _our_name(name: str) -> str:
 
 def _keep_grid(module: PositionalFeatures, z: Tensor, t: Tensor, dtype: torch.dtype, source: Path) -> None:
     # Compared at full precision of the file: what rounds to the same float32 grid is the same grid.
-    grid_z, grid_t = module.grid(module.l_max, torch.float32, torch.device("cpu"))
+    grid_z, grid_t = module.grid(0, module.l_max, torch.float32, torch.device("cpu"))
     for stored, grid in ((z, grid_z), (t, grid_t)):
         if stored.shape != grid.shape:
             raise UserError(

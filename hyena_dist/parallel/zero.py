@@ -6,11 +6,11 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 import logging
 import os
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hyena_dist.parallel.deepspeed_config import compose, offloads_optimizer, zero_stage
@@ -102,18 +102,16 @@ class Engine:
             model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
         )
         self.model = model
-        self._files = _CheckpointFiles(self.engine.checkpoint_engine)
-        self.engine.checkpoint_engine = self._files
-        # A script for merging ZeRO shards, which model.safetensors makes unnecessary, and one more write that could
-        # fail on one rank while the others wait.
-        self.engine._copy_recovery_script = lambda _: None
 
-    def accumulate(self, input_ids: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
+    def accumulate(
+        self, input_ids: Tensor, targets: Tensor, dropout_seeds: Sequence[int], *, scale: float, last: bool
+    ) -> Tensor:
         """Forward and backward of one micro-batch.
 
         Args:
-            input_ids: [B, L] int64.
-            targets: [B, L] int64.
+            input_ids: [B, S] int64, this context rank's chunk.
+            targets: [B, S] int64.
+            dropout_seeds: one per sample.
             scale: the summed loss is multiplied by this; 1 / (valid targets of the whole step over all ranks) makes
                 the step's gradient that of the mean loss, however the targets are spread.
             last: whether this is the step's last micro-batch, after which gradients are reduced.
@@ -122,7 +120,7 @@ class Engine:
             The summed loss, detached.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        nll_sum: Tensor = self.engine(input_ids, targets).nll_sum
+        nll_sum: Tensor = self.engine(input_ids, targets, dropout_seeds).nll_sum
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
         self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
         if not last:
@@ -140,56 +138,13 @@ class Engine:
         return float(norm) if norm is not None else float("nan")
 
     def _clip(self) -> Tensor:
+        """Clip by the norm over all parameters, each counted once however many tensor ranks share or repeat it."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        limit = self.clip_grad or float("inf")
-        return nn.utils.clip_grad_norm_(parameters, limit)
-
-    def state_dict(self) -> dict[str, Tensor] | None:
-        """The whole model on the main process (None elsewhere), on the CPU; every rank must call this."""
-        if self.stage < 3:
-            state = self.model.state_dict() if self.mesh.is_main else None
-        else:
-            state = self.engine._zero3_consolidated_16bit_state_dict()
-        return {k: v.detach().cpu().clone() for k, v in state.items()} if state and self.mesh.is_main else None
-
-    def save(self, directory: Path) -> None:
-        """Write this rank's part of the engine's state below `directory`; every rank must call this.
-
-        Raises:
-            OSError: a file could not be written, on any rank: all ranks raise, so that none is left waiting.
-        """
-        self._files.error = None
-        # A rank whose write fails must still take part in the collectives of the rest.
-        self.engine.save_checkpoint(str(directory), tag="zero", save_latest=False)
-        error = self._files.error
-        if self.mesh.any(error is not None):
-            raise error or OSError("another rank could not write its part of the checkpoint")
-
-    def load(self, directory: Path) -> None:
-        """Continue from what `save` wrote, with the same number of ranks and the same ZeRO stage."""
-        path, _ = self.engine.load_checkpoint(str(directory), tag="zero")
-        if path is None:
-            raise RuntimeError(f"DeepSpeed found no checkpoint in {directory}")
-
-
-class _CheckpointFiles:
-    """DeepSpeed's checkpoint writer, with failed writes noted instead of raised in the middle of its collectives."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.error: OSError | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        self._note_failure(lambda: os.makedirs(path, exist_ok=exist_ok))
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self._note_failure(lambda: self._inner.save(state_dict, path))
-
-    def _note_failure(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            self.error = error if isinstance(error, OSError) else OSError(str(error).splitlines()[0])
+        parts = [p for p in parameters if getattr(p, "tensor_model_parallel", False)]
+        whole = [p for p in parameters if not getattr(p, "tensor_model_parallel", False)]
+        squares = nn.utils.get_total_norm([p.grad for p in parts if p.grad is not None]) ** 2
+        if self.mesh.tensor.size() > 1:
+            dist.all_reduce(squares, group=self.mesh.tensor)
+        norm = (squares + nn.utils.get_total_norm([p.grad for p in whole if p.grad is not None]) ** 2).sqrt()
+        nn.utils.clip_grads_with_norm_(parameters, self.clip_grad or float("inf"), norm)
+        return norm

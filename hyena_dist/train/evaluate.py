@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -65,7 +64,7 @@ def perplexity(
     micro_batch_tokens: int,
     report: Callable[[int, int], None] | None = None,
 ) -> Perplexity:
-    """Score windows of one length, spread over the data-parallel ranks; every rank gets the result.
+    """Score windows of one length, spread over the data- and context-parallel ranks; every rank gets the result.
 
     The softmax runs over the whole vocabulary and only targets that are A, C, G or T count.
 
@@ -80,6 +79,7 @@ def perplexity(
     length = windows[0].end - windows[0].start - 1
     size = max(1, micro_batch_tokens // length)
     rank, ranks = mesh.data.rank(), mesh.data.size()
+    context = mesh.context.rank(), mesh.context.size()
     # Every rank runs the same number of batches, as ZeRO-3 demands: short ranks repeat window 0 and do not count it.
     per_rank = -(-len(windows) // ranks)
     mine = [i for i in range(rank, per_rank * ranks, ranks)]
@@ -88,25 +88,20 @@ def perplexity(
     model.eval()
     for first in range(0, per_rank, size):
         chosen = mine[first : first + size]
-        tokens = read_windows(store, [windows[i if i < len(windows) else 0] for i in chosen])
+        parts = [windows[i if i < len(windows) else 0].part(*context) for i in chosen]
+        tokens = read_windows(store, parts)
         inputs, targets = (torch.from_numpy(a).to(mesh.device) for a in inputs_and_targets(tokens))
-        nll = token_nll(model, inputs, targets).double().cpu()
+        nll = model(inputs, targets).nll.double().sum(1).cpu()
         counts = (targets >= 0).sum(1).cpu()
         for row, i in enumerate(chosen):
             if i < len(windows):
-                sums[i] = torch.stack((nll[row].sum(), counts[row].double()))
+                sums[i] = torch.stack((nll[row], counts[row].double()))
         if report is not None:
             report(min(first + size, per_rank), per_rank)
     model.train(was_training)
-    if ranks > 1:
-        dist.all_reduce(sums, group=mesh.data)
+    if mesh.data_context.size() > 1:
+        dist.all_reduce(sums, group=mesh.data_context)
     return _summarize(sums)
-
-
-def token_nll(model: HyenaDNA, input_ids: Tensor, targets: Tensor) -> Tensor:
-    """[B, L] negative log-likelihood in nats of each target, 0 where it is ignored."""
-    logits = model(input_ids).logits[..., : model.config.vocab_size]
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
 def _summarize(sums: Tensor) -> Perplexity:
@@ -189,15 +184,7 @@ def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: fl
     Raises:
         UserError: nothing to load there, damaged files, or a length beyond the model's l_max.
     """
-    runs = path / "checkpoints"
-    if runs.is_dir():
-        newest = checkpoint.latest(runs)
-        if newest is None:
-            raise UserError(f"{runs} holds no whole checkpoint; train first or name another folder")
-        path = newest
-    if (path / "files.json").is_file():
-        checkpoint.check(path)
-    model = load_published(path, modulation_shift)
+    model = load_published(checkpoint.model_folder(path), modulation_shift)
     if max(lengths) > model.config.l_max:
         raise UserError(f"length {max(lengths)} is longer than the model's l_max {model.config.l_max}; choose less")
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from hyena_dist.config_file import dump_config
 from hyena_dist.data.batches import Batches, StepBatch
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
+from hyena_dist.models.attention import usable_backends
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh
@@ -20,6 +22,7 @@ from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
 from hyena_dist.train import checkpoint
 from hyena_dist.train.clock import Clock, peak_gib
+from hyena_dist.train.communication import CommunicationProfile
 from hyena_dist.train.evaluate import evaluation_windows, perplexity
 from hyena_dist.train.optimizer import learning_rate, parameter_groups
 from hyena_dist.train.report import write_report
@@ -28,7 +31,7 @@ Resume = Literal["auto", "never"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto") -> Path:
+def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto", profile_communication: bool = False) -> Path:
     """Run a configuration to its end; every rank calls this.
 
     What happens at a step is a function of (config, step): samples, learning rate, dropout. A run that was stopped,
@@ -39,6 +42,7 @@ def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto") -> Path:
         mesh: this rank's groups.
         resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
             has one.
+        profile_communication: print what each logged step sent, and keep it in communication.csv.
 
     Returns:
         The run's folder, with summary.json.
@@ -46,11 +50,11 @@ def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto") -> Path:
     Raises:
         UserError: a configuration, store or checkpoint that cannot be used, or a gradient that is not finite.
     """
-    return _Run(config, mesh, resume).to_the_end()
+    return _Run(config, mesh, resume, profile_communication).to_the_end()
 
 
 class _Run:
-    def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume) -> None:
+    def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume, profile_communication: bool) -> None:
         self.config, self.mesh = config, mesh
         self.stages = config.stages(mesh.data.size() * mesh.tensor.size() * mesh.context.size())
         self.store = GenomeStore.open(config.data.path, config.data.source)
@@ -62,9 +66,7 @@ class _Run:
         found = mesh.on_main(lambda: self._look_for_checkpoint(resume))
         self.state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
         self.finished = self.state["step"] >= self.stages[-1].end_step
-        self.model, self.engine = self._build()
-        if found:
-            self.engine.load(found)
+        self.model, self.engine = self._build(found)
         self.progress = Progress(
             self.stages[-1].end_step,
             self.stages[-1].tokens_at(self.stages[-1].end_step),
@@ -72,6 +74,7 @@ class _Run:
             step=self.state["step"],
             tokens=self._tokens_at(self.state["step"]),
         )
+        self.profile = CommunicationProfile(config, mesh) if profile_communication else None
         self.trackers = Trackers()
         self.run_id: str | None = None
         self.ui_command: str | None = None
@@ -103,7 +106,7 @@ class _Run:
             raise UserError(f"{self.folder} has checkpoints; pass --resume auto to continue or choose another name=...")
         found = checkpoint.newest_intact(self.checkpoints, lambda text: print(text, flush=True))
         if found:
-            checkpoint.check_compatible(found, self.config, self.mesh.world_size)
+            checkpoint.check_compatible(found, self.config)
             if checkpoint.read_state(found)["data"] != self.store.fingerprint:
                 raise UserError(f"{found} was trained on other data than {self.config.data.path}; set data.path back")
         try:
@@ -113,10 +116,13 @@ class _Run:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another output_dir") from error
         return found
 
-    def _build(self) -> tuple[HyenaDNA, Engine]:
+    def _build(self, found: Path | None) -> tuple[HyenaDNA, Engine]:
         config = self.config
         torch.manual_seed(config.seed)
-        model = HyenaDNA(config.model, self.mesh, DTYPES[config.precision]).to(self.mesh.device)
+        model = HyenaDNA(config.model, self.mesh, DTYPES[config.precision])
+        if found:
+            checkpoint.load_model(found, model)  # before the engine, which takes its shards of what it gets
+        model.to(self.mesh.device)
         model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
         preset = read_preset(config.parallel.zero)
         settings = config.optimizer
@@ -130,6 +136,8 @@ class _Run:
             micro_batch_size=self.stages[0].micro_batch_size,
             clip_grad=settings.clip_grad,
         )
+        if found:
+            checkpoint.load_optimizer(found, engine)
         return model, engine
 
     def _open_trackers(self) -> None:
@@ -161,6 +169,10 @@ class _Run:
             f"{config.name}: {config.model.num_parameters:,} parameters, {ranks} on {self.mesh.device.type}, "
             f"{config.parallel.zero}, {config.precision}, data {config.data.path} ({config.data.source})"
         )
+        note(f"  {config.layout.describe(self.mesh.world_size)}")
+        if "A" in config.model.mixers:
+            head_dim = config.model.d_model // config.model.attention_heads
+            note(f"  attention by {usable_backends(self.mesh.device, DTYPES[config.precision], head_dim)[0]}")
         for stage in self.stages:
             note(f"  {stage.describe()}")
         if self.finished:
@@ -178,6 +190,7 @@ class _Run:
             seed=config.seed,
             reverse_complement=config.data.reverse_complement,
             rank=self.mesh.data.rank(),
+            context=(self.mesh.context.rank(), self.mesh.context.size()),
             first_step=start,
             prefetch=config.data.prefetch,
         )
@@ -187,7 +200,8 @@ class _Run:
         try:
             for batch in batches:
                 step = batch.step + 1  # steps are counted when done
-                loss_sum, valid, norm, lr = self._step(batch)
+                with self.profile or nullcontext():
+                    loss_sum, valid, norm, lr = self._step(batch)
                 clock.add(batch.stage.tokens_per_step, batch.wait_s)
                 if step % config.train.log_interval == 0 or step == batch.stage.end_step:
                     self._log(step, batch.stage, loss_sum, valid, norm, lr, clock)
@@ -206,11 +220,11 @@ class _Run:
         valid = self.mesh.all_reduce_sum(float((batch.targets >= 0).sum())) / self.mesh.tensor.size()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
         for a, first in enumerate(batch.first_samples):
-            # Dropout depends on the samples, not on which rank has them or on what was drawn before.
-            torch.manual_seed(int(np.random.SeedSequence((config.seed, batch.step, first)).generate_state(1)[0]))
             inputs, targets = (torch.from_numpy(x[a]).to(self.mesh.device) for x in (batch.input_ids, batch.targets))
+            # What is dropped depends on the samples, not on which rank has them or on what was drawn before.
+            seeds = [_seed(config.seed, batch.step, first + i) for i in range(len(inputs))]
             last = a == len(batch.first_samples) - 1
-            loss_sum += self.engine.accumulate(inputs, targets, scale=1 / max(valid, 1.0), last=last)
+            loss_sum += self.engine.accumulate(inputs, targets, seeds, scale=1 / max(valid, 1.0), last=last)
         lr = learning_rate(config.optimizer, self._tokens_at(batch.step + 1), self._tokens_at(self.stages[-1].end_step))
         norm = self.engine.step(lr)
         if not math.isfinite(norm):
@@ -252,6 +266,8 @@ class _Run:
             memory_gib=memory,
             data_wait=wait_share,
         )
+        for line in self.profile.report(step, stage) if self.profile else []:
+            self.progress.note(line)
 
     def _evaluate(self, step: int, final: bool) -> None:
         settings = self.config.evaluation
@@ -300,3 +316,7 @@ class _Run:
 
 def _due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -43,10 +43,10 @@ def test_what_does_not_continue(finished: RunConfig, make_config: Callable[..., 
         (1, other(model={"d_model": 32}), "auto", r"another architecture: model\.d_model was 16 and is now 32"),
         (1, other(seed=1), "auto", r"seed was 0 and is now 1"),
         (1, other(train=TRAIN | {"global_batch_size": 8}), "auto", r"train\.global_batch_size was 4 and is now 8"),
-        (1, other(parallel={"zero": "zero2"}), "auto", r"parallel\.zero was 'zero1' and is now 'zero2'"),
-        (2, finished, "auto", r"saved by 1 ranks and cannot continue on 2"),
+        (1, other(precision="bf16"), "auto", r"precision was 'fp32' and is now 'bf16'"),
         (1, finished, "never", r"has checkpoints; pass --resume auto"),
         (1, finished, "auto", "started"),
+        (2, other(train=TRAIN | {"micro_batch_size": 2}, parallel={"zero": "zero2"}), "auto", "started"),
     ]
     for ranks, config, resume, message in cases:
         for answer in run_ranks(ranks, refusal, config, resume):

@@ -21,12 +21,12 @@ SHORT = {
 }
 
 
-def train_on_full_disk(config: RunConfig, full_rank: int) -> str:
-    """As train_here, but no file of `full_rank` can grow beyond 20 kB, as on a disk that fills up."""
+def train_on_full_disk(config: RunConfig, full_rank: int, size: int) -> str:
+    """As train_here, but no file of `full_rank` can grow beyond `size` bytes, as on a disk that fills up."""
     import os
 
     if int(os.environ["RANK"]) == full_rank:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
         train_here(config)
     except UserError as error:
@@ -34,19 +34,31 @@ def train_on_full_disk(config: RunConfig, full_rank: int) -> str:
     return "finished"
 
 
-@pytest.mark.parametrize(("zero", "full_rank"), [("zero1", 0), ("zero1", 1), ("zero3", 1), ("zero0", 0)])
-def test_disk_full(zero: str, full_rank: int, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("zero", "ranks", "full_rank", "size"),
+    # model.safetensors has 36 kB and the moments twice that, over all ranks.
+    [
+        ("zero1", 2, 0, 20_000),
+        ("zero1", 2, 1, 20_000),
+        ("zero3", 2, 1, 20_000),
+        ("zero0", 2, 0, 20_000),
+        ("zero1", 4, 0, 30_000),
+    ],
+)
+def test_disk_full(
+    zero: str, ranks: int, full_rank: int, size: int, make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     short = make_config(train=SHORT, parallel={"zero": zero})
-    run_ranks(2, train_here, short.model_copy(update={"name": "whole"}))
+    run_ranks(ranks, train_here, short.model_copy(update={"name": "whole"}))
 
     # Up to step 2 the disk has room. The same run, whose later checkpoints do not fit, must leave that one alone.
-    run_ranks(2, train_here, short)
+    run_ranks(ranks, train_here, short)
     folder = short.run_dir
     for path in list_checkpoints(folder / "checkpoints")[1:]:
         (path / "files.json").unlink()
     before = {p: p.read_bytes() for p in (folder / "checkpoints/step-00000002").rglob("*") if p.is_file()}
 
-    messages = run_ranks(2, train_on_full_disk, short, full_rank)
+    messages = run_ranks(ranks, train_on_full_disk, short, full_rank, size)
     for message in messages:
         assert "cannot save the checkpoint of step 4" in message
         assert "step-00000002" in message
@@ -54,7 +66,7 @@ def test_disk_full(zero: str, full_rank: int, make_config: Callable[..., RunConf
     assert before == {p: p.read_bytes() for p in (folder / "checkpoints/step-00000002").rglob("*") if p.is_file()}
     assert not list((folder / "checkpoints").glob(".*partial"))
 
-    run_ranks(2, train_here, short)
+    run_ranks(ranks, train_here, short)
     assert curve(folder) == curve(tmp_path / "whole")
 
 

@@ -1,8 +1,10 @@
 """The command line: quick help, one sentence for mistakes, the demo on a small budget."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,20 @@ RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
 HYENA_DIST = str(Path(sys.executable).parent / "hyena-dist")
 
 
-def run(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([HYENA_DIST, *arguments], cwd=cwd, capture_output=True, text=True, timeout=250)
+def run(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [HYENA_DIST, *arguments], cwd=cwd, env=os.environ | (env or {}), capture_output=True, text=True, timeout=250
+    )
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "demo", "doctor", "data", "data build", "data verify"])
+def write_run(folder: Path) -> None:
+    curriculum = "curriculum: [{seq_length: 128, train_iters: 1}]"
+    (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "export", "demo", "doctor", "data", "data build", "data verify"])
 def test_help_shows_an_example(verb: str) -> None:
     done = run(*verb.split(), "--help")
     assert done.returncode == 0
@@ -45,22 +56,61 @@ def test_help_imports_nothing_heavy() -> None:
         (["train", "run.yaml", "model.l_max=64"], "longer than model.l_max 64"),
         (["train", "run.yaml", "train.micro_batch_size=3"], "is not a multiple of micro_batch_size 3"),
         (["train", "run.yaml", "parallel.zero=zreo1", "--dry-run"], "did you mean 'zero1'?"),
-        (["train", "run.yaml", "parallel.tensor_model_parallel_size=2"], "not built yet"),
+        (["train", "run.yaml", "parallel.tensor_model_parallel_size=3"], "(128 / 3 = 42.67); try 2 or 4"),
+        (["train", "run.yaml", "parallel.tensor_model_parallel_size=2"], "= 2; start 2 ranks"),
+        (["train", "run.yaml", "parallel.context_parallel_size=2", "--dry-run", "--world-size", "3"],
+         "world size 3 is not a multiple of tensor x context parallel size 1 x 2 = 2; start 2 or 4 ranks"),
+        (["train", "run.yaml", "--dry-run", "--world-size", "0"], "world size 0 is not a positive multiple"),
         (["train", "run.yaml"], "nothing-here"),
         (["evaluate", "nothing", "--data", "nothing-here"], "nothing-here"),
         (["evaluate", "nothing", "--data", "nothing-here", "--lengths", "1k"], "--lengths 1k is not a list"),
+        (["export", "nothing-here", "out"], "nothing-here"),
+        (["export", str(ROOT / "tests/golden/tiny"), str(ROOT / "tests")], "which is no part of an export"),
         (["data", "verify", "nothing-here"], "nothing-here"),
     ],
-)
+)  # fmt: skip
 def test_mistakes(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    curriculum = "curriculum: [{seq_length: 128, train_iters: 1}]"
-    (tmp_path / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
+    write_run(tmp_path)
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.strip().count("\n") == 0
     assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "sentence"),
+    [
+        (["tensor_model_parallel_size=3"], "tensor_model_parallel_size 3 does not divide model.d_model 128"),
+        (["tensor_model_parallel_size=2", "context_parallel_size=2"], "2 x 2 = 4; start 4 or 8 ranks"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("rank", ["0", "5"])
+def test_impossible_layouts_start_no_process_group(layout: list[str], sentence: str, rank: str, tmp_path: Path) -> None:
+    """Each rank says so by itself: the other five are not there, and neither is the host they would meet at."""
+    write_run(tmp_path)
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "6", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
+    begin = time.monotonic()
+    done = run("train", "run.yaml", *(f"parallel.{override}" for override in layout), cwd=tmp_path, env=launched)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: " if rank == "0" else "error on rank 5: ")
+    assert sentence in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert time.monotonic() - begin < 60, "a process group would wait for its peers"
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.yaml"]
+
+
+def test_dry_run_shows_the_layout(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    cut = "parallel={tensor_model_parallel_size: 2, context_parallel_size: 2, sequence_parallel: true}"
+    done = run("train", "run.yaml", cut, "--dry-run", "--world-size", "8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "# layout: 8 ranks = tensor 2 x context 2 x data 2, sequence parallel; each rank holds 64 of 128 channels; "
+        "64 of 128 positions; 32 of 128 positions of the residual stream\n"
+    ) in done.stdout
+    assert "batch 4 = 2 x 1 accumulated x 2 data-parallel" in done.stdout
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)

@@ -1,0 +1,114 @@
+"""How context ranks share the filter's work, and how many channel blocks of a convolution to keep in flight.
+
+Start it on as many ranks as there shall be context ranks, for example with torchrun.
+"""
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hyena_dist.config import ModelConfig, ParallelConfig
+from hyena_dist.models.filter import HyenaFilter
+from hyena_dist.parallel.collectives import shares
+from hyena_dist.parallel.context_conv import context_long_conv
+from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment
+from hyena_dist.parallel.traffic import TrafficCounter
+from hyena_dist.tracking import environment
+
+COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
+
+
+def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> None:
+    """Measure on all launched ranks as context ranks; the first prints a table and writes context.csv to `out`.
+
+    Seconds are those in which a rank's own thread worked (on a GPU: elapsed), the mean over ranks of the median over
+    repeats, forward and backward; each ratio is to the first line of its kind.
+    """
+    ranks = launch_environment().world_size
+    mesh = initialize(ParallelConfig(context_parallel_size=ranks))
+    rows: list[tuple[str, str, float, float, float]] = []
+    for what, variants_of in (("filter", _filters), ("convolution", _blocks)):
+        baseline = None
+        for how, step in variants_of(d_model, length, mesh):
+            seconds, sent = _measure(step, repeats, mesh)
+            baseline = baseline or seconds
+            rows.append((what, how, seconds, seconds / baseline, sent))
+    if not mesh.is_main:
+        return
+    print(f"{ranks} context ranks, d_model {d_model}, length {length:,}, forward and backward, per rank")
+    for what, how, seconds, ratio, sent in rows:
+        print(f"  {what:<12} {how:<44} {seconds:>8.4f} s {ratio:>7.3f} x {sent:>13,.0f} bytes sent")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / f"context-{ranks}.csv", "w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+        size = {"ranks": ranks, "d_model": d_model, "length": length, "repeats": repeats}
+        (out / f"context-{ranks}.json").write_text(json.dumps(size | environment(), indent=2, default=str) + "\n")
+
+
+def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Callable[[], None]]]:
+    config = ModelConfig(d_model=d_model, l_max=length)
+    torch.manual_seed(0)
+    whole = HyenaFilter(config, Mesh()).to(mesh.device)
+    torch.manual_seed(0)
+    spread = HyenaFilter(config, mesh).to(mesh.device)
+    counts, rank = shares(d_model, mesh.context.size()), mesh.context.rank()
+    mine = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+
+    def by_channel() -> Tensor:
+        """Hidden layers at all positions, the last layer for this rank's channels."""
+        network, last = whole.implicit_filter, whole.implicit_filter.get_submodule(str(2 * whole.implicit_filter.depth))
+        z, t = whole.pos_emb(0, length, whole.bias.dtype, whole.bias.device)
+        sine = network.get_submodule("1")
+        for i in range(network.depth):
+            z = sine(network.get_submodule(str(2 * i))(z))
+        h = z @ last.get_parameter("weight")[mine].t()
+        h = h * (torch.exp(-t[:, None] * whole.modulation.deltas[0, :, mine].abs()) + whole.modulation.shift)
+        return torch.cat((h[:1] + whole.bias[mine], h[1:])).t().contiguous()
+
+    torch.testing.assert_close(by_channel(), spread(length // mesh.context.size())[0], rtol=1e-4, atol=1e-5)
+    yield "whole on every rank, then its channels", lambda: _backward(whole(length)[0, mine])
+    yield "by channel (hidden layers whole)", lambda: _backward(by_channel())
+    yield "by position and one all-to-all (used)", lambda: _backward(spread(length // mesh.context.size()))
+
+
+def _blocks(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Callable[[], None]]]:
+    size = mesh.context.size()
+    u = torch.randn(1, d_model, length // size, device=mesh.device, requires_grad=True)
+    k = torch.randn(shares(d_model, size)[mesh.context.rank()], length, device=mesh.device, requires_grad=True)
+
+    def convolve(blocks: int) -> None:
+        _backward(context_long_conv(u, k, mesh.context, blocks))
+
+    for blocks in (1, 2, 4, 8):
+        yield f"{blocks} channel block{'s' * (blocks > 1)} in flight", partial(convolve, blocks)
+
+
+def _backward(y: Tensor) -> None:
+    y.backward(torch.ones_like(y))
+
+
+def _measure(step: Callable[[], None], repeats: int, mesh: Mesh) -> tuple[float, float]:
+    """(seconds, bytes sent) of one step, means over ranks."""
+    counter = TrafficCounter(mesh)
+    with counter:  # and so the first, slower step is not timed
+        step()
+    sent = mesh.all_reduce_sum(sum(line.bytes for line in counter.take())) / mesh.world_size
+    cuda = mesh.device.type == "cuda"
+    clock = time.perf_counter if cuda else time.thread_time
+    times = []
+    for _ in range(repeats):
+        mesh.barrier()
+        begin = clock()
+        step()
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(clock() - begin)
+    return mesh.all_reduce_sum(statistics.median(times)) / mesh.world_size, sent

@@ -1,0 +1,49 @@
+"""A model alone, out of a run and into a folder that load_published and others' code read."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from hyena_dist.errors import UserError
+from hyena_dist.models.published import load_published, save_published
+from hyena_dist.train.checkpoint import model_folder, write_model
+
+Format = Literal["safetensors", "published"]
+
+_OURS = {"config.json", "model.safetensors", "weights.ckpt"}
+
+
+def export(source: Path, out: Path, format: Format = "safetensors") -> None:
+    """Write config.json and the weights of a model; an earlier export in the same place is replaced.
+
+    Args:
+        source: a run's folder, of which the newest checkpoint is taken, a checkpoint, or a published folder.
+        out: a folder that is new, empty or an earlier export.
+        format: "safetensors" writes model.safetensors, "published" weights.ckpt under the published names.
+
+    Raises:
+        UserError: nothing to load in `source`, an `out` that holds other things, or a disk that is full.
+    """
+    source, out = model_folder(source).resolve(), out.resolve()
+    if out == source:
+        raise UserError(f"{out} is where the model is read from; name another folder to export to")
+    others = sorted({p.name for p in out.iterdir()} - _OURS) if out.is_dir() else []
+    if others:
+        raise UserError(f"{out} holds {others[0]}, which is no part of an export; choose a new or empty folder")
+    model = load_published(source)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if format == "published":
+            save_published(model, partial)
+        else:
+            write_model(partial, model, dict(model.state_dict()))
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot export to {out}: {reason}; free some space or choose another folder") from error
