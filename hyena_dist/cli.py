@@ -158,7 +158,11 @@ def _train(args: argparse.Namespace) -> None:
     from hyena_dist.train.loop import train
 
     mesh = initialize(config.parallel)
-    train(config, mesh, args.resume, profile_communication=args.profile == "comm")
+    try:
+        train(config, mesh, args.resume, profile_communication=args.profile == "comm")
+    except UserError:
+        shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
+        raise
     shutdown()
 
 

@@ -18,15 +18,17 @@ from hyena_dist.config import ModelConfig, ParallelConfig
 from hyena_dist.models.filter import HyenaFilter
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
-from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment
+from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment, shutdown
 from hyena_dist.parallel.traffic import TrafficCounter
 from hyena_dist.tracking import environment
 
 COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
+ENVIRONMENT = ("python", "platform", "cpu", "cpu_cores", "memory_gib", "gpus", "packages", "git")
+"""What is kept of the environment: what the figures depend on, and nothing that names a machine."""
 
 
 def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> None:
-    """Measure on all launched ranks as context ranks; the first prints a table and writes context.csv to `out`.
+    """Measure on all launched ranks as context ranks; the first prints a table and writes it to `out`.
 
     Seconds are those in which a rank's own thread worked (on a GPU: elapsed), the mean over ranks of the median over
     repeats, forward and backward; each ratio is to the first line of its kind.
@@ -40,7 +42,8 @@ def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> 
             seconds, sent = _measure(step, repeats, mesh)
             baseline = baseline or seconds
             rows.append((what, how, seconds, seconds / baseline, sent))
-    if not mesh.is_main:
+    shutdown()
+    if launch_environment().rank != 0:
         return
     print(f"{ranks} context ranks, d_model {d_model}, length {length:,}, forward and backward, per rank")
     for what, how, seconds, ratio, sent in rows:
@@ -49,8 +52,9 @@ def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> 
         out.mkdir(parents=True, exist_ok=True)
         with open(out / f"context-{ranks}.csv", "w", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *rows])
-        size = {"ranks": ranks, "d_model": d_model, "length": length, "repeats": repeats}
-        (out / f"context-{ranks}.json").write_text(json.dumps(size | environment(), indent=2, default=str) + "\n")
+        asked = {"ranks": ranks, "d_model": d_model, "length": length, "repeats": repeats}
+        where = {key: value for key, value in environment().items() if key in ENVIRONMENT}
+        (out / f"context-{ranks}.json").write_text(json.dumps(asked | where, indent=2, default=str) + "\n")
 
 
 def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -1,9 +1,6 @@
 """Hyena and attention mixers inside megatron-core's own TransformerLayer and GPTModel.
 
-    model = GPTModel(
-        transformer_config(config), hyena_block_spec(config), config.padded_vocab_size, config.l_max,
-        position_embedding_type="none", share_embeddings_and_output_weights=True,
-    )
+    model = GPTModel(**gpt_arguments(config))
 
 is the HyenaDNA of a ModelConfig with Megatron's embedding, MLP, residual stream and loss, for Megatron's data
 parallelism, recomputation and checkpoints. Tensor, sequence and context parallelism work, pipeline parallelism is not
@@ -117,6 +114,18 @@ def hyena_layer_spec(config: ModelConfig, mixer: str = "H") -> ModuleSpec:
 def hyena_block_spec(config: ModelConfig) -> TransformerBlockSubmodules:
     """All layers as ModelConfig.layer_pattern has them, and the final norm: GPTModel's transformer_layer_spec."""
     return TransformerBlockSubmodules([hyena_layer_spec(config, letter) for letter in config.mixers], LayerNorm)
+
+
+def gpt_arguments(config: ModelConfig, **overrides: Any) -> dict[str, Any]:
+    """Keyword arguments of GPTModel that make it the HyenaDNA of `config`; overrides are TransformerConfig's."""
+    return {
+        "config": transformer_config(config, **overrides),
+        "transformer_layer_spec": hyena_block_spec(config),
+        "vocab_size": config.padded_vocab_size,
+        "max_sequence_length": config.l_max,
+        "position_embedding_type": "none",
+        "share_embeddings_and_output_weights": True,
+    }
 
 
 def gpt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:

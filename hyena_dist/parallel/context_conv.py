@@ -23,9 +23,9 @@ from hyena_dist.parallel.collectives import (
     start_to_sequence,
 )
 
-OVERLAP_BLOCKS = 4
-"""Blocks of channels in flight where communication runs beside the computation (NCCL); one elsewhere: gloo's threads
-take the cores that the FFT needs."""
+MOST_BLOCKS, SMALLEST_BLOCK = 4, 2**20
+"""Blocks of channels in flight, and their least size in bytes: below it, latency costs more than overlap gives. Where
+nothing overlaps, on a CPU, blocks still make the convolution faster: they stay in its caches (`bench context`)."""
 
 
 def context_long_conv(u: Tensor, k: Tensor, group: Any, blocks: int | None = None) -> Tensor:
@@ -35,7 +35,7 @@ def context_long_conv(u: Tensor, k: Tensor, group: Any, blocks: int | None = Non
         u: [B, C, S], this rank's positions.
         k: [C_r, L], the filters of this rank's channels, `shares(C, P)` of them; all positions.
         group: the context ranks.
-        blocks: channel blocks to overlap; by default OVERLAP_BLOCKS on a GPU, 1 on a CPU.
+        blocks: of channels to have in flight; by default what MOST_BLOCKS and SMALLEST_BLOCK say.
 
     Returns:
         [B, C, S] in the type of u. Sends B * S * (C - C_r) + B * C_r * (L - S) numbers forward, the same backward:
@@ -43,8 +43,9 @@ def context_long_conv(u: Tensor, k: Tensor, group: Any, blocks: int | None = Non
     """
     if group.size() == 1:
         return long_conv(u, k)
-    wanted = blocks or (OVERLAP_BLOCKS if u.is_cuda else 1)
-    y: Tensor = _ContextLongConv.apply(u, k, group, wanted)
+    if blocks is None:
+        blocks = max(1, min(MOST_BLOCKS, u.numel() * u.element_size() // SMALLEST_BLOCK))
+    y: Tensor = _ContextLongConv.apply(u, k, group, blocks)
     return y
 
 

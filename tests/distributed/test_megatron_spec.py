@@ -13,10 +13,9 @@ from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.megatron import (
     MixerAsAttention,
+    gpt_arguments,
     gpt_state_dict,
-    hyena_block_spec,
     hyena_state_dict,
-    transformer_config,
 )
 from hyena_dist.parallel.mesh import Mesh, initialize
 from tests.distributed.parity import Layout, build, chunk, data
@@ -43,14 +42,7 @@ def start(layout: Layout) -> Mesh:
 def gpt_model(config: ModelConfig, **overrides: Any) -> Any:
     from megatron.core.models.gpt import GPTModel
 
-    return GPTModel(
-        transformer_config(config, **overrides),
-        hyena_block_spec(config),
-        config.padded_vocab_size,
-        config.l_max,
-        position_embedding_type="none",
-        share_embeddings_and_output_weights=True,
-    )
+    return GPTModel(**gpt_arguments(config, **overrides))
 
 
 def gradients(gpt: Any, inputs: Tensor, targets: Tensor) -> tuple[float, dict[str, Tensor]]:

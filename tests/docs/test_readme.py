@@ -64,7 +64,9 @@ def test_every_command(workplace: Path) -> None:
 def test_python(workplace: Path) -> None:
     shapes = ["torch.Size([1, 6, 16])", "torch.Size([2, 1024, 16])"]
     for script, shape in zip(blocks("python"), shapes, strict=True):
-        done = subprocess.run([sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True, timeout=100
+        )
         assert done.returncode == 0, done.stderr
         assert shape in done.stdout
     assert (workplace / "runs/copy/weights.ckpt").exists()
