@@ -27,7 +27,13 @@ Each verb has a --help of its own with an example.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for a mistake of the user)."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes KEY=VALUE before the options only; people write them anywhere.
+    wrong = [word for word in rest if not hasattr(args, "overrides") or word.startswith("-") or "=" not in word]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if rest:
+        args.overrides += rest
     try:
         return args.handler(args) or 0
     except UserError as error:

@@ -1,5 +1,6 @@
 """The same run file by every launcher of this machine, as a user types it, gives the same losses."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -27,19 +28,36 @@ TRAIN = {
 }
 
 
-def test_same_losses(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def run(command: list[str], folder: Path) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    program, *rest = [str(free_port()) if word == "PORT" else word for word in command]
+    done = subprocess.run([str(BIN / program), *rest], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_same_losses(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(dump_config(make_config(train=TRAIN)))
     commands = {"alone": ["hyena-dist"]} | LAUNCHERS
     for name, launcher in commands.items():
-        program, *rest = [str(free_port()) if word == "PORT" else word for word in launcher]
-        command = [str(BIN / program), *rest, *ARGUMENTS, f"name={name}"]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run([*launcher, *ARGUMENTS, f"name={name}"], tmp_path)
     curves = {name: curve(tmp_path / name) for name in commands}
     assert curves["deepspeed"] == curves["torchrun"]
     for a, b in zip(curves["alone"], curves["torchrun"], strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+
+    # 2 tensor x 2 context ranks, from the YAML alone but for the layout; it says what it sends.
+    sizes = [f"parallel.{name}_parallel_size=2" for name in ("tensor_model", "context")]
+    launcher = [word.replace("2", "4") for word in LAUNCHERS["deepspeed"]]
+    run([*launcher, *ARGUMENTS, "--profile", "comm", "name=grid", "parallel.sequence_parallel=true", *sizes], tmp_path)
+    for a, b in zip(curves["alone"], curve(tmp_path / "grid"), strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
+    with open(tmp_path / "grid/communication.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["step"] for row in rows} == {"1", "2", "3", "4"}
+    assert {row["group"] for row in rows} == {"tensor", "context", "data_context", "world"}
+    for row in rows:
+        assert float(row["bytes"]) == pytest.approx(float(row["planned_bytes"]), rel=0.01), row
+        assert float(row["calls"]) > 0
 
 
 def test_mistake_under_a_launcher(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def write_run(folder: Path) -> None:
     (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "export", "demo", "doctor", "data", "data build", "data verify"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "export", "demo", "doctor", "bench", "data", "data build", "data verify"])
 def test_help_shows_an_example(verb: str) -> None:
     done = run(*verb.split(), "--help")
     assert done.returncode == 0
@@ -56,6 +56,9 @@ def test_help_imports_nothing_heavy() -> None:
         (["train", "run.yaml", "model.l_max=64"], "longer than model.l_max 64"),
         (["train", "run.yaml", "train.micro_batch_size=3"], "is not a multiple of micro_batch_size 3"),
         (["train", "run.yaml", "parallel.zero=zreo1", "--dry-run"], "did you mean 'zero1'?"),
+        (["train", "run.yaml", "--dry-run", "parallel.zero=zreo1"], "did you mean 'zero1'?"),
+        (["train", "run.yaml", "--dri-run", "parallel.zero=zero1"], "unrecognized arguments: --dri-run"),
+        (["export", "a", "b", "c=d"], "unrecognized arguments: c=d"),
         (["train", "run.yaml", "parallel.tensor_model_parallel_size=3"], "(128 / 3 = 42.67); try 2 or 4"),
         (["train", "run.yaml", "parallel.tensor_model_parallel_size=2"], "= 2; start 2 ranks"),
         (["train", "run.yaml", "parallel.context_parallel_size=2", "--dry-run", "--world-size", "3"],
