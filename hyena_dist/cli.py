@@ -28,13 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for a mistake of the user)."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    # argparse takes KEY=VALUE before the options only; people write them anywhere.
-    wrong = [word for word in rest if not hasattr(args, "overrides") or word.startswith("-") or "=" not in word]
-    if wrong:
-        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
-    if rest:
-        args.overrides += rest
     try:
+        _take_overrides(args, rest)
         return args.handler(args) or 0
     except UserError as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
@@ -47,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)
         return 130
+
+
+def _take_overrides(args: argparse.Namespace, rest: list[str]) -> None:
+    """Argparse takes KEY=VALUE before the options only; people write them anywhere."""
+    wrong = [word for word in rest if not hasattr(args, "overrides") or word.startswith("-") or "=" not in word]
+    if wrong:
+        raise UserError(f"unrecognized arguments: {' '.join(wrong)}; add --help to the verb to see what it takes")
+    if rest:
+        args.overrides += rest
 
 
 def _parser() -> argparse.ArgumentParser:

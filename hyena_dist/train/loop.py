@@ -14,21 +14,15 @@ from hyena_dist.config_file import dump_config
 from hyena_dist.data.batches import Batches, StepBatch
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
-from hyena_dist.models.attention import usable_backends
-from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
 from hyena_dist.train import checkpoint
 from hyena_dist.train.clock import Clock, peak_gib
 from hyena_dist.train.communication import CommunicationProfile
 from hyena_dist.train.evaluate import evaluation_windows, perplexity
-from hyena_dist.train.optimizer import learning_rate, parameter_groups
+from hyena_dist.train.optimizer import learning_rate
 from hyena_dist.train.report import write_report
-
-Resume = Literal["auto", "never"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from hyena_dist.train.setup import Resume, build, find_checkpoint, introduction
 
 
 def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto", profile_communication: bool = False) -> Path:
@@ -56,17 +50,17 @@ def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto", profile_commun
 class _Run:
     def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume, profile_communication: bool) -> None:
         self.config, self.mesh = config, mesh
-        self.stages = config.stages(mesh.data.size() * mesh.tensor.size() * mesh.context.size())
+        self.stages = config.stages(mesh.world_size)
         self.store = GenomeStore.open(config.data.path, config.data.source)
         self.lengths = config.evaluation_lengths
         for length in self.lengths:  # said now, not after a week of training
             evaluation_windows(self.store, config.evaluation.split, length, 1)
         self.folder = config.run_dir
         self.checkpoints = self.folder / "checkpoints"
-        found = mesh.on_main(lambda: self._look_for_checkpoint(resume))
+        found = mesh.on_main(lambda: find_checkpoint(config, self.store, resume))
         self.state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
         self.finished = self.state["step"] >= self.stages[-1].end_step
-        self.model, self.engine = self._build(found)
+        self.model, self.engine = build(config, mesh, self.stages[0].micro_batch_size, found)
         self.progress = Progress(
             self.stages[-1].end_step,
             self.stages[-1].tokens_at(self.stages[-1].end_step),
@@ -101,45 +95,6 @@ class _Run:
 
     # --- before the first step ---
 
-    def _look_for_checkpoint(self, resume: Resume) -> Path | None:
-        if resume == "never" and checkpoint.list_checkpoints(self.checkpoints):
-            raise UserError(f"{self.folder} has checkpoints; pass --resume auto to continue or choose another name=...")
-        found = checkpoint.newest_intact(self.checkpoints, lambda text: print(text, flush=True))
-        if found:
-            checkpoint.check_compatible(found, self.config)
-            if checkpoint.read_state(found)["data"] != self.store.fingerprint:
-                raise UserError(f"{found} was trained on other data than {self.config.data.path}; set data.path back")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "run.yaml").write_text(dump_config(self.config))
-        except OSError as error:
-            raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another output_dir") from error
-        return found
-
-    def _build(self, found: Path | None) -> tuple[HyenaDNA, Engine]:
-        config = self.config
-        torch.manual_seed(config.seed)
-        model = HyenaDNA(config.model, self.mesh, DTYPES[config.precision])
-        if found:
-            checkpoint.load_model(found, model)  # before the engine, which takes its shards of what it gets
-        model.to(self.mesh.device)
-        model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
-        preset = read_preset(config.parallel.zero)
-        settings = config.optimizer
-        groups = parameter_groups(model, settings)
-        optimizer = adamw(groups, preset, lr=settings.lr, betas=settings.betas, eps=settings.eps)
-        engine = Engine(
-            model,
-            optimizer,
-            self.mesh,
-            preset,
-            micro_batch_size=self.stages[0].micro_batch_size,
-            clip_grad=settings.clip_grad,
-        )
-        if found:
-            checkpoint.load_optimizer(found, engine)
-        return model, engine
-
     def _open_trackers(self) -> None:
         self.trackers.append(JsonlTracker(self.folder / "metrics.jsonl", self.state["step"] or None))
         settings = self.config.tracking
@@ -163,22 +118,12 @@ class _Run:
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
 
     def _introduce(self, found: Path | None) -> None:
-        note, config = self.progress.note, self.config
-        ranks = f"{self.mesh.world_size} rank{'s' * (self.mesh.world_size > 1)}"
-        note(
-            f"{config.name}: {config.model.num_parameters:,} parameters, {ranks} on {self.mesh.device.type}, "
-            f"{config.parallel.zero}, {config.precision}, data {config.data.path} ({config.data.source})"
-        )
-        note(f"  {config.layout.describe(self.mesh.world_size)}")
-        if "A" in config.model.mixers:
-            head_dim = config.model.d_model // config.model.attention_heads
-            note(f"  attention by {usable_backends(self.mesh.device, DTYPES[config.precision], head_dim)[0]}")
-        for stage in self.stages:
-            note(f"  {stage.describe()}")
+        for line in introduction(self.config, self.stages, self.mesh):
+            self.progress.note(line)
         if self.finished:
-            note(f"already trained to step {self.state['step']:,}; keeping {found}")
+            self.progress.note(f"already trained to step {self.state['step']:,}; keeping {found}")
         elif found:
-            note(f"continuing from {found}")
+            self.progress.note(f"continuing from {found}")
 
     # --- the steps ---
 

@@ -30,7 +30,9 @@ def write_run(folder: Path) -> None:
     (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "export", "demo", "doctor", "bench", "data", "data build", "data verify"])
+@pytest.mark.parametrize(
+    "verb", ["train", "evaluate", "export", "demo", "doctor", "bench", "data", "data build", "data verify"]
+)
 def test_help_shows_an_example(verb: str) -> None:
     done = run(*verb.split(), "--help")
     assert done.returncode == 0
