@@ -61,6 +61,19 @@ def test_one_rank_equals_two(zero: str, make_config: Callable[..., RunConfig], t
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
 
 
+def test_the_grid_in_bf16(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Layouts sum in another order, so bf16 losses are close and not equal."""
+    grid = {"tensor_model_parallel_size": 2, "context_parallel_size": 2, "sequence_parallel": True}
+    model = make_config().model.model_copy(update={"layer_pattern": "HA", "num_attention_heads": 4})
+    for ranks, parallel in ((1, {}), (4, grid)):
+        config = make_config(name=f"on{ranks}", precision="bf16", parallel=parallel, model=model.model_dump())
+        run_ranks(ranks, train_here, config)
+    one, four = curve(tmp_path / "on1"), curve(tmp_path / "on4")
+    assert [row.get("train/loss") for row in four] != [row.get("train/loss") for row in one]
+    for a, b in zip(one, four, strict=True):
+        assert a == pytest.approx(b, rel=2e-2, abs=1e-7)
+
+
 def test_variants_agree(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     """Presets, recomputed activations and data sources change how, not what is computed."""
     zarr = make_config().data
