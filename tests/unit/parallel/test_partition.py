@@ -1,7 +1,6 @@
 """Cutting tensors for tensor ranks and putting them together again."""
 
 import pytest
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,19 +20,11 @@ def test_parts_make_the_whole(other: int, dim: int, blocks: int, size: int, rows
     partition = Partition(dim, blocks)
     parts = [partition.slice(whole, rank, size) for rank in range(size)]
     assert torch.equal(partition.join(parts), whole)
-    assert all(partition.whole_shape(part.shape, size) == whole.shape for part in parts)
     for rank, part in enumerate(parts):
         assert partition.whole_shape(part.shape, size) == whole.shape
         # Every block is there, and of each the same rows.
         mine = whole.movedim(dim, 0).view(blocks, size, rows, other)[:, rank]
         assert torch.equal(part.movedim(dim, 0).reshape(mine.shape), mine)
-
-
-@pytest.mark.parametrize("partition", [None, Partition(0), Partition(-1, 2)])
-def test_one_process_holds_everything(partition: Partition | None) -> None:
-    whole = torch.randn(4, 6)
-    assert torch.equal(part_of(whole, partition, Mesh()), whole)
-    assert whole_of(whole, partition, Mesh()) is whole
 
 
 @pytest.mark.parametrize("partition", [None, Partition(0), Partition(-1, 2)])
