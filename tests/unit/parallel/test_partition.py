@@ -4,9 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from hyena_dist.config import ModelConfig
+from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.partition import Partition, part_of, whole_of
+from hyena_dist.parallel.partition import Partition, local_part, part_of, partitions, whole_of
 
 
 @given(
@@ -32,3 +35,19 @@ def test_one_process_holds_everything(partition: Partition | None) -> None:
     whole = torch.randn(4, 6)
     assert torch.equal(part_of(whole, partition, Mesh()), whole)
     assert whole_of(whole, partition, Mesh()) is whole
+
+
+def test_every_partition_names_a_tensor_of_the_model() -> None:
+    model = HyenaDNA(ModelConfig(d_model=8, l_max=32, layer_pattern="HA", num_attention_heads=2))
+    held = partitions(model)
+    assert held.keys() <= model.state_dict().keys()
+    marked = {n for n, p in model.named_parameters() if getattr(p, "tensor_model_parallel", False)}
+    assert marked == held.keys() & dict(model.named_parameters()).keys(), "DeepSpeed counts norms by the mark"
+
+
+def test_local_part_is_a_parameter_of_its_own() -> None:
+    whole = torch.randn(4)
+    part = local_part(whole, Partition(0), Mesh())
+    assert isinstance(part, nn.Parameter)
+    assert torch.equal(part, whole)
+    assert part.data_ptr() != whole.data_ptr()
