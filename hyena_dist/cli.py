@@ -120,18 +120,34 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
-    bench = _verb(
-        verbs,
-        "bench",
-        "measure how context ranks best share their work, on the ranks it is started on",
-        _bench,
+    bench = verbs.add_parser("bench", help="time and memory of our operators beside others'", description="Measure.")
+    benches = bench.add_subparsers(title="what", metavar="WHAT", required=True)
+    operator = _verb(
+        benches,
+        "operator",
+        "a model with our Hyena layers, with the published computation of them, and with attention",
+        _bench_operator,
+        "hyena-dist bench operator --lengths 1024,8192,131072 --out jobs/results",
+    )
+    operator.add_argument("--lengths", default="1024,4096,16384,65536,131072", metavar="N,N", help="%(default)s")
+    operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
+    operator.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    operator.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    operator.add_argument("--repeats", type=int, default=3, metavar="N", help="default: %(default)s")
+    operator.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    operator.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="per case; default: %(default)s")
+    context = _verb(
+        benches,
+        "context",
+        "how context ranks best share their work, on the ranks it is started on",
+        _bench_context,
         "torchrun --nproc_per_node 4 -m hyena_dist bench context --out jobs/results",
     )
-    bench.add_argument("what", choices=("context",))
-    bench.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
-    bench.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
-    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
-    bench.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
+    context.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
+    context.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
+    context.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    for each in (operator, context):
+        each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
     _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
     return parser
@@ -201,10 +217,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from hyena_dist.parallel.mesh import Mesh
     from hyena_dist.train.evaluate import evaluate, load_for_evaluation
 
-    try:
-        lengths = [int(n) for n in args.lengths.split(",")]
-    except ValueError:
-        raise UserError(f"--lengths {args.lengths} is not a list of numbers; try 256,1024,4096") from None
+    lengths = _lengths(args.lengths)
     store = GenomeStore.open(args.data)
     model = load_for_evaluation(args.checkpoint, lengths, args.modulation_shift)
     result = evaluate(
@@ -237,10 +250,32 @@ def _demo(args: argparse.Namespace) -> int:
     return run_demo(args.output_dir, args.fresh, args.overrides)
 
 
-def _bench(args: argparse.Namespace) -> None:
+def _bench_operator(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.operator import bench_operator
+
+    bench_operator(
+        _lengths(args.lengths),
+        dtypes=args.dtypes.split(","),
+        d_model=args.d_model,
+        n_layer=args.n_layer,
+        repeats=args.repeats,
+        device=args.device,
+        limit_s=args.limit_s,
+        out=args.out,
+    )
+
+
+def _bench_context(args: argparse.Namespace) -> None:
     from hyena_dist.bench.context import bench_context
 
     bench_context(args.d_model, args.length, args.repeats, args.out)
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(n) for n in text.split(",")]
+    except ValueError:
+        raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096") from None
 
 
 def _doctor(args: argparse.Namespace) -> int:

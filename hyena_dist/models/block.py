@@ -14,11 +14,15 @@ from hyena_dist.config import ModelConfig
 from hyena_dist.models.attention import AttentionMixer
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.hyena import HyenaMixer
+from hyena_dist.models.tiling import over_positions
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
 MIXERS: dict[str, Callable[[ModelConfig, Mesh], nn.Module]] = {"H": HyenaMixer, "A": AttentionMixer}
 """Letter of ModelConfig.layer_pattern -> mixer."""
+
+MLP_TILE = 8192
+"""Sequences x positions for which the MLP's hidden layer is in memory at a time."""
 
 
 class MLP(nn.Module):
@@ -28,11 +32,15 @@ class MLP(nn.Module):
         super().__init__()
         std = config.initializer_range
         output_std = std / math.sqrt(2 * config.n_layer)
+        self.tile = MLP_TILE if mesh.tensor.size() == 1 else 0  # tensor ranks would talk once a tile, and once more
         self.fc1 = ColumnLinear(config.d_model, config.inner_size, mesh=mesh, init=normal(std))
         self.fc2 = RowLinear(config.inner_size, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, B, D] -> [R, B, D]."""
+        return over_positions(self._rows, x, self.tile) if self.tile else self._rows(x)
+
+    def _rows(self, x: Tensor) -> Tensor:
         y: Tensor = self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
         return y
 

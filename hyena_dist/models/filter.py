@@ -6,16 +6,21 @@ Module names are those of the published checkpoints.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.models.tiling import recomputed
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, local_part, sum_gradient_over_tensor_ranks
+
+TILE = 16_384
+"""Positions for which the network's hidden layers are in memory at a time."""
 
 FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
 
@@ -173,10 +178,18 @@ class HyenaFilter(nn.Module):
         context = self.mesh.context
         with torch.autocast(self.bias.device.type, enabled=False):
             start = context.rank() * length
-            z, t = self.pos_emb(start, start + length, self.bias.dtype, self.bias.device)
-            h = self.modulation(t, self.implicit_filter(z))
+            bounds = [*range(start, start + length, TILE), start + length]
+            if len(bounds) == 2:
+                h = self._values(*bounds)
+            else:
+                h = torch.cat([recomputed(self._values, *ends) for ends in pairwise(bounds)], dim=1)
             # Only the first chunk has lag zero; elsewhere D takes part with a zero, because ZeRO expects a gradient
             # of every parameter on every rank.
-            skip = self.bias if context.rank() == 0 else self.bias * 0
-            h = torch.cat((h[:1] + skip, h[1:])).t().reshape(self.kernels, -1, length)
+            h[:, 0].add_(self.bias if context.rank() == 0 else self.bias * 0)
+            h = h.view(self.kernels, -1, length)
             return to_channels(h, shares(h.shape[1], context.size()), context)
+
+    def _values(self, start: int, end: int) -> Tensor:
+        """[(order - 1) d_model / T, end - start] without the skip term."""
+        z, t = self.pos_emb(start, end, self.bias.dtype, self.bias.device)
+        return self.modulation(t, self.implicit_filter(z)).t().contiguous()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.filter import HyenaFilter
-from hyena_dist.ops import short_conv
+from hyena_dist.ops import hyena_operator, short_conv
 from hyena_dist.parallel.collectives import left_halo
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
@@ -20,7 +20,7 @@ from hyena_dist.parallel.partition import Partition, local_part
 
 
 class ShortFilter(nn.Module):
-    """Causal depthwise convolution over the N + 1 projections; a rank holds the same channels of each."""
+    """Causal depthwise filter of the N + 1 projections; a rank holds the same channels of each."""
 
     weight: Tensor
     bias: Tensor
@@ -30,15 +30,13 @@ class ShortFilter(nn.Module):
         blocks, taps = config.order + 1, config.short_filter_order
         bound = 1 / math.sqrt(taps)  # torch's default for a depthwise Conv1d, as published
         self.partitions = {"weight": Partition(0, blocks), "bias": Partition(0, blocks)}
-        self.context = mesh.context
         for name, shape in (("weight", (blocks * config.d_model, 1, taps)), ("bias", (blocks * config.d_model,))):
             whole = torch.empty(shape).uniform_(-bound, bound)
             setattr(self, name, local_part(whole, self.partitions[name], mesh))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, (N + 1) C, S] -> the same shape."""
-        halo = left_halo(x, self.weight.shape[-1] - 1, self.context)
-        return short_conv(x, self.weight[:, 0].to(x.dtype), self.bias.to(x.dtype), halo)
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Taps [(N + 1) C, K] and bias [(N + 1) C]; copies, because ZeRO-3 puts parameters away after this call."""
+        return self.weight[:, 0].clone(), self.bias.clone()
 
 
 class HyenaMixer(nn.Module):
@@ -60,11 +58,22 @@ class HyenaMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, B, D] -> [R, B, D]."""
-        projected = self.in_proj(x).permute(1, 2, 0).contiguous()
-        *gates, v = self.short_filter(projected).chunk(self.order + 1, dim=1)
+        projected = self.in_proj.channels_first(x)
+        taps, bias = self.short_filter()
         kernels = self.filter_fn(projected.shape[-1])
+        if self.context.size() == 1:
+            mixed = hyena_operator(projected, taps, bias, kernels)
+        else:
+            mixed = self._mix_over_ranks(projected, taps, bias, kernels)
+        y: Tensor = self.out_proj(mixed.permute(2, 1, 0))
+        return y
+
+    def _mix_over_ranks(self, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor) -> Tensor:
+        """`hyena_operator` where each rank holds other positions: [(N + 1) C, B, S] -> [C, B, S]."""
+        x = projected.transpose(0, 1).contiguous()
+        halo = left_halo(x, taps.shape[1] - 1, self.context)
+        *gates, v = short_conv(x, taps.to(x.dtype), bias.to(x.dtype), halo).chunk(self.order + 1, dim=1)
         # Gates stay where the positions are; only the convolution itself needs the whole sequence.
         for gate, k in zip(reversed(gates[1:]), kernels, strict=True):
             v = context_long_conv(v * gate, k, self.context)
-        y: Tensor = self.out_proj((v * gates[0]).permute(2, 0, 1))
-        return y
+        return (v * gates[0]).transpose(0, 1)

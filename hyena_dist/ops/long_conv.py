@@ -24,7 +24,7 @@ def fast_fft_size(n: int) -> int:
 def convolve(u: Tensor, k: Tensor) -> Tensor:
     """`long_conv` without autograd."""
     size = fast_fft_size(2 * u.shape[-1] - 1)
-    y_f = torch.fft.rfft(_real(u), n=size).mul_(torch.fft.rfft(_real(k), n=size))
+    y_f = torch.fft.rfft(real(u), n=size).mul_(torch.fft.rfft(real(k), n=size))
     return torch.fft.irfft(y_f, n=size)[..., : u.shape[-1]].to(u.dtype)
 
 
@@ -32,13 +32,13 @@ def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) ->
     """(du, dk) of y = convolve(u, k). The spectra, 4 times as large as u, are computed again rather than kept."""
     length = u.shape[-1]
     size = fast_fft_size(2 * length - 1)
-    dy_f = torch.fft.rfft(_real(dy), n=size)
+    dy_f = torch.fft.rfft(real(dy), n=size)
     # y = u * k  =>  du = correlation(dy, k) and dk = sum over B of correlation(dy, u); both are causal slices.
-    dk_f = torch.fft.rfft(_real(u), n=size).conj_physical_().mul_(dy_f).sum(0)
+    dk_f = torch.fft.rfft(real(u), n=size).conj_physical_().mul_(dy_f).sum(0)
     dk = torch.fft.irfft(dk_f, n=size)[..., :length].to(k.dtype)
     if not want_du:
         return None, dk
-    du_f = dy_f.mul_(torch.fft.rfft(_real(k), n=size).conj_physical_())
+    du_f = dy_f.mul_(torch.fft.rfft(real(k), n=size).conj_physical_())
     return torch.fft.irfft(du_f, n=size)[..., :length].to(u.dtype), dk
 
 
@@ -57,8 +57,8 @@ class _LongConv(torch.autograd.Function):
         return convolve_backward(dy, u, k, want_du=ctx.needs_input_grad[0])
 
 
-def _real(x: Tensor) -> Tensor:
-    """FFTs run in float32 whatever comes in (bf16 has no FFT, fp16 overflows), and in float64 for float64."""
+def real(x: Tensor) -> Tensor:
+    """As FFTs take it: float32 whatever comes in (bf16 has no FFT, fp16 overflows), float64 for float64."""
     return x if x.dtype == torch.float64 else x.float()
 
 

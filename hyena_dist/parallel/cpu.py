@@ -1,5 +1,6 @@
-"""What megatron-core needs to run on a CPU under gloo. Nothing here has any effect where there is a CUDA device."""
+"""What it takes to run well on a CPU: answers that megatron-core expects of torch.cuda, and advice to the allocator."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,9 @@ import torch
 from torch import Tensor
 
 from hyena_dist.errors import UserError
+
+# Options of mallopt(3).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def enable_megatron_on_cpu() -> None:
@@ -25,6 +29,21 @@ def enable_megatron_on_cpu() -> None:
     random.CudaRNGStatesTracker = _CpuRandomStates
     random._get_cuda_rng_state = lambda *_, **__: torch.get_rng_state()
     random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next allocation instead of returning it to the system.
+
+    A page that the system hands out anew costs several times what it takes to compute its contents, and every operation
+    on a long sequence allocates megabytes. The process keeps the most memory that it ever used.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
 class _CpuRandomStates:

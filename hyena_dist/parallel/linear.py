@@ -100,6 +100,19 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
             return F.linear(x, self.weight.to(x.dtype), _to(self.bias, x.dtype))
         return super().forward(x)[0]
 
+    def channels_first(self, x: Tensor) -> Tensor:
+        """[R, B, in_features] -> [out_features / T, B, S], contiguous: the product itself transposes, not a copy."""
+        if self.tp_group.size() > 1:
+            return self(x).permute(2, 1, 0).contiguous()
+        positions, batch, features = x.shape
+        columns = x.transpose(0, 1).reshape(batch * positions, features).t()
+        weight = self.weight.to(x.dtype)
+        if self.bias is None:
+            product = torch.mm(weight, columns)
+        else:
+            product = torch.addmm(self.bias.to(x.dtype)[:, None], weight, columns)
+        return product.view(-1, batch, positions)
+
 
 class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
     """[S, B, in_features / T] -> [R, B, out_features], summed over the T tensor ranks before the bias."""

@@ -30,9 +30,10 @@ def write_run(folder: Path) -> None:
     (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
 
 
-@pytest.mark.parametrize(
-    "verb", ["train", "evaluate", "export", "demo", "doctor", "bench", "data", "data build", "data verify"]
-)
+VERBS = "train,evaluate,export,demo,doctor,bench operator,bench context,data,data build,data verify"
+
+
+@pytest.mark.parametrize("verb", VERBS.split(","))
 def test_help_shows_an_example(verb: str) -> None:
     done = run(*verb.split(), "--help")
     assert done.returncode == 0
@@ -70,6 +71,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["evaluate", "nothing", "--data", "nothing-here"], "nothing-here"),
         (["evaluate", "nothing", "--data", "nothing-here", "--lengths", "1k"], "--lengths 1k is not a list"),
         (["export", "nothing-here", "out"], "nothing-here"),
+        (["bench", "operator", "--dtypes", "fp8"], "--dtypes fp8 is not built; choose of fp32, bf16"),
+        (["bench", "operator", "--lengths", "8k"], "--lengths 8k is not a list"),
         (["export", str(ROOT / "tests/golden/tiny"), str(ROOT / "tests")], "which is no part of an export"),
         (["data", "verify", "nothing-here"], "nothing-here"),
     ],

@@ -1,0 +1,193 @@
+"""Time and peak memory of a model with our Hyena layers, with the published computation of them, and with attention.
+
+Each measurement has a process of its own, so that peaks are its own and a process that the system kills for its memory
+is a row of the table, not the end of it.
+"""
+
+import csv
+import json
+import math
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hyena_dist.bench.published import as_published
+from hyena_dist.config import ModelConfig
+from hyena_dist.errors import UserError
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.cpu import keep_freed_memory
+from hyena_dist.tracking import environment
+
+WHAT = ("ours", "published", "attention")
+COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
+ENVIRONMENT = ("python", "platform", "cpu", "cpu_cores", "memory_gib", "gpus", "packages", "git")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Case(NamedTuple):
+    """What one process measures."""
+
+    what: str
+    dtype: str
+    length: int
+    d_model: int
+    n_layer: int
+    repeats: int
+    device: str
+    limit_s: float
+    """A case that would take longer than this in all stops after its first repeat."""
+
+
+class Measured(NamedTuple):
+    """Medians of seconds, and GiB over what the process held before its first step."""
+
+    forward_s: float
+    forward_backward_s: float
+    peak_gib: float
+
+
+def bench_operator(
+    lengths: Sequence[int],
+    *,
+    dtypes: Sequence[str],
+    d_model: int,
+    n_layer: int,
+    repeats: int,
+    device: str,
+    limit_s: float,
+    out: Path | None,
+) -> None:
+    """Print forward and forward + backward at every length, batch 1, and write table, plot and environment to `out`.
+
+    Ratios are the published computation's (or attention's) seconds to ours of the same type and length, in this run.
+    A method is not tried beyond the length at which its steps took more than `limit_s` / 4 or its memory was not
+    enough.
+    """
+    unknown = set(dtypes) - DTYPES.keys()
+    if unknown:
+        raise UserError(f"--dtypes {unknown.pop()} is not built; choose of {', '.join(DTYPES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
+    rows: list[list[object]] = []
+    print(f"{n_layer} layers, d_model {d_model}, batch 1, {device}; medians of {repeats}")
+    print(f"{'what':<10} {'dtype':<5} {'length':>9} {'forward':>10} {'fwd + bwd':>10} {'peak':>10}   to ours")
+    over: set[tuple[str, str]] = set()
+    for length in sorted(lengths):
+        for dtype in dtypes:
+            ours: Measured | None = None
+            for what in WHAT:
+                if (what, dtype) in over:
+                    continue
+                case = Case(what, dtype, length, d_model, n_layer, repeats, device, limit_s)
+                found, outcome = _in_a_process(case)
+                if found is None or found.forward_backward_s > limit_s / 4:
+                    over.add((what, dtype))
+                ours = found if what == "ours" else ours
+                ratio = found.forward_backward_s / ours.forward_backward_s if found and ours else math.nan
+                figures = found or Measured(math.nan, math.nan, math.nan)
+                rows.append([what, dtype, length, *figures, ratio, outcome])
+                seconds = f"{figures.forward_s:>9.3f}s {figures.forward_backward_s:>9.3f}s"
+                place = f"{what:<10} {dtype:<5} {length:>9,}"
+                print(f"{place} {seconds} {figures.peak_gib:>6.2f} GiB {ratio:>8.2f} x {outcome}", flush=True)
+    if out is not None:
+        _write(out, rows, {"d_model": d_model, "n_layer": n_layer, "repeats": repeats, "device": device})
+
+
+def _in_a_process(case: Case) -> tuple[Measured | None, str]:
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_and_send, args=(case, send))
+    process.start()
+    send.close()
+    try:
+        answer = receive.recv()
+    except EOFError:  # killed
+        answer = "out of memory" if process.exitcode in (None, -9) else "ended early"
+    process.join()
+    return (None, answer) if isinstance(answer, str) else (answer, "")
+
+
+def _measure_and_send(case: Case, send: Connection) -> None:
+    try:
+        send.send(measure(case))
+    except (RuntimeError, MemoryError) as error:  # torch's words for memory that there is not
+        text = str(error)
+        send.send("out of memory" if "memory" in text or "allocate" in text else text.splitlines()[0][:80])
+
+
+def measure(case: Case) -> Measured:
+    """One case in this process."""
+    keep_freed_memory()
+    device = torch.device(case.device)
+    torch.manual_seed(0)
+    pattern = "A" * case.n_layer if case.what == "attention" else None
+    config = ModelConfig(d_model=case.d_model, n_layer=case.n_layer, l_max=case.length, layer_pattern=pattern)
+    model = HyenaDNA(config, compute_dtype=DTYPES[case.dtype]).to(device).eval()
+    if case.what == "published":
+        as_published(model)
+    inputs, targets = (torch.randint(7, 11, (1, case.length), device=device) for _ in range(2))
+    before = _peak(device)
+    times: list[tuple[float, float]] = []
+    begin = time.perf_counter()
+    for _ in range(case.repeats + 1):  # the first warms up
+        start = _now(device)
+        loss = model(inputs, targets).nll_sum
+        assert loss is not None
+        middle = _now(device)
+        loss.backward()
+        times.append((middle - start, _now(device) - start))
+        if time.perf_counter() - begin > case.limit_s:
+            break
+    kept = times[1:] or times
+    forward, both = (statistics.median(column) for column in zip(*kept, strict=True))
+    return Measured(forward, both, (_peak(device) - before) / 2**30)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _write(out: Path, rows: list[list[object]], asked: dict[str, object]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    device = asked["device"]
+    with open(out / f"operator-{device}.csv", "w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    where = {key: value for key, value in environment().items() if key in ENVIRONMENT}
+    (out / f"operator-{device}.json").write_text(json.dumps(asked | where, indent=2, default=str) + "\n")
+    plot(out / f"operator-{device}.png", rows)
+
+
+def plot(path: Path, rows: list[list[object]]) -> None:
+    """Seconds and peak memory over length, both axes logarithmic, a line for each method and type."""
+    from hyena_dist.tracking.figures import new_figure, save
+
+    figure, axes = new_figure(8, (1, 1))
+    for what, dtype in dict.fromkeys((str(row[0]), str(row[1])) for row in rows):
+        chosen = [row for row in rows if row[:2] == [what, dtype] and not row[-1]]
+        lengths = [row[2] for row in chosen]
+        for axis, column in zip(axes, (4, 5), strict=True):
+            axis.plot(lengths, [row[column] for row in chosen], "o-", markersize=4, label=f"{what}, {dtype}")
+    for axis, label in zip(axes, ("forward + backward, s", "peak memory, GiB"), strict=True):
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    axes[1].set_xlabel("sequence length")
+    save(figure, path)
