@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from hyena_dist.config import ParallelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.cpu import enable_megatron_on_cpu
+from hyena_dist.parallel.cpu import enable_megatron_on_cpu, keep_freed_memory
 
 T = TypeVar("T")
 
@@ -151,6 +151,8 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
     device = torch.device("cuda", launch.local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     os.environ.setdefault("LOCAL_RANK", str(launch.local_rank))  # DeepSpeed insists on it
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
