@@ -3,8 +3,6 @@
 Start it on as many ranks as there shall be context ranks, for example with torchrun.
 """
 
-import csv
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -14,17 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig, ParallelConfig
 from hyena_dist.models.filter import HyenaFilter
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment, shutdown
 from hyena_dist.parallel.traffic import TrafficCounter
-from hyena_dist.tracking import environment
 
 COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
-ENVIRONMENT = ("python", "platform", "cpu", "cpu_cores", "memory_gib", "gpus", "packages", "git")
-"""What is kept of the environment: what the figures depend on, and nothing that names a machine."""
 
 
 def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> None:
@@ -49,12 +45,8 @@ def bench_context(d_model: int, length: int, repeats: int, out: Path | None) -> 
     for what, how, seconds, ratio, sent in rows:
         print(f"  {what:<12} {how:<44} {seconds:>8.4f} s {ratio:>7.3f} x {sent:>13,.0f} bytes sent")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        with open(out / f"context-{ranks}.csv", "w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
         asked = {"ranks": ranks, "d_model": d_model, "length": length, "repeats": repeats}
-        where = {key: value for key, value in environment().items() if key in ENVIRONMENT}
-        (out / f"context-{ranks}.json").write_text(json.dumps(asked | where, indent=2, default=str) + "\n")
+        record(out, f"context-{ranks}", COLUMNS, rows, asked)
 
 
 def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Callable[[], None]]]:

@@ -4,8 +4,6 @@ Each measurement has a process of its own, so that peaks are its own and a proce
 is a row of the table, not the end of it.
 """
 
-import csv
-import json
 import math
 import multiprocessing
 import resource
@@ -19,15 +17,14 @@ from typing import NamedTuple
 import torch
 
 from hyena_dist.bench.published import as_published
+from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.cpu import keep_freed_memory
-from hyena_dist.tracking import environment
 
 WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
-ENVIRONMENT = ("python", "platform", "cpu", "cpu_cores", "memory_gib", "gpus", "packages", "git")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -97,7 +94,9 @@ def bench_operator(
                 place = f"{what:<10} {dtype:<5} {length:>9,}"
                 print(f"{place} {seconds} {figures.peak_gib:>6.2f} GiB {ratio:>8.2f} x {outcome}", flush=True)
     if out is not None:
-        _write(out, rows, {"d_model": d_model, "n_layer": n_layer, "repeats": repeats, "device": device})
+        asked = {"d_model": d_model, "n_layer": n_layer, "repeats": repeats, "device": device}
+        record(out, f"operator-{device}", COLUMNS, rows, asked)
+        plot(out / f"operator-{device}.png", rows)
 
 
 def _in_a_process(case: Case) -> tuple[Measured | None, str]:
@@ -123,8 +122,9 @@ def _measure_and_send(case: Case, send: Connection) -> None:
 
 
 def measure(case: Case) -> Measured:
-    """One case in this process."""
-    keep_freed_memory()
+    """One case in this process; the published computation with the allocator as its users have it."""
+    if case.what != "published":
+        keep_freed_memory()
     device = torch.device(case.device)
     torch.manual_seed(0)
     pattern = "A" * case.n_layer if case.what == "attention" else None
@@ -161,16 +161,6 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _write(out: Path, rows: list[list[object]], asked: dict[str, object]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    device = asked["device"]
-    with open(out / f"operator-{device}.csv", "w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
-    where = {key: value for key, value in environment().items() if key in ENVIRONMENT}
-    (out / f"operator-{device}.json").write_text(json.dumps(asked | where, indent=2, default=str) + "\n")
-    plot(out / f"operator-{device}.png", rows)
 
 
 def plot(path: Path, rows: list[list[object]]) -> None:

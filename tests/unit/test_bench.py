@@ -1,0 +1,44 @@
+"""`bench operator` on short sequences: what it compares is the same model, and what it writes is what it found."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hyena_dist import HyenaDNA, ModelConfig, UserError
+from hyena_dist.bench.operator import bench_operator
+from hyena_dist.bench.published import as_published
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_published_computation_is_the_same_function(order: int) -> None:
+    torch.manual_seed(0)
+    model = HyenaDNA(ModelConfig(d_model=16, l_max=100, order=order, layer_pattern="HA")).double().eval()
+    ids = torch.randint(7, 11, (2, 77))
+    ours = model(ids, ids).nll
+    published = as_published(model)(ids, ids).nll
+    torch.testing.assert_close(published, ours, rtol=1e-10, atol=1e-10)
+
+
+def test_table_plot_and_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_operator(
+        [96], dtypes=["fp32"], d_model=16, n_layer=1, repeats=1, device="cpu", limit_s=60, out=tmp_path / "results"
+    )
+    with open(tmp_path / "results/operator-cpu.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["what"] for row in rows] == ["ours", "published", "attention"]
+    assert float(rows[0]["ratio"]) == 1
+    for row in rows:
+        assert float(row["forward_backward_s"]) > float(row["forward_s"]) > 0
+        assert row["outcome"] == ""
+    assert (tmp_path / "results/operator-cpu.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "results/operator-cpu.json").read_text())["d_model"] == 16
+    assert capsys.readouterr().out.count("\n") == 2 + 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu() -> None:
+    with pytest.raises(UserError, match="--device cuda finds no GPU"):
+        bench_operator([8], dtypes=["fp32"], d_model=8, n_layer=1, repeats=1, device="cuda", limit_s=1, out=None)
