@@ -172,7 +172,9 @@ def plot(path: Path, rows: list[list[object]]) -> None:
         chosen = [row for row in rows if row[:2] == [what, dtype] and not row[-1]]
         lengths = [row[2] for row in chosen]
         for axis, column in zip(axes, (4, 5), strict=True):
-            axis.plot(lengths, [row[column] or math.nan for row in chosen], "o-", markersize=4, label=f"{what}, {dtype}")
+            axis.plot(
+                lengths, [row[column] or math.nan for row in chosen], "o-", markersize=4, label=f"{what}, {dtype}"
+            )
     for axis, label in zip(axes, ("forward + backward, s", "peak memory, GiB"), strict=True):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
