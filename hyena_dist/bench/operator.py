@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -72,7 +72,7 @@ def bench_operator(
         raise UserError(f"--dtypes {unknown.pop()} is not built; choose of {', '.join(DTYPES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
-    rows: list[list[object]] = []
+    rows: list[list[Any]] = []
     print(f"{n_layer} layers, d_model {d_model}, batch 1, {device}; medians of {repeats}")
     print(f"{'what':<10} {'dtype':<5} {'length':>9} {'forward':>10} {'fwd + bwd':>10} {'peak':>10}   to ours")
     over: set[tuple[str, str]] = set()
@@ -163,7 +163,7 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def plot(path: Path, rows: list[list[object]]) -> None:
+def plot(path: Path, rows: list[list[Any]]) -> None:
     """Seconds and peak memory over length, both axes logarithmic, a line for each method and type."""
     from hyena_dist.tracking.figures import new_figure, save
 
@@ -172,9 +172,8 @@ def plot(path: Path, rows: list[list[object]]) -> None:
         chosen = [row for row in rows if row[:2] == [what, dtype] and not row[-1]]
         lengths = [row[2] for row in chosen]
         for axis, column in zip(axes, (4, 5), strict=True):
-            axis.plot(
-                lengths, [row[column] or math.nan for row in chosen], "o-", markersize=4, label=f"{what}, {dtype}"
-            )
+            shown = [max(row[column], 1e-3) for row in chosen]  # a peak can be too small to see
+            axis.plot(lengths, shown, "o-", markersize=4, label=f"{what}, {dtype}")
     for axis, label in zip(axes, ("forward + backward, s", "peak memory, GiB"), strict=True):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
