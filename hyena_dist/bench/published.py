@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hyena_dist.models.block import MLP, Block
 from hyena_dist.models.hyena import HyenaMixer
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.linear import Norm
 
 
 class PublishedMixer(nn.Module):
@@ -22,10 +23,10 @@ class PublishedMixer(nn.Module):
         super().__init__()
         self.mixer = mixer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, norm: Norm) -> Tensor:
         """[L, B, D] -> [L, B, D]."""
         m, length = self.mixer, x.shape[0]
-        u = m.in_proj(x.transpose(0, 1)).transpose(1, 2)  # [B, (N + 1) D, L]
+        u = m.in_proj(norm(x).transpose(0, 1)).transpose(1, 2)  # [B, (N + 1) D, L]
         short = m.short_filter
         taps = short.weight.shape[-1]
         u = F.conv1d(u, short.weight.to(u.dtype), short.bias.to(u.dtype), padding=taps - 1, groups=u.shape[1])
@@ -37,6 +38,19 @@ class PublishedMixer(nn.Module):
         for gate, k, skip in zip(reversed(gates[1:]), kernels, skips, strict=True):
             v = fft_conv(v * gate, k, skip)
         y: Tensor = m.out_proj((v * gates[0]).transpose(1, 2)).transpose(0, 1)
+        return y
+
+
+class PublishedMLP(nn.Module):
+    """The computation of an MLP without stretches or recomputation."""
+
+    def __init__(self, mlp: MLP) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, x: Tensor, norm: Norm) -> Tensor:
+        """[L, B, D] -> [L, B, D]."""
+        y: Tensor = self.mlp.fc2(F.gelu(self.mlp.fc1(norm(x)), approximate="tanh"))
         return y
 
 
@@ -56,5 +70,5 @@ def as_published(model: HyenaDNA) -> HyenaDNA:
         if isinstance(layer.mixer, HyenaMixer):
             layer.mixer = PublishedMixer(layer.mixer)
         assert isinstance(layer.mlp, MLP)
-        layer.mlp.tile = 0
+        layer.mlp = PublishedMLP(layer.mlp)
     return model

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.collectives import shares, to_channels, to_sequence
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
+from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 
 _SDPA = {
@@ -51,9 +51,14 @@ class AttentionMixer(nn.Module):
         self.Wqkv = ColumnLinear(config.d_model, 3 * config.d_model, mesh=mesh, init=normal(std), blocks=3)
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[S, B, D] -> [S, B, D]; with sequence parallelism both are this tensor rank's part of the S positions."""
-        q, k, v = self.Wqkv(x).unflatten(2, (3, -1, self.head_dim)).unbind(2)  # [S, B, H, E]
+    def forward(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+        """The mixer of norm(x): [S, B, D] -> [S, B, D]; without a norm, x is taken as it is.
+
+        With sequence parallelism both are this tensor rank's part of the S positions.
+        """
+        q, k, v = (
+            self.Wqkv(x if norm is None else norm(x)).unflatten(2, (3, -1, self.head_dim)).unbind(2)
+        )  # [S, B, H, E]
         positions = q.shape[0]  # not those of x, which sequence parallelism spreads
         angles_dtype = torch.promote_types(q.dtype, torch.float32)
         start = self.context.rank() * positions

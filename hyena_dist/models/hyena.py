@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.filter import HyenaFilter
-from hyena_dist.ops import hyena_operator, short_conv
+from hyena_dist.ops import Filters, Projections, hyena_mixer, hyena_operator, short_conv
 from hyena_dist.parallel.collectives import left_halo
 from hyena_dist.parallel.context_conv import context_long_conv
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear, normal
+from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, local_part
 
@@ -47,7 +47,7 @@ class HyenaMixer(nn.Module):
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.order, self.context = config.order, mesh.context
+        self.order, self.mesh = config.order, mesh
         std = config.initializer_range
         output_std = std / math.sqrt(2 * config.n_layer)
         blocks = config.order + 1
@@ -56,24 +56,25 @@ class HyenaMixer(nn.Module):
         self.filter_fn = HyenaFilter(config, mesh)
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[R, B, D] -> [R, B, D]."""
-        projected = self.in_proj.channels_first(x)
-        taps, bias = self.short_filter()
-        kernels = self.filter_fn(projected.shape[-1])
-        if self.context.size() == 1:
-            mixed = hyena_operator(projected, taps, bias, kernels)
-        else:
-            mixed = self._mix_over_ranks(projected, taps, bias, kernels)
-        y: Tensor = self.out_proj(mixed.permute(2, 1, 0))
+    def forward(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is."""
+        if norm is not None and self.mesh.tensor.size() == self.mesh.context.size() == 1:
+            filters = Filters(*self.short_filter(), self.filter_fn(len(x)))
+            projections = Projections(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
+            return hyena_mixer(x, norm.operand(), projections, filters)
+        projected = self.in_proj.channels_first(x if norm is None else norm(x))
+        filters = Filters(*self.short_filter(), self.filter_fn(projected.shape[-1]))
+        mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks
+        y: Tensor = self.out_proj(mix(projected, filters).permute(2, 1, 0))
         return y
 
-    def _mix_over_ranks(self, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor) -> Tensor:
+    def _mix_over_ranks(self, projected: Tensor, filters: Filters) -> Tensor:
         """`hyena_operator` where each rank holds other positions: [(N + 1) C, B, S] -> [C, B, S]."""
+        context, (taps, bias, kernels) = self.mesh.context, filters
         x = projected.transpose(0, 1).contiguous()
-        halo = left_halo(x, taps.shape[1] - 1, self.context)
+        halo = left_halo(x, taps.shape[1] - 1, context)
         *gates, v = short_conv(x, taps.to(x.dtype), bias.to(x.dtype), halo).chunk(self.order + 1, dim=1)
         # Gates stay where the positions are; only the convolution itself needs the whole sequence.
         for gate, k in zip(reversed(gates[1:]), kernels, strict=True):
-            v = context_long_conv(v * gate, k, self.context)
+            v = context_long_conv(v * gate, k, context)
         return (v * gates[0]).transpose(0, 1)

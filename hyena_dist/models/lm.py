@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
+from hyena_dist.models.tiling import over_positions
 from hyena_dist.parallel.linear import (
     Norm,
     VocabEmbedding,
@@ -25,12 +26,15 @@ from hyena_dist.parallel.linear import (
 )
 from hyena_dist.parallel.mesh import Mesh
 
+HEAD_TILE = 65_536
+"""Sequences x positions for which logits are in memory at a time when the loss alone is wanted."""
+
 
 class LMOutput(NamedTuple):
     """What a call of the model returns."""
 
-    logits: Tensor
-    """[B, S, V / T] in the parameters' type; columns from vocab_size on belong to no token."""
+    logits: Tensor | None
+    """[B, S, V / T] in the parameters' type; columns from vocab_size on belong to no token. None if skipped."""
     hidden_states: Tensor
     """[B, S, D] after the final norm, in the parameters' type."""
     nll: Tensor | None
@@ -101,12 +105,16 @@ class HyenaDNA(nn.Module):
     def double(self) -> "HyenaDNA":
         """Everything in float64, activations included: for reference values."""
         for module in self.modules():
-            if isinstance(module, HyenaDNA | Block):
+            if isinstance(module, HyenaDNA | Norm):
                 module.compute_dtype = torch.float64
         return super().double()
 
     def forward(
-        self, input_ids: Tensor, targets: Tensor | None = None, dropout_seeds: Sequence[int] | None = None
+        self,
+        input_ids: Tensor,
+        targets: Tensor | None = None,
+        dropout_seeds: Sequence[int] | None = None,
+        skip_logits: bool = False,
     ) -> LMOutput:
         """Logits, hidden states and, with targets, the loss of each.
 
@@ -116,14 +124,25 @@ class HyenaDNA(nn.Module):
                 shift across its border); negative (-100, torch's ignore_index) where nothing is to be predicted.
                 Padded vocabulary columns take no probability in the loss.
             dropout_seeds: B numbers that determine what is dropped while training; see models/dropout.py.
+            skip_logits: give the loss alone, for which the logits are never in memory whole: for training.
         """
         hidden = self.backbone(input_ids, dropout_seeds)
-        weight = self.backbone.embeddings.word_embeddings.weight
-        logits = tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+        logits = None if skip_logits else self._logits(hidden)
         nll = None
-        if targets is not None:
-            nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
-        return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll)
+        if logits is not None and targets is not None:
+            nll = self._nll(logits, targets.t()).t()
+        elif targets is not None:
+            # Tensor ranks talk about each stretch, and would again if it were recomputed.
+            rows = HEAD_TILE if self.mesh.tensor.size() == 1 else hidden.shape[0] * hidden.shape[1]
+            nll = over_positions(lambda h, t: self._nll(self._logits(h), t), rows, hidden, targets.t()).t()
+        return LMOutput(None if logits is None else logits.transpose(0, 1), hidden.transpose(0, 1), nll)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        weight = self.backbone.embeddings.word_embeddings.weight
+        return tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+
+    def _nll(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return vocab_parallel_nll(logits, targets, self.config.vocab_size, self.mesh)
 
     def save_published(self, directory: str | Path) -> None:
         """Write config.json and weights.ckpt as the published models have them."""

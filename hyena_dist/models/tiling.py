@@ -19,9 +19,10 @@ def recomputed(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
     return y
 
 
-def over_positions(function: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
-    """A position-wise function of [S, B, ...], for at most `rows` sequences x positions at a time."""
-    tile = max(1, rows // x.shape[1])
-    if x.shape[0] <= tile:
-        return function(x)
-    return torch.cat([recomputed(function, part) for part in x.split(tile)])
+def over_positions(function: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """A position-wise function of tensors [S, B, ...], for at most `rows` sequences x positions at a time."""
+    length, batch = tensors[0].shape[:2]
+    tile = max(1, rows // batch)
+    if length <= tile:
+        return function(*tensors)
+    return torch.cat([recomputed(function, *parts) for parts in zip(*(t.split(tile) for t in tensors), strict=True)])

@@ -1,7 +1,24 @@
 """Pure functions on tensors. Imports torch alone, so that they can be benchmarked anywhere."""
 
-from hyena_dist.ops.hyena import hyena_operator
-from hyena_dist.ops.long_conv import convolve, convolve_backward, fast_fft_size, long_conv
+from hyena_dist.ops.fft import fast_fft_size
+from hyena_dist.ops.hyena import Filters, hyena_operator
+from hyena_dist.ops.long_conv import convolve, convolve_backward, long_conv
+from hyena_dist.ops.mixer import Projections, hyena_mixer
+from hyena_dist.ops.mlp import MLPWeights, gelu_mlp
+from hyena_dist.ops.norm import LayerNorm
 from hyena_dist.ops.short_conv import short_conv
 
-__all__ = ["convolve", "convolve_backward", "fast_fft_size", "hyena_operator", "long_conv", "short_conv"]
+__all__ = [
+    "Filters",
+    "LayerNorm",
+    "MLPWeights",
+    "Projections",
+    "convolve",
+    "convolve_backward",
+    "fast_fft_size",
+    "gelu_mlp",
+    "hyena_mixer",
+    "hyena_operator",
+    "long_conv",
+    "short_conv",
+]

@@ -1,122 +1,170 @@
-"""The Hyena operator between its two projections, in one function that keeps its input alone.
+"""The Hyena operator between its two projections, a few channels at a time, in memory that a CPU's caches hold.
 
-Shapes: C channels, B batch, L length, N order, K taps of the short filter. Channels come first, so that everything is
-done for a few channels at a time, in memory that the caches hold.
+Shapes: C channels, B batch, L length, N order, K taps of the short filters. Channels come first; the (N + 1) C rows of
+projections are those of x0, then those of x1, ..., then those of v.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from hyena_dist.ops.long_conv import fast_fft_size, real
+from hyena_dist.ops.differentiable_once import differentiable_once
+from hyena_dist.ops.fft import transform
+from hyena_dist.ops.gates import gates_for, real
 
 BLOCK_ELEMENTS = 2**21
 """Numbers of one padded operand in a block of channels: a few such buffers fit a CPU's last-level cache."""
 
 
-def hyena_operator(projected: Tensor, weight: Tensor, bias: Tensor, kernels: Tensor) -> Tensor:
+class Filters(NamedTuple):
+    """What the operator gates and convolves with; also the gradients of that."""
+
+    taps: Tensor
+    """[(N + 1) C, K] of the causal short filters; the last one meets the present position."""
+    bias: Tensor
+    """[(N + 1) C] of the short filters."""
+    kernels: Tensor
+    """[N - 1, C, L], the first is applied first; float32 (float64)."""
+
+    def empty_like(self) -> "Filters":
+        """Tensors of these shapes."""
+        return Filters(*map(torch.empty_like, self))
+
+
+def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
     """The operator x0 * conv(x1 * conv(... x_{N-1} * v)), where x0, ..., x_{N-1}, v are short-filtered projections.
 
     Args:
         projected: [(N + 1) C, B, L], in any floating type; computed with in float32 (float64 for float64).
-        weight: [(N + 1) C, K], taps of the causal short filters; the last one meets the present position.
-        bias: [(N + 1) C].
-        kernels: [N - 1, C, L], the first is applied first; float32 (float64).
+        filters: of these channels.
 
     Returns:
-        [C, B, L] in the type of `projected`. Differentiable once with respect to all arguments.
+        [C, B, L] in the type of `projected`. Differentiable once with respect to all arguments; keeps them and what
+        the last gate meets, [C, B, L].
 
     Source: Hyena (arXiv 2302.10866), section 3.
     """
-    y: Tensor = _Hyena.apply(projected, weight, bias, kernels)
+    y: Tensor = _operator(projected, *filters, torch.is_grad_enabled())[0]
     return y
 
 
-class _Hyena(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, projected: Tensor, weight: Tensor, bias: Tensor, kernels: Tensor) -> Tensor:
-        ctx.save_for_backward(projected, weight, bias, kernels)
-        channels, (_, batch, length) = kernels.shape[1], projected.shape
-        y = projected.new_empty(channels, batch, length)
-        for block in _blocks(channels, batch, length):
-            gates = _short_filtered(projected, weight, bias, channels, block)
-            v = gates.pop()
-            for k in kernels:
-                v = _convolved(v.mul_(gates.pop()), _spectrum(k[block])[:, None])
-            y[block] = v.mul_(gates.pop())
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        projected, weight, bias, kernels = ctx.saved_tensors
-        channels, (_, batch, length) = kernels.shape[1], projected.shape
-        size = fast_fft_size(2 * length - 1)
-        d_projected, d_kernels = torch.empty_like(projected), torch.empty_like(kernels)
-        d_weight, d_bias = torch.empty_like(weight), torch.empty_like(bias)
-        for block in _blocks(channels, batch, length):
-            *gates, v = _short_filtered(projected, weight, bias, channels, block)
-            # Again what forward did not keep: what enters each convolution, its spectrum and the filter's.
-            entering, spectra = [v], []
-            for gate, k in zip(reversed(gates[1:]), kernels, strict=True):
-                u_f, k_f = _spectrum(v * gate), _spectrum(k[block])[:, None]
-                spectra.append((u_f, k_f))
-                v = torch.fft.irfft(u_f * k_f, n=size)[..., :length]
-                entering.append(v)
-            d_v = real(dy[block])
-            d_gates = [d_v * entering.pop()]
-            d_v = d_v * gates[0]
-            for j, gate in enumerate(gates[1:]):
-                u_f, k_f = spectra.pop()
-                d_f = _spectrum(d_v)
-                d_k_f = u_f.conj_physical_().mul_(d_f).sum(1)
-                d_kernels[len(kernels) - 1 - j, block] = torch.fft.irfft(d_k_f, n=size)[..., :length]
-                d_u = torch.fft.irfft(d_f.mul_(k_f.conj()), n=size)[..., :length]
-                d_gates.append(d_u * entering.pop())
-                d_v = d_u * gate
-            for i, d_short in enumerate((*d_gates, d_v)):
-                rows = slice(i * channels + block.start, i * channels + block.stop)
-                _short_filter_backward(d_short, projected[rows], weight[rows], d_projected[rows], d_weight[rows])
-                d_bias[rows] = d_short.sum((1, 2))
-        return d_projected, d_weight, d_bias, d_kernels
+@torch.library.custom_op("hyena_dist::operator", mutates_args=())
+def _operator(projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    y, z = _operator_shapes(projected, taps, bias, kernels, keep)
+    forward_in_blocks(projected, Filters(taps, bias, kernels), y, z if keep else None)
+    return y, z
 
 
-def _blocks(channels: int, batch: int, length: int) -> list[slice]:
-    size = max(1, BLOCK_ELEMENTS // (batch * fast_fft_size(2 * length - 1)))
-    return [slice(first, min(first + size, channels)) for first in range(0, channels, size)]
+@_operator.register_fake
+def _operator_shapes(
+    projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, keep: bool
+) -> tuple[Tensor, Tensor]:
+    y = projected.new_empty(kernels.shape[1], *projected.shape[1:])
+    return y, torch.empty_like(y) if keep else y.new_empty(0)
 
 
-def _spectrum(x: Tensor) -> Tensor:
-    return torch.fft.rfft(x, n=fast_fft_size(2 * x.shape[-1] - 1))
+@torch.library.custom_op("hyena_dist::operator_backward", mutates_args=())
+def _operator_backward(
+    dy: Tensor, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    filters = Filters(taps, bias, kernels)
+    d_projected, d_filters = torch.empty_like(projected), filters.empty_like()
+    backward_in_blocks(dy, projected, filters, z, d_projected, d_filters)
+    return d_projected, *d_filters
 
 
-def _convolved(u: Tensor, k_f: Tensor) -> Tensor:
-    size = fast_fft_size(2 * u.shape[-1] - 1)
-    return torch.fft.irfft(torch.fft.rfft(u, n=size).mul_(k_f), n=size)[..., : u.shape[-1]]
+@_operator_backward.register_fake
+def _(dy: Tensor, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+    return tuple(map(torch.empty_like, (projected, taps, bias, kernels)))
 
 
-def _short_filtered(projected: Tensor, weight: Tensor, bias: Tensor, channels: int, block: slice) -> list[Tensor]:
-    """The block's channels of x0, ..., x_{N-1} and v, each [c, B, L]."""
-    found = []
-    for start in range(0, len(projected), channels):
-        rows = slice(start + block.start, start + block.stop)
-        x, w = real(projected[rows]), real(weight[rows])
-        y = torch.addcmul(real(bias[rows])[:, None, None], x, w[:, -1, None, None])
-        for shift in range(1, min(w.shape[1], x.shape[-1])):
-            y[..., shift:].addcmul_(x[..., :-shift], w[:, -1 - shift, None, None])
-        found.append(y)
-    return found
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[:4], output[1])
 
 
-def _short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor, d_weight: Tensor) -> None:
-    """Gradients of one short filter, written into dx and d_weight."""
-    x, w = real(x), real(weight)
-    d = dy * w[:, -1, None, None]
-    d_weight.zero_()
-    d_weight[:, -1] = (dy * x).sum((1, 2))
-    for shift in range(1, min(w.shape[1], x.shape[-1])):
-        d[..., :-shift].addcmul_(dy[..., shift:], w[:, -1 - shift, None, None])
-        d_weight[:, -1 - shift] = (dy[..., shift:] * x[..., :-shift]).sum((1, 2))
-    dx.copy_(d)
+def _backward(ctx: Any, dy: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return (None,) * 5
+    return *_operator_backward(dy, *ctx.saved_tensors), None
+
+
+_operator.register_autograd(_backward, setup_context=_keep)
+differentiable_once(_operator_backward, "the Hyena operator")
+
+
+def forward_in_blocks(projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None) -> None:
+    """Write the operator's value into y [C, B, L] and, if given, what its last gate meets into z [C, B, L]."""
+    fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
+    for block, kernels, (*outer, x, v) in _blocks(projected, filters, fft.points):
+        u = gates.gate_pair(*x, *v)
+        convolved = fft.inverse(fft.forward(u).mul_(fft.forward(kernels[0])[:, None]))
+        for x, k in zip(outer[:0:-1], kernels[1:], strict=True):
+            u = gates.gate(*x, convolved)
+            convolved = fft.inverse(fft.forward(u).mul_(fft.forward(k)[:, None]))
+        if z is not None:
+            z[block] = convolved
+        gates.gate(*outer[0], convolved, out=y[block])
+
+
+def backward_in_blocks(
+    dy: Tensor,
+    projected: Tensor,
+    filters: Filters,
+    z: Tensor,
+    d_projected: Tensor,
+    d_filters: Filters,
+    y: Tensor | None = None,
+) -> None:
+    """Write the gradients and, if asked for, once more the value.
+
+    Args:
+        dy: [C, B, L].
+        projected: as in forward.
+        filters: as in forward.
+        z: what forward wrote, [C, B, L].
+        d_projected: to be written, [(N + 1) C, B, L].
+        d_filters: to be written.
+        y: to be written, [C, B, L].
+    """
+    fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
+    channels = filters.kernels.shape[1]
+    d_short = [t.view(-1, channels, *t.shape[1:]) for t in (d_projected, d_filters.taps, d_filters.bias)]
+    for block, kernels, operands in _blocks(projected, filters, fft.points):
+        dx, d_taps, d_bias = ([*t[:, block]] for t in d_short)
+        met = real(z[block])
+        if y is not None:
+            gates.gate(*operands[0], met, out=y[block])
+        # Again what forward did not keep: the spectrum of each kernel, what it convolves and what the next gate meets.
+        u, spectra, meets = gates.gate_pair(*operands[-2], *operands[-1]), [], []
+        for k, x in zip(kernels, [*operands[-3:0:-1], None], strict=True):
+            u_f, k_f = fft.forward(u), fft.forward(k)[:, None]
+            spectra.append((u_f, k_f))
+            if x is not None:
+                meets.append(fft.inverse(u_f * k_f))
+                u = gates.gate(*x, meets[-1])
+        meets.append(met)
+        d = dy[block]
+        for i, d_kernel in enumerate(d_filters.kernels.unbind()[::-1]):
+            d_met, d_taps[i][...], d_bias[i][...] = gates.gate_backward(d, *operands[i], meets.pop(), dx[i])
+            u_f, k_f = spectra.pop()
+            d_f = fft.forward(d_met)
+            d_kernel[block] = fft.inverse(u_f.conj_physical_().mul_(d_f).sum(1))
+            d = fft.inverse(d_f.mul_(k_f.conj()))
+        v = gates.short_filter(*operands[-1])
+        d_v, d_taps[-2][...], d_bias[-2][...] = gates.gate_backward(d, *operands[-2], v, dx[-2])
+        d_taps[-1][...], d_bias[-1][...] = gates.short_filter_backward(d_v, *operands[-1][:2], dx[-1])
+
+
+def _blocks(
+    projected: Tensor, filters: Filters, points: int
+) -> Iterator[tuple[slice, Tensor, list[tuple[Tensor, Tensor, Tensor]]]]:
+    """For a few channels each: which, their kernels, and (rows, taps, bias) of each of x0, ..., x_{N-1}, v."""
+    channels, batch = filters.kernels.shape[1], projected.shape[1]
+    size = max(1, BLOCK_ELEMENTS // (batch * points))
+    parts = [t.view(-1, channels, *t.shape[1:]) for t in (projected, filters.taps, filters.bias)]
+    for first in range(0, channels, size):
+        block = slice(first, min(first + size, channels))
+        yield block, filters.kernels[:, block], list(zip(*(part[:, block] for part in parts), strict=True))

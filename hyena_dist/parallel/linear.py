@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hyena_dist.ops import LayerNorm
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, sum_gradient_over_tensor_ranks
 
@@ -145,13 +146,22 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm of a rank's residual stream: [R, B, D] -> [R, B, D]."""
+    """LayerNorm of a rank's residual stream: [R, B, D] -> [R, B, D] in `dtype` (the parameters' own by default)."""
 
-    def __init__(self, size: int, *, eps: float, mesh: Mesh) -> None:
+    def __init__(self, size: int, *, eps: float, mesh: Mesh, dtype: torch.dtype | None = None) -> None:
         super().__init__(size, eps=eps)
+        self.compute_dtype = dtype or torch.get_default_dtype()
         if mesh.sequence_parallel:
             sum_gradient_over_tensor_ranks(self.weight, mesh)
             sum_gradient_over_tensor_ranks(self.bias, mesh)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The norm, in the parameters' type and then cast."""
+        return super().forward(x).to(self.compute_dtype)
+
+    def operand(self) -> LayerNorm:
+        """For an operator that does the norm itself."""
+        return LayerNorm(self.weight, self.bias, self.eps, self.compute_dtype)
 
 
 class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):

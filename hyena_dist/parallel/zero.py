@@ -120,7 +120,7 @@ class Engine:
             The summed loss, detached.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        nll_sum: Tensor = self.engine(input_ids, targets, dropout_seeds).nll_sum
+        nll_sum: Tensor = self.engine(input_ids, targets, dropout_seeds, skip_logits=True).nll_sum
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
         self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
         if not last:

@@ -1,0 +1,155 @@
+"""Norm and MLP in one function, a stretch of positions at a time, that keeps its input alone.
+
+The hidden layer, four times as wide as the model, is in memory for one stretch only and stays in a CPU's caches; the
+activation is computed from one sigmoid, in float32, which also serves its derivative.
+
+Shapes: M sequences x positions, D d_model, H hidden width.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyena_dist.ops.differentiable_once import differentiable_once
+from hyena_dist.ops.gates import real
+from hyena_dist.ops.norm import LayerNorm
+
+TILE = {"cpu": 2**20, "cuda": 2**26}
+"""Numbers of the hidden layer that are in memory at a time, by kind of device."""
+
+LINEAR, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+"""gelu(a) = a * sigmoid(LINEAR * (a + CUBIC * a**3)): the tanh form, because (1 + tanh(u)) / 2 = sigmoid(2 u)."""
+
+
+class MLPWeights(NamedTuple):
+    """Of fc2(gelu(fc1(x)))."""
+
+    fc1_weight: Tensor
+    """[H, D]."""
+    fc1_bias: Tensor
+    """[H]."""
+    fc2_weight: Tensor
+    """[D, H]."""
+    fc2_bias: Tensor
+    """[D]."""
+
+
+def gelu_mlp(x: Tensor, norm: LayerNorm, weights: MLPWeights) -> Tensor:
+    """fc2(gelu(fc1(norm(x)))) with the tanh form of gelu.
+
+    Args:
+        x: [..., D], the residual stream, in the parameters' type.
+        norm: over D.
+        weights: in the parameters' type; products are in that of the norm's output.
+
+    Returns:
+        [..., D] in the type of the norm's output. Differentiable once with respect to all tensors.
+    """
+    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype)
+    return y
+
+
+@torch.library.custom_op("hyena_dist::mlp", mutates_args=())
+def _mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    fc1_weight, fc1_bias, fc2_weight, fc2_bias = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight, fc2_bias))
+    rows = x.reshape(-1, x.shape[-1])
+    y = rows.new_empty(rows.shape, dtype=dtype)
+    for tile in _tiles(rows, fc1_weight):
+        a = real(torch.addmm(fc1_bias, norm.forward(rows[tile]), fc1_weight.t()))
+        g = _sigmoid(a).mul_(a).to(dtype)
+        torch.addmm(fc2_bias, g, fc2_weight.t(), out=y[tile])
+    return y.view(x.shape)
+
+
+@_mlp.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return x.new_empty(x.shape, dtype=_[-1])
+
+
+@torch.library.custom_op("hyena_dist::mlp_backward", mutates_args=())
+def _mlp_backward(
+    dy: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    fc1_weight: Tensor,
+    fc1_bias: Tensor,
+    fc2_weight: Tensor,
+    fc2_bias: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype = dy.dtype
+    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    parameters = (norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
+    dx = torch.empty_like(rows)
+    d_norm_weight, d_norm_bias, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias = gradients = [*map(torch.zeros_like, parameters)]
+    fc1_weight, fc1_bias, fc2_weight = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight))
+    for tile in _tiles(rows, fc1_weight):
+        d = d_rows[tile]
+        h = norm.forward(rows[tile])
+        a = real(torch.addmm(fc1_bias, h, fc1_weight.t()))
+        s = _sigmoid(a)
+        g = a * s
+        _add_product(d_fc2, d.t(), g.to(dtype))
+        d_fc2_bias += d.sum(0, dtype=d_fc2_bias.dtype)
+        # gelu' = s + g (1 - s) LINEAR (1 + 3 CUBIC a**2)
+        da = a.square_().mul_(3 * LINEAR * CUBIC).add_(LINEAR).mul_(g)
+        da = torch.addcmul(da, da, s, value=-1, out=da).add_(s).mul_(torch.mm(d, fc2_weight))
+        d_fc1_bias += da.sum(0)
+        da = da.to(dtype)
+        _add_product(d_fc1, da.t(), h)
+        dx[tile], d_weight, d_bias = norm.backward(torch.mm(da, fc1_weight), rows[tile])
+        d_norm_weight += d_weight
+        d_norm_bias += d_bias
+    return dx.view(x.shape), *gradients
+
+
+@_mlp_backward.register_fake
+def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(map(torch.empty_like, inputs[:7]))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.eps, _ = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    return *_mlp_backward(dy, *ctx.saved_tensors, ctx.eps), None, None
+
+
+_mlp.register_autograd(_backward, setup_context=_keep)
+differentiable_once(_mlp_backward, "the MLP")
+
+
+def _tiles(rows: Tensor, fc1_weight: Tensor) -> list[slice]:
+    size = max(1, TILE.get(rows.device.type, TILE["cuda"]) // len(fc1_weight))
+    return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+
+
+def _sigmoid(a: Tensor) -> Tensor:
+    """sigmoid(LINEAR * (a + CUBIC * a**3)) in new memory."""
+    cube = a * a
+    return torch.addcmul(a, a, cube, value=CUBIC, out=cube).mul_(LINEAR).sigmoid_()
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """Total += a @ b; in float32 also where the product is in 16 bits."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += torch.mm(a, b)

@@ -1,0 +1,238 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# Arguments of a kernel have no Python types but tl.constexpr: Triton gives them theirs at each launch.
+"""Causal convolution of short sequences in one GPU kernel: between u and y nothing leaves the chip.
+
+A sequence of N = M * M points is viewed as a matrix [M, M], n = n1 * M + n2, with frequency f = k1 + M * k2. Its
+transform is a product with the matrix of exp(-2 pi i j k / M) from the left, pointwise twiddle factors, and a product
+with the same matrix from the right. The zero padding is the lower half of the rows and is left out of the products
+where Triton's least tile allows.
+
+The kernel k is real, so two sequences of a batch ride in one complex transform: the product of the spectrum of
+u0 + i u1 with that of k belongs to y0 + i y1. For the gradient of k the same packing sums over the two by itself:
+the real part of correlation(u0 + i u1, dy0 + i dy1) is correlation(u0, dy0) + correlation(u1, dy1).
+
+Inverse transforms are conj(transform(conj(.))) with the steps in reverse order: every function below takes and returns
+conjugates on the way back, so that one set of tables serves both ways.
+
+Shapes: c channels, B batch, L length.
+"""
+
+import functools
+import math
+
+import torch
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
+from torch import Tensor
+
+MOST_POINTS = 128 * 128
+"""Above, the planes of a program no longer fit a multiprocessor's shared memory."""
+
+PRECISION = "tf32x3"
+"""Of the products: "tf32x3" (float32 to a few units in the last place, on matrix units), "tf32" or "ieee" (slow)."""
+
+WARPS = {16: 1, 32: 4, 64: 8, 128: 16}
+"""By M. One thread then holds at most 32 numbers of each plane [M, M]."""
+
+
+@triton.jit
+def _left(cos, sin, re, im, PRECISION: tl.constexpr):
+    """The product (cos - i sin) @ (re + i im)."""
+    a = tl.dot(sin, im, tl.dot(cos, re, input_precision=PRECISION), input_precision=PRECISION)
+    b = tl.dot(sin, -re, tl.dot(cos, im, input_precision=PRECISION), input_precision=PRECISION)
+    return a, b
+
+
+@triton.jit
+def _right(re, im, cos, sin, PRECISION: tl.constexpr):
+    """The product (re + i im) @ (cos - i sin)."""
+    a = tl.dot(im, sin, tl.dot(re, cos, input_precision=PRECISION), input_precision=PRECISION)
+    b = tl.dot(-re, sin, tl.dot(im, cos, input_precision=PRECISION), input_precision=PRECISION)
+    return a, b
+
+
+@triton.jit
+def _table(tables, plane, ROWS: tl.constexpr, COLUMNS: tl.constexpr, M: tl.constexpr):
+    """The first ROWS and COLUMNS of one of the tables of `_tables`."""
+    return tl.load(tables + plane * M * M + tl.arange(0, ROWS)[:, None] * M + tl.arange(0, COLUMNS)[None, :])
+
+
+@triton.jit
+def _twiddle(re, im, tables, M: tl.constexpr):
+    cos, sin = _table(tables, 2, M, M, M), _table(tables, 3, M, M, M)
+    return re * cos + im * sin, im * cos - re * sin
+
+
+@triton.jit
+def _there(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
+    """The first H rows of a sequence -> its spectrum [M, M]."""
+    re, im = _left(_table(tables, 0, M, H, M), _table(tables, 1, M, H, M), re, im, PRECISION)
+    re, im = _twiddle(re, im, tables, M)
+    return _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), PRECISION)
+
+
+@triton.jit
+def _back(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
+    """The conjugate of a spectrum -> N times the conjugate of the first H rows of its sequence."""
+    re, im = _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), PRECISION)
+    re, im = _twiddle(re, im, tables, M)
+    return _left(_table(tables, 0, H, M, M), _table(tables, 1, H, M, M), re, im, PRECISION)
+
+
+@triton.jit
+def _positions(M: tl.constexpr, H: tl.constexpr):
+    return tl.arange(0, H)[:, None] * M + tl.arange(0, M)[None, :]
+
+
+@triton.jit
+def _second(b, batch, length):
+    """The length of sequence b + 1, which the last pair of an odd batch has not."""
+    return tl.where(b + 1 < batch, length, 0)
+
+
+@triton.jit
+def _load_pair(x, x_c, x_b, c, b, batch, length, M: tl.constexpr, H: tl.constexpr):
+    """Sequences b and b + 1 of channel c, [H, M] each; zero where there is none."""
+    n = _positions(M, H)
+    x += c * x_c + b * x_b
+    re = tl.load(x + n, mask=n < length, other=0.0).to(tl.float32)
+    im = tl.load(x + x_b + n, mask=n < _second(b, batch, length), other=0.0).to(tl.float32)
+    return re, im
+
+
+@triton.jit
+def _spectrum_kernel(
+    k_f, k, k_c, tables, length, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    c = tl.program_id(0).to(tl.int64)
+    n = _positions(M, H)
+    re = tl.load(k + c * k_c + n, mask=n < length, other=0.0).to(tl.float32)
+    re, im = _there(re, tl.full([H, M], 0.0, tl.float32), tables, M, H, PRECISION)
+    k_f += c * (2 * M * M) + _positions(M, M)
+    tl.store(k_f, re)
+    tl.store(k_f + M * M, im)
+
+
+@triton.jit
+def _conv_kernel(
+    y, u, u_c, u_b, k_f, tables, batch, length,
+    CONJUGATE: tl.constexpr, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One pair of sequences per program; the pairs of a channel are neighbours and share its k_f in the cache."""
+    pairs = (batch + 1) // 2
+    c, b = (tl.program_id(0) // pairs).to(tl.int64), (tl.program_id(0) % pairs).to(tl.int64) * 2
+    re, im = _load_pair(u, u_c, u_b, c, b, batch, length, M, H)
+    re, im = _there(re, im, tables, M, H, PRECISION)
+    k_f += c * (2 * M * M) + _positions(M, M)
+    k_re, k_im = tl.load(k_f), tl.load(k_f + M * M)
+    if CONJUGATE:
+        k_im = -k_im
+    re, im = _back(re * k_re - im * k_im, -(re * k_im + im * k_re), tables, M, H, PRECISION)
+    n = _positions(M, H)
+    y += (c * batch + b) * length + n
+    tl.store(y, re * (1.0 / (M * M)), mask=n < length)
+    tl.store(y + length, im * (-1.0 / (M * M)), mask=n < _second(b, batch, length))
+
+
+@triton.jit
+def _dk_kernel(
+    dk, dy, dy_c, dy_b, u, u_c, u_b, tables, batch, length,
+    M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One channel per program, which adds up the spectra of its batch: always in the same order."""
+    c = tl.program_id(0).to(tl.int64)
+    re, im = tl.full([M, M], 0.0, tl.float32), tl.full([M, M], 0.0, tl.float32)
+    for b in range(0, batch, 2):
+        u_re, u_im = _load_pair(u, u_c, u_b, c, b, batch, length, M, H)
+        u_re, u_im = _there(u_re, u_im, tables, M, H, PRECISION)
+        d_re, d_im = _load_pair(dy, dy_c, dy_b, c, b, batch, length, M, H)
+        d_re, d_im = _there(d_re, d_im, tables, M, H, PRECISION)
+        re += u_re * d_re + u_im * d_im
+        im += u_im * d_re - u_re * d_im  # of u_f * conj(d_f), as `_back` takes conjugates
+    re, im = _back(re, im, tables, M, H, PRECISION)
+    n = _positions(M, H)
+    tl.store(dk + c * length + n, re * (1.0 / (M * M)), mask=n < length)
+
+
+def kernel_spectrum(k: Tensor, precision: str = PRECISION) -> Tensor:
+    """The spectrum that `fft_conv` takes.
+
+    Args:
+        k: [c, L], any floating type.
+        precision: see `PRECISION`.
+
+    Returns:
+        [c, 2, M, M] float32, the real and the imaginary plane.
+    """
+    k = _rows(k)
+    m = side(k.shape[-1])
+    k_f = torch.empty(k.shape[0], 2, m, m, dtype=torch.float32, device=k.device)
+    _spectrum_kernel[(k.shape[0],)](
+        k_f, k, k.stride(0), _tables(m, k.device), k.shape[1], M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m]
+    )
+    return k_f
+
+
+def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str = PRECISION) -> Tensor:
+    """y[c, b, t] = sum over s <= t of k[c, t - s] * u[c, b, s].
+
+    Args:
+        u: [c, B, L], any floating type and strides.
+        k_f: kernel_spectrum(k).
+        conjugate: the correlation y[c, b, t] = sum over s >= t of k[c, s - t] * u[c, b, s] instead: the gradient with
+            respect to u if this u is that with respect to y.
+        precision: see `PRECISION`.
+
+    Returns:
+        [c, B, L] float32.
+    """
+    u = _rows(u)
+    channels, batch, length = u.shape
+    m = side(length)
+    if k_f.shape != (channels, 2, m, m):
+        raise ValueError(f"the spectrum of a kernel for u {tuple(u.shape)} is not {tuple(k_f.shape)}")
+    y = torch.empty(u.shape, dtype=torch.float32, device=u.device)
+    _conv_kernel[(channels * ((batch + 1) // 2),)](
+        y, u, *u.stride()[:2], k_f.contiguous(), _tables(m, u.device), batch, length,
+        CONJUGATE=conjugate, M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m],
+    )  # fmt: skip
+    return y
+
+
+def fft_conv_dk(dy: Tensor, u: Tensor, precision: str = PRECISION) -> Tensor:
+    """The gradient of k: dk[c, t] = sum over b and s of u[c, b, s] * dy[c, b, s + t]; [c, B, L] twice -> [c, L]."""
+    dy, u = _rows(dy), _rows(u)
+    channels, batch, length = u.shape
+    m = side(length)
+    dk = torch.empty(channels, length, dtype=torch.float32, device=u.device)
+    _dk_kernel[(channels,)](
+        dk, dy, *dy.stride()[:2], u, *u.stride()[:2], _tables(m, u.device), batch, length,
+        M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m],
+    )  # fmt: skip
+    return dk
+
+
+def side(length: int) -> int:
+    """M for sequences of this length: the smallest of 16, 32, 64, 128 with M * M >= 2 * length - 1."""
+    for m in WARPS:
+        if 2 * length - 1 <= m * m <= MOST_POINTS:
+            return m
+    raise ValueError(f"length {length} needs more than {MOST_POINTS} points")
+
+
+def _half(m: int) -> int:
+    """Rows that are not padding; tl.dot takes no fewer than 16."""
+    return max(m // 2, 16)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(m: int, device: torch.device) -> Tensor:
+    """[4, M, M] float32: cos and sin of 2 pi j k / M, then of 2 pi j k / (M * M)."""
+    j = torch.arange(m)
+    product = j[:, None] * j
+    angles = [2 * math.pi / n * (product % n).double() for n in (m, m * m)]
+    return torch.stack([f(angle) for angle in angles for f in (torch.cos, torch.sin)]).float().to(device)
