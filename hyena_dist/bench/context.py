@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hyena_dist.bench.published import sine_network
 from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig, ParallelConfig
 from hyena_dist.models.filter import HyenaFilter
@@ -60,13 +61,10 @@ def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Calla
 
     def by_channel() -> Tensor:
         """Hidden layers at all positions, the last layer for this rank's channels."""
-        network, last = whole.implicit_filter, whole.implicit_filter.get_submodule(str(2 * whole.implicit_filter.depth))
         z, t = whole.pos_emb(0, length, whole.bias.dtype, whole.bias.device)
-        sine = network.get_submodule("1")
-        for i in range(network.depth):
-            z = sine(network.get_submodule(str(2 * i))(z))
-        h = z @ last.get_parameter("weight")[mine].t()
-        h = h * (torch.exp(-t[:, None] * whole.modulation.deltas[0, :, mine].abs()) + whole.modulation.shift)
+        network, window = whole.implicit_filter.operand(), whole.modulation.operand()
+        h = sine_network(network._replace(last=network.last[mine]), z)
+        h = h * (torch.exp(-t[:, None] * window.rates[mine]) + window.shift)
         return torch.cat((h[:1] + whole.bias[mine], h[1:])).t().contiguous()
 
     torch.testing.assert_close(by_channel(), spread(length // mesh.context.size())[0], rtol=1e-4, atol=1e-5)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hyena_dist.models.block import MLP, Block
 from hyena_dist.models.hyena import HyenaMixer
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.ops import SineNetwork
 from hyena_dist.parallel.linear import Norm
 
 
@@ -33,7 +34,9 @@ class PublishedMixer(nn.Module):
         *gates, v = u[..., :length].chunk(m.order + 1, dim=1)
         f = m.filter_fn
         z, t = f.pos_emb(0, length, f.bias.dtype, f.bias.device)
-        kernels = f.modulation(t, f.implicit_filter(z)).t().view(m.order - 1, -1, length)
+        window = f.modulation.operand()
+        h = sine_network(f.implicit_filter.operand(), z) * (torch.exp(-t[:, None] * window.rates) + window.shift)
+        kernels = h.t().view(m.order - 1, -1, length)
         skips = f.bias.view(m.order - 1, -1)
         for gate, k, skip in zip(reversed(gates[1:]), kernels, skips, strict=True):
             v = fft_conv(v * gate, k, skip)
@@ -52,6 +55,13 @@ class PublishedMLP(nn.Module):
         """[L, B, D] -> [L, B, D]."""
         y: Tensor = self.mlp.fc2(F.gelu(self.mlp.fc1(norm(x)), approximate="tanh"))
         return y
+
+
+def sine_network(network: SineNetwork, z: Tensor) -> Tensor:
+    """[L, E] -> [L, C]."""
+    for weight, bias in zip(network.weights, network.biases, strict=True):
+        z = torch.sin(network.freq * F.linear(z, weight, bias))
+    return F.linear(z, network.last)
 
 
 def fft_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:

@@ -6,21 +6,17 @@ Module names are those of the published checkpoints.
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.tiling import recomputed
+from hyena_dist.ops import SineNetwork, Window, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, local_part, sum_gradient_over_tensor_ranks
-
-TILE = 16_384
-"""Positions for which the network's hidden layers are in memory at a time."""
 
 FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
 
@@ -72,15 +68,11 @@ class PositionalFeatures(nn.Module):
 
 
 class Sine(nn.Module):
-    """sin(freq * x) with a trainable frequency per channel; one instance serves every layer of the network."""
+    """The trainable frequency per channel of sin(freq * x); one instance serves every layer of the network."""
 
     def __init__(self, width: int, freq: float) -> None:
         super().__init__()
         self.freq = nn.Parameter(torch.full((1, width), freq))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., W] -> [..., W]."""
-        return torch.sin(self.freq * x)
 
 
 class FilterNetwork(nn.Module):
@@ -115,13 +107,16 @@ class FilterNetwork(nn.Module):
         for parameter in set(self.parameters()) - set(last.parameters()):
             sum_gradient_over_tensor_ranks(parameter, mesh)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """One row of features per position -> one value per position and local channel."""
-        sine = self.get_submodule("1")
-        for i in range(self.depth):
-            z = sine(self.get_submodule(str(2 * i))(z))
-        out: Tensor = self.get_submodule(str(2 * self.depth))(z[:, None])[:, 0]
-        return out
+    def operand(self) -> SineNetwork:
+        """The parameters, for an operator that applies them."""
+        linears = [self.get_submodule(str(2 * i)) for i in range(self.depth + 1)]
+        weights, biases = ([linear.get_parameter(what) for linear in linears[:-1]] for what in ("weight", "bias"))
+        return SineNetwork(
+            tuple(weights),
+            tuple(biases),
+            self.get_submodule("1").get_parameter("freq"),
+            linears[-1].get_parameter("weight"),
+        )
 
 
 class Modulation(nn.Module):
@@ -141,9 +136,9 @@ class Modulation(nn.Module):
         local = self.partitions["deltas"].slice(rates, mesh.tensor.rank(), mesh.tensor.size())
         self.register_buffer("deltas", local.clone().view(1, 1, -1))
 
-    def forward(self, t: Tensor, h: Tensor) -> Tensor:
-        """Positions t [L] and values h [L, C] -> [L, C]."""
-        return h * (torch.exp(-t[:, None] * self.deltas[0].abs()) + self.shift)
+    def operand(self) -> Window:
+        """The factor, for an operator that applies it."""
+        return Window(self.deltas[0, 0].abs(), self.shift)
 
 
 class HyenaFilter(nn.Module):
@@ -176,20 +171,16 @@ class HyenaFilter(nn.Module):
             [order - 1, C_r, L]; the first kernel is applied first.
         """
         context = self.mesh.context
+        start = context.rank() * length
+        # Only the first chunk has lag zero; elsewhere D takes part with a zero, because ZeRO expects a gradient of
+        # every parameter on every rank.
+        skip = self.bias if context.rank() == 0 else self.bias * 0
+
+        def features(start: int, end: int) -> tuple[Tensor, Tensor]:
+            return self.pos_emb(start, end, skip.dtype, skip.device)
+
         with torch.autocast(self.bias.device.type, enabled=False):
-            start = context.rank() * length
-            bounds = [*range(start, start + length, TILE), start + length]
-            if len(bounds) == 2:
-                h = self._values(*bounds)
-            else:
-                h = torch.cat([recomputed(self._values, *ends) for ends in pairwise(bounds)], dim=1)
-            # Only the first chunk has lag zero; elsewhere D takes part with a zero, because ZeRO expects a gradient
-            # of every parameter on every rank.
-            h[:, 0].add_(self.bias if context.rank() == 0 else self.bias * 0)
+            positions = range(start, start + length)
+            h = implicit_filter(features, positions, self.implicit_filter.operand(), self.modulation.operand(), skip)
             h = h.view(self.kernels, -1, length)
             return to_channels(h, shares(h.shape[1], context.size()), context)
-
-    def _values(self, start: int, end: int) -> Tensor:
-        """[(order - 1) d_model / T, end - start] without the skip term."""
-        z, t = self.pos_emb(start, end, self.bias.dtype, self.bias.device)
-        return self.modulation(t, self.implicit_filter(z)).t().contiguous()

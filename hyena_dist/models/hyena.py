@@ -34,9 +34,9 @@ class ShortFilter(nn.Module):
             whole = torch.empty(shape).uniform_(-bound, bound)
             setattr(self, name, local_part(whole, self.partitions[name], mesh))
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Taps [(N + 1) C, K] and bias [(N + 1) C]; copies, because ZeRO-3 puts parameters away after this call."""
-        return self.weight[:, 0].clone(), self.bias.clone()
+    def operands(self) -> tuple[Tensor, Tensor]:
+        """Taps [(N + 1) C, K] and bias [(N + 1) C]."""
+        return self.weight[:, 0], self.bias
 
 
 class HyenaMixer(nn.Module):
@@ -59,11 +59,11 @@ class HyenaMixer(nn.Module):
     def forward(self, x: Tensor, norm: Norm | None = None) -> Tensor:
         """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is."""
         if norm is not None and self.mesh.tensor.size() == self.mesh.context.size() == 1:
-            filters = Filters(*self.short_filter(), self.filter_fn(len(x)))
+            filters = Filters(*self.short_filter.operands(), self.filter_fn(len(x)))
             projections = Projections(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
             return hyena_mixer(x, norm.operand(), projections, filters)
         projected = self.in_proj.channels_first(x if norm is None else norm(x))
-        filters = Filters(*self.short_filter(), self.filter_fn(projected.shape[-1]))
+        filters = Filters(*self.short_filter.operands(), self.filter_fn(projected.shape[-1]))
         mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks
         y: Tensor = self.out_proj(mix(projected, filters).permute(2, 1, 0))
         return y

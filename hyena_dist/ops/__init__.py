@@ -2,6 +2,7 @@
 
 from hyena_dist.ops.fft import fast_fft_size
 from hyena_dist.ops.hyena import Filters, hyena_operator
+from hyena_dist.ops.implicit_filter import SineNetwork, Window, implicit_filter
 from hyena_dist.ops.long_conv import convolve, convolve_backward, long_conv
 from hyena_dist.ops.mixer import Projections, hyena_mixer
 from hyena_dist.ops.mlp import MLPWeights, gelu_mlp
@@ -13,12 +14,15 @@ __all__ = [
     "LayerNorm",
     "MLPWeights",
     "Projections",
+    "SineNetwork",
+    "Window",
     "convolve",
     "convolve_backward",
     "fast_fft_size",
     "gelu_mlp",
     "hyena_mixer",
     "hyena_operator",
+    "implicit_filter",
     "long_conv",
     "short_conv",
 ]

@@ -22,8 +22,19 @@ class LayerNorm(NamedTuple):
         return torch.nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps).to(self.dtype)
 
     def backward(self, dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(dx [M, D] in the type of x, d_weight, d_bias)."""
-        _, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        arguments = (dy.to(x.dtype), x, x.shape[-1:], mean, rstd, self.weight, self.bias)
-        dx, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(*arguments, [True, True, True])
+        """(dx [M, D] in the type of x, d_weight, d_bias); dx takes the memory of dy if that has its type."""
+        dx = dy if dy.dtype == x.dtype else torch.empty_like(x)
+        d_weight, d_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        for tile in tiles(x):
+            _, mean, rstd = torch.native_layer_norm(x[tile], x.shape[-1:], self.weight, self.bias, self.eps)
+            arguments = (dy[tile].to(x.dtype), x[tile], x.shape[-1:], mean, rstd, self.weight, self.bias)
+            dx[tile], *of_tile = torch.ops.aten.native_layer_norm_backward(*arguments, [True, True, True])
+            d_weight += of_tile[0]
+            d_bias += of_tile[1]
         return dx, d_weight, d_bias
+
+
+def tiles(rows: Tensor) -> list[slice]:
+    """Stretches of [M, D]: on a CPU as long as its caches hold, on a GPU all at once."""
+    size = max(1, 2**20 // rows.shape[1]) if rows.device.type == "cpu" else max(1, len(rows))
+    return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]

@@ -19,6 +19,7 @@ Shapes: c channels, B batch, L length.
 
 import functools
 import math
+from typing import Any
 
 import torch
 import triton  # type: ignore[import-untyped]
@@ -26,28 +27,49 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 MOST_POINTS = 128 * 128
-"""Above, the planes of a program no longer fit a multiprocessor's shared memory."""
+"""Above, the planes of a program do not fit a multiprocessor. At it (M = 128) some of them spill to its caches."""
 
-PRECISION = "tf32x3"
-"""Of the products: "tf32x3" (float32 to a few units in the last place, on matrix units), "tf32" or "ieee" (slow)."""
+PRECISION = {16: "tf32x3", 32: "tf32x3", 64: "tf32x3", 128: "bf16x3"}
+"""By M, of the products where a call names none. "tf32x3" has the accuracy of float32. "bf16x3", 1e-5 of the largest
+value, takes half the time and memory: with M = 128, tf32x3 exceeds the shared memory of an H100. "tf32" is accurate to
+1e-3; "ieee" is exact but leaves the matrix units idle."""
 
-WARPS = {16: 1, 32: 4, 64: 8, 128: 16}
-"""By M. One thread then holds at most 32 numbers of each plane [M, M]."""
+WARPS = {16: 1, 32: 4, 64: 4, 128: 8}
+"""By M. More would share the products out by columns, each with a copy of the left operand in its registers."""
+
+_HALF = tl.constexpr(tl.float32 if triton.knobs.runtime.interpret else tl.bfloat16)
+"""What bf16x3 multiplies in. The interpreter has no products in bfloat16, and truncates where a GPU rounds to it."""
 
 
 @triton.jit
-def _left(cos, sin, re, im, PRECISION: tl.constexpr):
-    """The product (cos - i sin) @ (re + i im)."""
-    a = tl.dot(sin, im, tl.dot(cos, re, input_precision=PRECISION), input_precision=PRECISION)
-    b = tl.dot(sin, -re, tl.dot(cos, im, input_precision=PRECISION), input_precision=PRECISION)
+def _dot(a, b, acc, PRECISION: tl.constexpr):
+    """The sum acc + a @ b in float32."""
+    if PRECISION == "bf16x3":
+        a_high, b_high = a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32)
+        a_low, b_low = (a - a_high).to(tl.bfloat16).to(_HALF), (b - b_high).to(tl.bfloat16).to(_HALF)
+        acc = tl.dot(a_low, b_high.to(_HALF), acc)
+        acc = tl.dot(a_high.to(_HALF), b_low, acc)
+        acc = tl.dot(a_high.to(_HALF), b_high.to(_HALF), acc)
+    else:
+        acc = tl.dot(a, b, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def _left(cos, sin, re, im, ROWS: tl.constexpr, M: tl.constexpr, PRECISION: tl.constexpr):
+    """The product (cos - i sin) @ (re + i im), [ROWS, M]."""
+    zero = tl.full([ROWS, M], 0.0, tl.float32)
+    a = _dot(sin, im, _dot(cos, re, zero, PRECISION), PRECISION)
+    b = _dot(sin, -re, _dot(cos, im, zero, PRECISION), PRECISION)
     return a, b
 
 
 @triton.jit
-def _right(re, im, cos, sin, PRECISION: tl.constexpr):
-    """The product (re + i im) @ (cos - i sin)."""
-    a = tl.dot(im, sin, tl.dot(re, cos, input_precision=PRECISION), input_precision=PRECISION)
-    b = tl.dot(-re, sin, tl.dot(im, cos, input_precision=PRECISION), input_precision=PRECISION)
+def _right(re, im, cos, sin, M: tl.constexpr, PRECISION: tl.constexpr):
+    """The product (re + i im) @ (cos - i sin), [M, M]."""
+    zero = tl.full([M, M], 0.0, tl.float32)
+    a = _dot(im, sin, _dot(re, cos, zero, PRECISION), PRECISION)
+    b = _dot(-re, sin, _dot(im, cos, zero, PRECISION), PRECISION)
     return a, b
 
 
@@ -66,17 +88,17 @@ def _twiddle(re, im, tables, M: tl.constexpr):
 @triton.jit
 def _there(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
     """The first H rows of a sequence -> its spectrum [M, M]."""
-    re, im = _left(_table(tables, 0, M, H, M), _table(tables, 1, M, H, M), re, im, PRECISION)
+    re, im = _left(_table(tables, 0, M, H, M), _table(tables, 1, M, H, M), re, im, M, M, PRECISION)
     re, im = _twiddle(re, im, tables, M)
-    return _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), PRECISION)
+    return _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), M, PRECISION)
 
 
 @triton.jit
 def _back(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
     """The conjugate of a spectrum -> N times the conjugate of the first H rows of its sequence."""
-    re, im = _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), PRECISION)
+    re, im = _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), M, PRECISION)
     re, im = _twiddle(re, im, tables, M)
-    return _left(_table(tables, 0, H, M, M), _table(tables, 1, H, M, M), re, im, PRECISION)
+    return _left(_table(tables, 0, H, M, M), _table(tables, 1, H, M, M), re, im, H, M, PRECISION)
 
 
 @triton.jit
@@ -85,25 +107,17 @@ def _positions(M: tl.constexpr, H: tl.constexpr):
 
 
 @triton.jit
-def _second(b, batch, length):
-    """The length of sequence b + 1, which the last pair of an odd batch has not."""
-    return tl.where(b + 1 < batch, length, 0)
-
-
-@triton.jit
 def _load_pair(x, x_c, x_b, c, b, batch, length, M: tl.constexpr, H: tl.constexpr):
     """Sequences b and b + 1 of channel c, [H, M] each; zero where there is none."""
     n = _positions(M, H)
-    x += c * x_c + b * x_b
+    x += c * x_c + tl.cast(b, tl.int64) * x_b
     re = tl.load(x + n, mask=n < length, other=0.0).to(tl.float32)
-    im = tl.load(x + x_b + n, mask=n < _second(b, batch, length), other=0.0).to(tl.float32)
+    im = tl.load(x + x_b + n, mask=n < tl.where(b + 1 < batch, length, 0), other=0.0).to(tl.float32)
     return re, im
 
 
 @triton.jit
-def _spectrum_kernel(
-    k_f, k, k_c, tables, length, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
+def _spectrum_kernel(k_f, k, k_c, tables, length, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
     c = tl.program_id(0).to(tl.int64)
     n = _positions(M, H)
     re = tl.load(k + c * k_c + n, mask=n < length, other=0.0).to(tl.float32)
@@ -131,7 +145,7 @@ def _conv_kernel(
     n = _positions(M, H)
     y += (c * batch + b) * length + n
     tl.store(y, re * (1.0 / (M * M)), mask=n < length)
-    tl.store(y + length, im * (-1.0 / (M * M)), mask=n < _second(b, batch, length))
+    tl.store(y + length, im * (-1.0 / (M * M)), mask=n < tl.where(b + 1 < batch, length, 0))
 
 
 @triton.jit
@@ -154,7 +168,7 @@ def _dk_kernel(
     tl.store(dk + c * length + n, re * (1.0 / (M * M)), mask=n < length)
 
 
-def kernel_spectrum(k: Tensor, precision: str = PRECISION) -> Tensor:
+def kernel_spectrum(k: Tensor, precision: str | None = None) -> Tensor:
     """The spectrum that `fft_conv` takes.
 
     Args:
@@ -167,13 +181,11 @@ def kernel_spectrum(k: Tensor, precision: str = PRECISION) -> Tensor:
     k = _rows(k)
     m = side(k.shape[-1])
     k_f = torch.empty(k.shape[0], 2, m, m, dtype=torch.float32, device=k.device)
-    _spectrum_kernel[(k.shape[0],)](
-        k_f, k, k.stride(0), _tables(m, k.device), k.shape[1], M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m]
-    )
+    _spectrum_kernel[(k.shape[0],)](k_f, k, k.stride(0), _tables(m, k.device), k.shape[1], **_options(m, precision))
     return k_f
 
 
-def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str = PRECISION) -> Tensor:
+def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str | None = None) -> Tensor:
     """y[c, b, t] = sum over s <= t of k[c, t - s] * u[c, b, s].
 
     Args:
@@ -194,21 +206,20 @@ def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str = P
     y = torch.empty(u.shape, dtype=torch.float32, device=u.device)
     _conv_kernel[(channels * ((batch + 1) // 2),)](
         y, u, *u.stride()[:2], k_f.contiguous(), _tables(m, u.device), batch, length,
-        CONJUGATE=conjugate, M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m],
+        CONJUGATE=conjugate, **_options(m, precision),
     )  # fmt: skip
     return y
 
 
-def fft_conv_dk(dy: Tensor, u: Tensor, precision: str = PRECISION) -> Tensor:
+def fft_conv_dk(dy: Tensor, u: Tensor, precision: str | None = None) -> Tensor:
     """The gradient of k: dk[c, t] = sum over b and s of u[c, b, s] * dy[c, b, s + t]; [c, B, L] twice -> [c, L]."""
     dy, u = _rows(dy), _rows(u)
     channels, batch, length = u.shape
     m = side(length)
     dk = torch.empty(channels, length, dtype=torch.float32, device=u.device)
     _dk_kernel[(channels,)](
-        dk, dy, *dy.stride()[:2], u, *u.stride()[:2], _tables(m, u.device), batch, length,
-        M=m, H=_half(m), PRECISION=precision, num_warps=WARPS[m],
-    )  # fmt: skip
+        dk, dy, *dy.stride()[:2], u, *u.stride()[:2], _tables(m, u.device), batch, length, **_options(m, precision)
+    )
     return dk
 
 
@@ -220,9 +231,9 @@ def side(length: int) -> int:
     raise ValueError(f"length {length} needs more than {MOST_POINTS} points")
 
 
-def _half(m: int) -> int:
-    """Rows that are not padding; tl.dot takes no fewer than 16."""
-    return max(m // 2, 16)
+def _options(m: int, precision: str | None) -> dict[str, Any]:
+    """H counts the rows that are not padding; tl.dot takes no fewer than 16."""
+    return {"M": m, "H": max(m // 2, 16), "PRECISION": precision or PRECISION[m], "num_warps": WARPS[m]}
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from hyena_dist.config import ModelConfig
-from hyena_dist.models import filter, lm
+from hyena_dist.models import lm
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.tiling import over_positions
 from hyena_dist.ops import mixer, mlp
@@ -40,10 +40,10 @@ def test_a_model_in_tiles_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for tile in (10**6, 16, 7):
         monkeypatch.setattr(lm, "HEAD_TILE", tile)
-        monkeypatch.setitem(mlp.TILE, "cpu", 64 * tile)
-        monkeypatch.setattr(mixer, "GROUP_ELEMENTS", 48 * tile)
-        monkeypatch.setattr(mixer, "SMALLEST_GROUP", 3)
-        monkeypatch.setattr(filter, "TILE", tile)
+        monkeypatch.setitem(sys.modules["hyena_dist.ops.mlp"].TILE, "cpu", 64 * tile)
+        monkeypatch.setattr("hyena_dist.ops.mixer.GROUP_ELEMENTS", 48 * tile)
+        monkeypatch.setattr("hyena_dist.ops.mixer.SMALLEST_GROUP", 3)
+        monkeypatch.setattr("hyena_dist.ops.implicit_filter.TILE", tile)
         torch.manual_seed(0)
         model = HyenaDNA(config).double().eval()
         ids = torch.randint(7, 11, (2, 48), generator=torch.Generator().manual_seed(1))
