@@ -20,6 +20,8 @@ from hyena_dist.parallel.linear import Norm
 class PublishedMixer(nn.Module):
     """The computation of a HyenaMixer in one process, as the paper's code does it."""
 
+    adds_residual = False
+
     def __init__(self, mixer: HyenaMixer) -> None:
         super().__init__()
         self.mixer = mixer
@@ -46,6 +48,8 @@ class PublishedMixer(nn.Module):
 
 class PublishedMLP(nn.Module):
     """The computation of an MLP without stretches or recomputation."""
+
+    adds_residual = False
 
     def __init__(self, mlp: MLP) -> None:
         super().__init__()
@@ -80,5 +84,5 @@ def as_published(model: HyenaDNA) -> HyenaDNA:
         if isinstance(layer.mixer, HyenaMixer):
             layer.mixer = PublishedMixer(layer.mixer)
         assert isinstance(layer.mlp, MLP)
-        layer.mlp = PublishedMLP(layer.mlp)
+        layer.mlp = PublishedMLP(layer.mlp)  # type: ignore[assignment]
     return model

@@ -41,6 +41,8 @@ class AttentionMixer(nn.Module):
     Source: DeepSpeed-Ulysses (arXiv 2309.14509), rotary positions (arXiv 2104.09864).
     """
 
+    adds_residual = False
+
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         self.head_dim = config.d_model // config.attention_heads

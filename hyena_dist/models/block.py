@@ -33,11 +33,19 @@ class MLP(nn.Module):
         self.fc1 = ColumnLinear(config.d_model, config.inner_size, mesh=mesh, init=normal(std))
         self.fc2 = RowLinear(config.inner_size, config.d_model, mesh=mesh, init=normal(output_std))
 
-    def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """The MLP of norm(x): [R, B, D] in the parameters' type -> [R, B, D] in the compute type."""
-        if self.mesh.tensor.size() == 1:
+    @property
+    def adds_residual(self) -> bool:
+        """Whether `forward` can return the sum with the residual stream."""
+        return self.mesh.tensor.size() == 1
+
+    def forward(self, x: Tensor, norm: Norm, residual: bool = False) -> Tensor:
+        """The MLP of norm(x): [R, B, D] in the parameters' type -> [R, B, D] in the compute type.
+
+        Where `adds_residual`, one operator does it, and can add x as well.
+        """
+        if self.adds_residual:
             weights = MLPWeights(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
-            return gelu_mlp(x, norm.operand(), weights)
+            return gelu_mlp(x, norm.operand(), weights, residual)
         y: Tensor = self.fc2(F.gelu(self.fc1(norm(x)), approximate="tanh"))
         return y
 
@@ -56,5 +64,9 @@ class Block(nn.Module):
 
     def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
         """[R, B, D] -> [R, B, D], both in the parameters' type."""
-        residual = residual + self.dropout1(self.mixer(residual, self.norm1), dropout_seeds)
-        return residual + self.dropout2(self.mlp(residual, self.norm2), dropout_seeds)
+        for branch, norm, dropout in ((self.mixer, self.norm1, self.dropout1), (self.mlp, self.norm2, self.dropout2)):
+            if branch.adds_residual and not dropout.active:
+                residual = branch(residual, norm, residual=True)
+            else:
+                residual = residual + dropout(branch(residual, norm), dropout_seeds)
+        return residual

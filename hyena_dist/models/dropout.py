@@ -31,6 +31,11 @@ class Dropout(nn.Module):
         super().__init__()
         self.p, self.site, self.mesh = p, site, mesh
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is dropped."""
+        return self.training and self.p > 0
+
     def forward(self, x: Tensor, seeds: Sequence[int] | None) -> Tensor:
         """[R, B, D] -> [R, B, D].
 
@@ -39,7 +44,7 @@ class Dropout(nn.Module):
             seeds: one per sample of the batch; None draws from torch's global random state, which is enough for one
                 process.
         """
-        if not self.training or self.p == 0:
+        if not self.active:
             return x
         if seeds is None:
             return F.dropout(x, self.p)

@@ -56,17 +56,29 @@ class HyenaMixer(nn.Module):
         self.filter_fn = HyenaFilter(config, mesh)
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
-    def forward(self, x: Tensor, norm: Norm | None = None) -> Tensor:
-        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is."""
-        if norm is not None and self.mesh.tensor.size() == self.mesh.context.size() == 1:
-            filters = Filters(*self.short_filter.operands(), self.filter_fn(len(x)))
+    @property
+    def adds_residual(self) -> bool:
+        """Whether `forward` can return the sum with the residual stream."""
+        return self.mesh.tensor.size() == self.mesh.context.size() == 1
+
+    def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
+        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
+
+        In one process, one operator does it, and can add x as well.
+        """
+        if norm is not None and self.adds_residual:
+            filters = self._filters(len(x))
             projections = Projections(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
-            return hyena_mixer(x, norm.operand(), projections, filters)
+            return hyena_mixer(x, norm.operand(), projections, filters, residual)
         projected = self.in_proj.channels_first(x if norm is None else norm(x))
-        filters = Filters(*self.short_filter.operands(), self.filter_fn(projected.shape[-1]))
+        filters = self._filters(projected.shape[-1])
         mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks
         y: Tensor = self.out_proj(mix(projected, filters).permute(2, 1, 0))
         return y
+
+    def _filters(self, length: int) -> Filters:
+        taps, bias = self.short_filter.operands()
+        return Filters(taps, bias, self.filter_fn(length))
 
     def _mix_over_ranks(self, projected: Tensor, filters: Filters) -> Tensor:
         """`hyena_operator` where each rank holds other positions: [(N + 1) C, B, S] -> [C, B, S]."""

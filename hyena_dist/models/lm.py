@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
-from hyena_dist.models.tiling import over_positions
+from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
     VocabEmbedding,
@@ -26,17 +26,14 @@ from hyena_dist.parallel.linear import (
 )
 from hyena_dist.parallel.mesh import Mesh
 
-HEAD_TILE = 65_536
-"""Sequences x positions for which logits are in memory at a time when the loss alone is wanted."""
-
 
 class LMOutput(NamedTuple):
     """What a call of the model returns."""
 
     logits: Tensor | None
     """[B, S, V / T] in the parameters' type; columns from vocab_size on belong to no token. None if skipped."""
-    hidden_states: Tensor
-    """[B, S, D] after the final norm, in the parameters' type."""
+    hidden_states: Tensor | None
+    """[B, S, D] after the final norm, in the parameters' type. None if skipped."""
     nll: Tensor | None
     """[B, S] negative log-likelihood in nats of each target, 0 where it is ignored; None without targets. The same on
     every tensor rank."""
@@ -73,7 +70,7 @@ class Backbone(nn.Module):
         self.activation_checkpointing = False
 
     def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
-        """[B, S] -> [S, B, D]."""
+        """[B, S] -> the residual stream after the last layer, [R, B, D]."""
         x = self.embed_dropout(self.embeddings.word_embeddings(input_ids), dropout_seeds)
         for layer in self.layers:
             # A call, not a wrapper module: parameters keep their names whether or not activations are recomputed.
@@ -81,7 +78,7 @@ class Backbone(nn.Module):
                 x = checkpoint(layer, x, dropout_seeds, use_reentrant=False)
             else:
                 x = layer(x, dropout_seeds)
-        return gather_sequence(self.ln_f(x), self.mesh)
+        return x
 
 
 class HyenaDNA(nn.Module):
@@ -124,25 +121,22 @@ class HyenaDNA(nn.Module):
                 shift across its border); negative (-100, torch's ignore_index) where nothing is to be predicted.
                 Padded vocabulary columns take no probability in the loss.
             dropout_seeds: B numbers that determine what is dropped while training; see models/dropout.py.
-            skip_logits: give the loss alone, for which the logits are never in memory whole: for training.
+            skip_logits: give the loss alone, for which neither logits nor hidden states are ever in memory whole where
+                one tensor rank has all of them: for training.
         """
-        hidden = self.backbone(input_ids, dropout_seeds)
-        logits = None if skip_logits else self._logits(hidden)
-        nll = None
-        if logits is not None and targets is not None:
-            nll = self._nll(logits, targets.t()).t()
-        elif targets is not None:
-            # Tensor ranks talk about each stretch, and would again if it were recomputed.
-            rows = HEAD_TILE if self.mesh.tensor.size() == 1 else hidden.shape[0] * hidden.shape[1]
-            nll = over_positions(lambda h, t: self._nll(self._logits(h), t), rows, hidden, targets.t()).t()
-        return LMOutput(None if logits is None else logits.transpose(0, 1), hidden.transpose(0, 1), nll)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
+        x = self.backbone(input_ids, dropout_seeds)
         weight = self.backbone.embeddings.word_embeddings.weight
-        return tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
-
-    def _nll(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return vocab_parallel_nll(logits, targets, self.config.vocab_size, self.mesh)
+        norm = self.backbone.ln_f
+        if skip_logits and targets is not None and self.mesh.tensor.size() == 1:
+            in_compute_type = norm.operand()._replace(dtype=self.compute_dtype)
+            losses = head_nll(x, in_compute_type, weight, targets.t().contiguous(), self.config.vocab_size)
+            return LMOutput(None, None, losses.t())
+        hidden = gather_sequence(norm(x), self.mesh)
+        logits = tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+        nll = None
+        if targets is not None:
+            nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
+        return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll)
 
     def save_published(self, directory: str | Path) -> None:
         """Write config.json and weights.ckpt as the published models have them."""

@@ -14,7 +14,7 @@ from torch import Tensor
 BLOCKED_FROM = 2**18
 """Points from which a transform no longer fits a core's cache and goes in two levels."""
 
-ROWS = 16
+ROWS = 32
 """Rows of the first level: its product costs little beside the FFTs of the second, which are as much shorter."""
 
 

@@ -6,7 +6,6 @@ makes them again. What is kept is the residual stream, which is there anyway, th
 Shapes: S positions, B batch, D d_model, C channels, N order, K taps.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.hyena import Filters, backward_in_blocks, forward_in_blocks
+from hyena_dist.ops.memory import new_empty
 from hyena_dist.ops.norm import LayerNorm, tiles
 
 GROUP_ELEMENTS = 2**24
@@ -36,7 +36,9 @@ class Projections(NamedTuple):
     """[D]."""
 
 
-def hyena_mixer(x: Tensor, norm: LayerNorm, projections: Projections, filters: Filters) -> Tensor:
+def hyena_mixer(
+    x: Tensor, norm: LayerNorm, projections: Projections, filters: Filters, residual: bool = False
+) -> Tensor:
     """out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
 
     Args:
@@ -44,6 +46,7 @@ def hyena_mixer(x: Tensor, norm: LayerNorm, projections: Projections, filters: F
         norm: over D; products are in the type of its output.
         projections: in the parameters' type.
         filters: of the C channels.
+        residual: return the sum with x, in the type of x.
 
     Returns:
         [S, B, D] in the type of the norm's output. Differentiable once with respect to all tensors.
@@ -51,7 +54,7 @@ def hyena_mixer(x: Tensor, norm: LayerNorm, projections: Projections, filters: F
     Source: Hyena (arXiv 2302.10866), section 3.
     """
     keep = torch.is_grad_enabled()
-    y: Tensor = _mixer(x, *norm[:2], *projections, *filters, norm.eps, norm.dtype, keep)[0]
+    y: Tensor = _mixer(x, *norm[:2], *projections, *filters, norm.eps, norm.dtype, residual, keep)[0]
     return y
 
 
@@ -69,26 +72,34 @@ def _mixer(
     kernels: Tensor,
     eps: float,
     dtype: torch.dtype,
+    residual: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     rows, shape = _sequences_first(x), (x.shape[1], x.shape[0])
     norm, channels = LayerNorm(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
     y = _new_rows(x, channels, dtype)
-    z = x.new_empty(channels, *shape, dtype=dtype) if keep else None
-    for group in _groups(kernels, x.shape[1]):
+    z = new_empty(x, (channels, *shape), dtype) if keep else None
+    groups = _groups(kernels, x.shape[1])
+    # One buffer for all groups: new memory costs more than what is written to it.
+    buffer = _new_rows(x, (len(kernels) + 2) * groups[0].stop, dtype)
+    for group in groups:
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
-        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype)).unflatten(1, shape)
+        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffer).unflatten(1, shape)
         filters = Filters(short[0], short[1], kernels[:, group])
         forward_in_blocks(projected, filters, y[group].unflatten(1, shape), None if z is None else z[group])
-    out = torch.addmm(out_bias.to(dtype), y.t(), out_weight.to(dtype).t())
+    out = new_empty(x, rows.shape, x.dtype if residual else dtype)
+    bias, weight = out_bias.to(dtype), out_weight.to(dtype).t()
+    for tile in tiles(rows):
+        product = torch.addmm(bias, y[:, tile].t(), weight)
+        out[tile] = product.add(rows[tile]) if residual else product
     return _positions_first(out, x), y.new_empty(0) if z is None else z
 
 
 @_mixer.register_fake
 def _(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
-    kernels, _, dtype, keep = inputs[-4:]
+    kernels, _, dtype, residual, keep = inputs[-5:]
     z = x.new_empty((kernels.shape[1], x.shape[1], x.shape[0]) if keep else 0, dtype=dtype)
-    return x.new_empty(x.shape, dtype=dtype), z
+    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), z
 
 
 @torch.library.custom_op("hyena_dist::mixer_backward", mutates_args=())
@@ -106,21 +117,27 @@ def _mixer_backward(
     kernels: Tensor,
     z: Tensor,
     eps: float,
+    dtype: torch.dtype,
+    residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype, norm = d_out.dtype, LayerNorm(norm_weight, norm_bias, eps, d_out.dtype)
-    rows, d_rows = _sequences_first(x), _sequences_first(d_out)
+    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    rows, d_sum = _sequences_first(x), _sequences_first(d_out)
+    d_rows = d_sum.to(dtype)
     parameters = (in_weight, in_bias, out_weight, out_bias, taps, taps_bias, kernels)
     gradients = d_in_weight, d_in_bias, d_out_weight, d_out_bias, d_taps, d_taps_bias, d_kernels = [
-        torch.empty_like(t) for t in parameters
+        new_empty(t, t.shape) for t in parameters
     ]
     d_out_bias[...] = d_rows.sum(0, dtype=d_out_bias.dtype)
-    dh = torch.zeros_like(rows, dtype=dtype)
-    for group in _groups(kernels, x.shape[1]):
+    dh = new_empty(x, rows.shape, dtype).zero_()
+    groups = _groups(kernels, x.shape[1])
+    widest, blocks = groups[0].stop, len(kernels) + 2
+    buffers = [_new_rows(x, n * widest, dtype) for n in (blocks, blocks, 1, 1)]
+    for group in groups:
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
         filters = Filters(short[0], short[1], kernels[:, group])
         d_filters = Filters(torch.empty_like(filters.taps), torch.empty_like(filters.bias), d_kernels[:, group])
-        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype))
-        d_projected, y, dy = (_new_rows(x, n, dtype) for n in (len(weight), len(z[group]), len(z[group])))
+        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffers[0])
+        d_projected, y, dy = buffers[1][: len(weight)], buffers[2][: len(z[group])], buffers[3][: len(z[group])]
         torch.mm(out_weight[:, group].to(dtype).t(), d_rows.t(), out=dy)
         whole = (t.unflatten(1, z.shape[1:]) for t in (dy, projected, d_projected, y))
         backward_in_blocks(next(whole), next(whole), filters, z[group], next(whole), d_filters, next(whole))
@@ -129,8 +146,8 @@ def _mixer_backward(
         of_group = (d_weight, d_projected.sum(1, dtype=d_in_bias.dtype), d_filters.taps, d_filters.bias)
         for gradient, part in zip((d_in_weight, d_in_bias, d_taps, d_taps_bias), of_group, strict=True):
             _put(gradient, group, kernels, part)
-    dx, d_norm_weight, d_norm_bias = norm.backward(dh, rows)
-    return _positions_first(dx, x), d_norm_weight, d_norm_bias, *gradients
+    dx, d_norm_weight, d_norm_bias = norm.backward(dh, rows, d_sum if residual else None)
+    return _positions_first(dx, x), d_norm_weight, d_norm_bias, *gradients  # type: ignore[return-value]
 
 
 @_mixer_backward.register_fake
@@ -141,22 +158,22 @@ def _(d_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:10], output[1])
-    ctx.eps = inputs[10]
+    ctx.rest = inputs[10:13]
 
 
 def _backward(ctx: Any, d_out: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     if d_out is None:
-        return (None,) * 13
-    return *_mixer_backward(d_out, *ctx.saved_tensors, ctx.eps), None, None, None
+        return (None,) * 14
+    return *_mixer_backward(d_out, *ctx.saved_tensors, *ctx.rest), None, None, None, None
 
 
 _mixer.register_autograd(_backward, setup_context=_keep)
 differentiable_once(_mixer_backward, "the Hyena mixer")
 
 
-def _projected(rows: Tensor, norm: LayerNorm, weight: Tensor, bias: Tensor) -> Tensor:
-    """weight @ norm(rows).t() + bias, [R, B S]; the norm's output is never in memory whole."""
-    y = _new_rows(rows, len(weight), norm.dtype)
+def _projected(rows: Tensor, norm: LayerNorm, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
+    """Weight @ norm(rows).t() + bias, [R, B S], in the buffer's first rows; norm(rows) is never in memory whole."""
+    y = buffer[: len(weight)]
     for tile in tiles(rows):
         y[:, tile] = torch.addmm(bias[:, None], weight, norm.forward(rows[tile]).t())
     return y
@@ -174,16 +191,15 @@ def _projected_backward(dy: Tensor, rows: Tensor, norm: LayerNorm, weight: Tenso
 def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed."""
     columns = x.numel() // x.shape[-1]
-    return x.new_empty(count, columns + 32, dtype=dtype)[:, :columns]
+    return new_empty(x, (count, columns + 32), dtype)[:, :columns]
 
 
-def _groups(kernels: Tensor, batch: int) -> Iterator[slice]:
-    """Slices of the C channels, as even as their number allows."""
+def _groups(kernels: Tensor, batch: int) -> list[slice]:
+    """Slices of the C channels, the first the widest."""
     n, channels, length = kernels.shape[0] + 2, kernels.shape[1], kernels.shape[2]
     most = max(SMALLEST_GROUP, GROUP_ELEMENTS // (n * batch * length))
     size = -(-channels // -(-channels // most))
-    for first in range(0, channels, size):
-        yield slice(first, min(first + size, channels))
+    return [slice(first, min(first + size, channels)) for first in range(0, channels, size)]
 
 
 def _of(rows: Tensor, group: slice, kernels: Tensor) -> Tensor:

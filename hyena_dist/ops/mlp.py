@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.gates import real
+from hyena_dist.ops.memory import new_empty
 from hyena_dist.ops.norm import LayerNorm
 
 TILE = {"cpu": 2**20, "cuda": 2**26}
@@ -36,18 +37,19 @@ class MLPWeights(NamedTuple):
     """[D]."""
 
 
-def gelu_mlp(x: Tensor, norm: LayerNorm, weights: MLPWeights) -> Tensor:
+def gelu_mlp(x: Tensor, norm: LayerNorm, weights: MLPWeights, residual: bool = False) -> Tensor:
     """fc2(gelu(fc1(norm(x)))) with the tanh form of gelu.
 
     Args:
         x: [..., D], the residual stream, in the parameters' type.
         norm: over D.
         weights: in the parameters' type; products are in that of the norm's output.
+        residual: return the sum with x, in the type of x.
 
     Returns:
         [..., D] in the type of the norm's output. Differentiable once with respect to all tensors.
     """
-    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype)
+    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype, residual)
     return y
 
 
@@ -62,21 +64,24 @@ def _mlp(
     fc2_bias: Tensor,
     eps: float,
     dtype: torch.dtype,
+    residual: bool,
 ) -> Tensor:
     norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
     fc1_weight, fc1_bias, fc2_weight, fc2_bias = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight, fc2_bias))
     rows = x.reshape(-1, x.shape[-1])
-    y = rows.new_empty(rows.shape, dtype=dtype)
+    y = new_empty(rows, rows.shape, x.dtype if residual else dtype)
     for tile in _tiles(rows, fc1_weight):
         a = real(torch.addmm(fc1_bias, norm.forward(rows[tile]), fc1_weight.t()))
         g = _sigmoid(a).mul_(a).to(dtype)
-        torch.addmm(fc2_bias, g, fc2_weight.t(), out=y[tile])
+        product = torch.addmm(fc2_bias, g, fc2_weight.t())
+        y[tile] = product.add(rows[tile]) if residual else product
     return y.view(x.shape)
 
 
 @_mlp.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
-    return x.new_empty(x.shape, dtype=_[-1])
+def _(x: Tensor, *inputs: Any) -> Tensor:
+    dtype, residual = inputs[-2:]
+    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype)
 
 
 @torch.library.custom_op("hyena_dist::mlp_backward", mutates_args=())
@@ -90,16 +95,17 @@ def _mlp_backward(
     fc2_weight: Tensor,
     fc2_bias: Tensor,
     eps: float,
+    dtype: torch.dtype,
+    residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype = dy.dtype
     norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
     rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     parameters = (norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
-    dx = torch.empty_like(rows)
+    dx = new_empty(rows, rows.shape)
     d_norm_weight, d_norm_bias, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias = gradients = [*map(torch.zeros_like, parameters)]
     fc1_weight, fc1_bias, fc2_weight = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight))
     for tile in _tiles(rows, fc1_weight):
-        d = d_rows[tile]
+        d = d_rows[tile].to(dtype)
         h = norm.forward(rows[tile])
         a = real(torch.addmm(fc1_bias, h, fc1_weight.t()))
         s = _sigmoid(a)
@@ -112,10 +118,12 @@ def _mlp_backward(
         d_fc1_bias += da.sum(0)
         da = da.to(dtype)
         _add_product(d_fc1, da.t(), h)
-        dx[tile], d_weight, d_bias = norm.backward(torch.mm(da, fc1_weight), rows[tile])
+        dx[tile], d_weight, d_bias = norm.backward(
+            torch.mm(da, fc1_weight), rows[tile], d_rows[tile] if residual else None
+        )
         d_norm_weight += d_weight
         d_norm_bias += d_bias
-    return dx.view(x.shape), *gradients
+    return dx.view(x.shape), *gradients  # type: ignore[return-value]
 
 
 @_mlp_backward.register_fake
@@ -124,12 +132,12 @@ def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.eps, _ = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.rest = inputs[7:]
+    ctx.save_for_backward(*inputs[:7])
 
 
 def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    return *_mlp_backward(dy, *ctx.saved_tensors, ctx.eps), None, None
+    return *_mlp_backward(dy, *ctx.saved_tensors, *ctx.rest), None, None, None
 
 
 _mlp.register_autograd(_backward, setup_context=_keep)

@@ -11,7 +11,10 @@ from torch import Tensor
 from hyena_dist.errors import UserError
 
 # Options of mallopt(3).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+
+MOST_KEPT = 128 * 2**20
+"""Bytes of an activation up to which glibc keeps memory of any size."""
 
 
 def enable_megatron_on_cpu() -> None:
@@ -31,17 +34,26 @@ def enable_megatron_on_cpu() -> None:
     random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(largest: int = 0) -> None:
     """Let glibc keep freed memory for the next allocation instead of returning it to the system.
 
     A page that the system hands out anew costs several times what it takes to compute its contents, and every operation
-    on a long sequence allocates megabytes. The process keeps the most memory that it ever used.
+    on a long sequence allocates megabytes. Memory of whole activations is kept by ops/memory.py, without the gaps that
+    glibc leaves between tensors of very different sizes; the few large tensors that torch itself allocates come and go
+    where such gaps would be gigabytes.
+
+    Args:
+        largest: bytes of an activation over the whole sequence.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # another C library
         return
-    mallopt(_M_MMAP_MAX, 0)
+    if largest > MOST_KEPT:
+        mallopt(_M_MMAP_MAX, 2**16)
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+    else:
+        mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
 

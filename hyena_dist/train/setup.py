@@ -11,6 +11,7 @@ from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 from hyena_dist.models.attention import usable_backends
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.cpu import keep_freed_memory
 from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine, adamw
@@ -50,6 +51,9 @@ def build(config: RunConfig, mesh: Mesh, micro_batch_size: int, found: Path | No
     if found:
         checkpoint.load_model(found, model)  # before the engine, which takes its shards of what it gets
     model.to(mesh.device)
+    if mesh.device.type == "cpu":
+        tokens = max(stage.micro_batch_size * stage.seq_length for stage in config.stages(mesh.world_size))
+        keep_freed_memory(4 * tokens * config.model.d_model // mesh.context.size())
     model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
     preset, settings = read_preset(config.parallel.zero), config.optimizer
     groups = parameter_groups(model, settings)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hyena_dist.ops.memory import new_empty
+
 TILE = 4096
 """Positions for which the network's hidden layers are in memory at a time."""
 
@@ -76,7 +78,7 @@ class _ImplicitFilter(torch.autograd.Function):
         ctx.features, ctx.positions, ctx.window, ctx.skips = features, positions, window, skip is not None
         ctx.save_for_backward(*parameters)
         network = _network(parameters)
-        y = network.last.new_empty(len(network.last), len(positions))
+        y = new_empty(network.last, (len(network.last), len(positions)))
         for start, end in _tiles(positions):
             z, t = features(start, end)
             *_, hidden = _layers(network, z)
