@@ -172,9 +172,9 @@ class HyenaFilter(nn.Module):
         """
         context = self.mesh.context
         start = context.rank() * length
-        # Only the first chunk has lag zero; elsewhere D takes part with a zero, because ZeRO expects a gradient of
-        # every parameter on every rank.
-        skip = self.bias if context.rank() == 0 else self.bias * 0
+        # Only the first chunk has lag zero; elsewhere D takes part with a zero, and by the same graph, because ZeRO
+        # expects the gradients of all parameters on every rank, in the same order.
+        skip = self.bias * (context.rank() == 0)
 
         def features(start: int, end: int) -> tuple[Tensor, Tensor]:
             return self.pos_emb(start, end, skip.dtype, skip.device)
