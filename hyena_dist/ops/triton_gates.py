@@ -9,8 +9,8 @@ depend on the order in which programs run: sums are written per program and adde
 from typing import Any
 
 import torch
-import triton  # type: ignore[import-untyped]
-import triton.language as tl  # type: ignore[import-untyped]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 BLOCK = 2048
