@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         _bench_operator,
         "hyena-dist bench operator --lengths 1024,8192,131072 --out jobs/results",
     )
-    operator.add_argument("--lengths", default="1024,4096,16384,65536,131072", metavar="N,N", help="%(default)s")
+    operator.add_argument("--lengths", default="1024,8192,32768,131072,1048576", metavar="N,N", help="%(default)s")
     operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
     operator.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
     operator.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")

@@ -10,6 +10,7 @@ import resource
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,6 +164,20 @@ def _peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def crossing(rows: Sequence[Sequence[Any]], dtype: str) -> float | None:
+    """The length from which attention takes longer than ours; None if all lengths are on one side.
+
+    Between two measured lengths, both times are taken to be powers of the length.
+    """
+    times = {what: {row[2]: row[4] for row in rows if [*row[:2]] == [what, dtype] and not row[-1]} for what in WHAT}
+    lengths = sorted(times["ours"].keys() & times["attention"].keys())
+    ahead = [math.log(times["attention"][n] / times["ours"][n]) for n in lengths]
+    for (n, a), (m, b) in pairwise(zip(lengths, ahead, strict=True)):
+        if a <= 0 < b:
+            return float(n * (m / n) ** (a / (a - b)))
+    return None
+
+
 def plot(path: Path, rows: list[list[Any]]) -> None:
     """Seconds and peak memory over length, both axes logarithmic, a line for each method and type."""
     from hyena_dist.tracking.figures import new_figure, save
@@ -174,6 +189,11 @@ def plot(path: Path, rows: list[list[Any]]) -> None:
         for axis, column in zip(axes, (4, 5), strict=True):
             shown = [max(row[column], 1e-3) for row in chosen]  # a peak can be too small to see
             axis.plot(lengths, shown, "o-", markersize=4, label=f"{what}, {dtype}")
+    for dtype, style in zip(DTYPES, ("--", ":"), strict=True):
+        length = crossing(rows, dtype)
+        if length is not None:
+            label = f"attention slower from {length:,.0f}, {dtype}"
+            axes[0].axvline(length, color="0.5", linestyle=style, linewidth=1, label=label)
     for axis, label in zip(axes, ("forward + backward, s", "peak memory, GiB"), strict=True):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hyena_dist import HyenaDNA, ModelConfig, UserError
-from hyena_dist.bench.operator import bench_operator
+from hyena_dist.bench.operator import bench_operator, crossing
 from hyena_dist.bench.published import as_published
 
 
@@ -42,3 +42,12 @@ def test_table_plot_and_environment(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_no_gpu() -> None:
     with pytest.raises(UserError, match="--device cuda finds no GPU"):
         bench_operator([8], dtypes=["fp32"], d_model=8, n_layer=1, repeats=1, device="cuda", limit_s=1, out=None)
+
+
+def test_crossing_of_two_power_laws() -> None:
+    """Ours takes n, attention n**2 / 1000: they meet at 1,000, between two measured lengths."""
+    rows = [["ours", "fp32", n, 0, float(n), 0, 1, ""] for n in (256, 512, 4096)]
+    rows += [["attention", "fp32", n, 0, n**2 / 1000, 0, 1, ""] for n in (256, 512, 4096)]
+    assert crossing(rows, "fp32") == pytest.approx(1000)
+    assert crossing(rows[:5], "fp32") is None
+    assert crossing(rows, "bf16") is None
