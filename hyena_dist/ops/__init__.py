@@ -1,5 +1,6 @@
 """Pure functions on tensors. Imports torch alone, so that they can be benchmarked anywhere."""
 
+from hyena_dist.ops import flops  # registers formulas
 from hyena_dist.ops.fft import fast_fft_size
 from hyena_dist.ops.head import head_nll
 from hyena_dist.ops.hyena import Filters, hyena_operator
@@ -20,6 +21,7 @@ __all__ = [
     "convolve",
     "convolve_backward",
     "fast_fft_size",
+    "flops",
     "gelu_mlp",
     "head_nll",
     "hyena_mixer",
