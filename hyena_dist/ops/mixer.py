@@ -127,6 +127,11 @@ def _mixer_backward(
     gradients = d_in_weight, d_in_bias, d_out_weight, d_out_bias, d_taps, d_taps_bias, d_kernels = [
         new_empty(t, t.shape) for t in parameters
     ]
+
+    def split(columns: Tensor) -> Tensor:
+        """[R, B S] -> [R, B, S]."""
+        return columns.unflatten(1, z.shape[1:])
+
     d_out_bias[...] = d_rows.sum(0, dtype=d_out_bias.dtype)
     dh = new_empty(x, rows.shape, dtype).zero_()
     groups = _groups(kernels, x.shape[1])
@@ -139,8 +144,7 @@ def _mixer_backward(
         projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffers[0])
         d_projected, y, dy = buffers[1][: len(weight)], buffers[2][: len(z[group])], buffers[3][: len(z[group])]
         torch.mm(out_weight[:, group].to(dtype).t(), d_rows.t(), out=dy)
-        whole = (t.unflatten(1, z.shape[1:]) for t in (dy, projected, d_projected, y))
-        backward_in_blocks(next(whole), next(whole), filters, z[group], next(whole), d_filters, next(whole))
+        backward_in_blocks(split(dy), split(projected), filters, z[group], split(d_projected), d_filters, split(y))
         d_out_weight[:, group] = torch.mm(d_rows.t(), y.t())
         d_weight = _projected_backward(d_projected, rows, norm, weight.to(dtype), dh)
         of_group = (d_weight, d_projected.sum(1, dtype=d_in_bias.dtype), d_filters.taps, d_filters.bias)
