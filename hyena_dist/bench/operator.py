@@ -65,8 +65,8 @@ def bench_operator(
     """Print forward and forward + backward at every length, batch 1, and write table, plot and environment to `out`.
 
     Ratios are the published computation's (or attention's) seconds to ours of the same type and length, in this run.
-    A method is not tried beyond the length at which its steps took more than `limit_s` / 4 or its memory was not
-    enough.
+    A method is not tried at lengths at which a step would take more than `limit_s`, to judge by the one before, nor
+    beyond the one at which its memory was not enough. `out` is written anew after each length, so that nothing is lost.
     """
     unknown = set(dtypes) - DTYPES.keys()
     if unknown:
@@ -76,17 +76,21 @@ def bench_operator(
     rows: list[list[Any]] = []
     print(f"{n_layer} layers, d_model {d_model}, batch 1, {device}; medians of {repeats}")
     print(f"{'what':<10} {'dtype':<5} {'length':>9} {'forward':>10} {'fwd + bwd':>10} {'peak':>10}   to ours")
-    over: set[tuple[str, str]] = set()
+    at_previous: dict[
+        tuple[str, str], float
+    ] = {}  # seconds of a step at the previous length; infinite if there is none
+    previous = 1
     for length in sorted(lengths):
         for dtype in dtypes:
             ours: Measured | None = None
             for what in WHAT:
-                if (what, dtype) in over:
+                growth = (length / previous) ** (2 if what == "attention" else 1)
+                if at_previous.get((what, dtype), 0) * growth > limit_s:
+                    at_previous[what, dtype] = math.inf
                     continue
                 case = Case(what, dtype, length, d_model, n_layer, repeats, device, limit_s)
                 found, outcome = _in_a_process(case)
-                if found is None or found.forward_backward_s > limit_s / 4:
-                    over.add((what, dtype))
+                at_previous[what, dtype] = found.forward_backward_s if found else math.inf
                 ours = found if what == "ours" else ours
                 ratio = found.forward_backward_s / ours.forward_backward_s if found and ours else math.nan
                 figures = found or Measured(math.nan, math.nan, math.nan)
@@ -94,10 +98,11 @@ def bench_operator(
                 seconds = f"{figures.forward_s:>9.3f}s {figures.forward_backward_s:>9.3f}s"
                 place = f"{what:<10} {dtype:<5} {length:>9,}"
                 print(f"{place} {seconds} {figures.peak_gib:>6.2f} GiB {ratio:>8.2f} x {outcome}", flush=True)
-    if out is not None:
-        asked = {"d_model": d_model, "n_layer": n_layer, "repeats": repeats, "device": device}
-        record(out, f"operator-{device}", COLUMNS, rows, asked)
-        plot(out / f"operator-{device}.png", rows)
+        previous = length
+        if out is not None:
+            asked = {"d_model": d_model, "n_layer": n_layer, "repeats": repeats, "device": device, "limit_s": limit_s}
+            record(out, f"operator-{device}", COLUMNS, rows, asked)
+            plot(out / f"operator-{device}.png", rows)
 
 
 def _in_a_process(case: Case) -> tuple[Measured | None, str]:

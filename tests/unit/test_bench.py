@@ -51,3 +51,12 @@ def test_crossing_of_two_power_laws() -> None:
     assert crossing(rows, "fp32") == pytest.approx(1000)
     assert crossing(rows[:5], "fp32") is None
     assert crossing(rows, "bf16") is None
+
+
+def test_what_would_take_too_long_is_not_tried_and_nothing_is_lost(tmp_path: Path) -> None:
+    """With a limit that no second length can meet, the table holds the first length of each method."""
+    bench_operator(
+        [64, 2**22], dtypes=["fp32"], d_model=8, n_layer=1, repeats=1, device="cpu", limit_s=0.5, out=tmp_path
+    )
+    with open(tmp_path / "operator-cpu.csv") as file:
+        assert [row["length"] for row in csv.DictReader(file)] == ["64"] * 3
