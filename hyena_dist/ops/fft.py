@@ -27,6 +27,8 @@ class Transform(Protocol):
 
     points: int
     """Real numbers of one padded sequence."""
+    shape: tuple[int, ...]
+    """Of its spectrum."""
 
     def forward(self, u: Tensor) -> Tensor:
         """[..., L] -> complex spectrum, dimensions of its own in place of L."""
@@ -62,6 +64,7 @@ class PlainTransform:
 
     def __init__(self, length: int) -> None:
         self.length, self.points = length, fast_fft_size(2 * length - 1)
+        self.shape: tuple[int, ...] = (self.points // 2 + 1,)
 
     def forward(self, u: Tensor) -> Tensor:
         """[..., L] -> [..., points // 2 + 1]."""
@@ -85,6 +88,7 @@ class BlockedTransform:
     def __init__(self, length: int, dtype: torch.dtype, device: torch.device) -> None:
         self.length, self.points = length, fast_fft_size(2 * length - 1)
         self.columns, self.kept = self.points // ROWS, ROWS // 2 + 1
+        self.shape: tuple[int, ...] = (self.kept, self.columns)
         k = torch.arange(self.kept, dtype=torch.float64)[:, None]
         angle = 2 * math.pi / ROWS * k * torch.arange(ROWS // 2)
         self.cos_sin = torch.cat((angle.cos(), -angle.sin())).to(dtype).to(device)

@@ -4,7 +4,7 @@ Shapes: C channels, B batch, L length, N order, K taps of the short filters. Cha
 projections are those of x0, then those of x1, ..., then those of v.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -95,18 +95,40 @@ _operator.register_autograd(_backward, setup_context=_keep)
 differentiable_once(_operator_backward, "the Hyena operator")
 
 
-def forward_in_blocks(projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None) -> None:
-    """Write the operator's value into y [C, B, L] and, if given, what its last gate meets into z [C, B, L]."""
+def forward_in_blocks(
+    projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None, keep: bool = False
+) -> list[Tensor]:
+    """Write the operator's value into y [C, B, L] and, if given, what its last gate meets into z [C, B, L].
+
+    Returns:
+        If asked to keep them, the spectra of what is convolved and of the kernel, for each convolution of each block.
+    """
+    kept: list[Tensor] = []
+
+    def convolve(u: Tensor, k: Tensor) -> Tensor:
+        u_f, k_f = fft.forward(u), fft.forward(k)[:, None]
+        if keep:
+            kept.extend((u_f, k_f))
+        return fft.inverse(u_f * k_f if keep else u_f.mul_(k_f))
+
     fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
     for block, kernels, (*outer, x, v) in _blocks(projected, filters, fft.points):
-        u = gates.gate_pair(*x, *v)
-        convolved = fft.inverse(fft.forward(u).mul_(fft.forward(kernels[0])[:, None]))
+        convolved = convolve(gates.gate_pair(*x, *v), kernels[0])
         for x, k in zip(outer[:0:-1], kernels[1:], strict=True):
-            u = gates.gate(*x, convolved)
-            convolved = fft.inverse(fft.forward(u).mul_(fft.forward(k)[:, None]))
+            convolved = convolve(gates.gate(*x, convolved), k)
         if z is not None:
             z[block] = convolved
         gates.gate(*outer[0], convolved, out=y[block])
+    return kept
+
+
+def spectra_like(projected: Tensor, filters: Filters) -> list[Tensor]:
+    """Empty tensors of the shapes of what `forward_in_blocks` keeps."""
+    dtype = real(projected).dtype
+    fft = transform(projected.shape[-1], dtype, projected.device)
+    batches = (projected.shape[1], 1) * len(filters.kernels)
+    blocks = [kernels.shape[1] for _, kernels, _ in _blocks(projected, filters, fft.points)]
+    return [projected.new_empty((c, b, *fft.shape), dtype=dtype.to_complex()) for c in blocks for b in batches]
 
 
 def backward_in_blocks(
@@ -117,6 +139,7 @@ def backward_in_blocks(
     d_projected: Tensor,
     d_filters: Filters,
     y: Tensor | None = None,
+    kept: Sequence[Tensor] = (),
 ) -> None:
     """Write the gradients and, if asked for, once more the value.
 
@@ -128,30 +151,32 @@ def backward_in_blocks(
         d_projected: to be written, [(N + 1) C, B, L].
         d_filters: to be written.
         y: to be written, [C, B, L].
+        kept: what forward returned. Without it the spectra are computed again.
     """
     fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
     channels = filters.kernels.shape[1]
     d_short = [t.view(-1, channels, *t.shape[1:]) for t in (d_projected, d_filters.taps, d_filters.bias)]
+    known = iter(kept)
     for block, kernels, operands in _blocks(projected, filters, fft.points):
         dx, d_taps, d_bias = ([*t[:, block]] for t in d_short)
         met = real(z[block])
         if y is not None:
             gates.gate(*operands[0], met, out=y[block])
         # Again what forward did not keep: the spectrum of each kernel, what it convolves and what the next gate meets.
-        u, spectra, meets = gates.gate_pair(*operands[-2], *operands[-1]), [], []
+        u, spectra, meets = None if kept else gates.gate_pair(*operands[-2], *operands[-1]), [], []
         for k, x in zip(kernels, [*operands[-3:0:-1], None], strict=True):
-            u_f, k_f = fft.forward(u), fft.forward(k)[:, None]
+            u_f, k_f = (next(known), next(known)) if u is None else (fft.forward(u), fft.forward(k)[:, None])
             spectra.append((u_f, k_f))
             if x is not None:
                 meets.append(fft.inverse(u_f * k_f))
-                u = gates.gate(*x, meets[-1])
+                u = None if kept else gates.gate(*x, meets[-1])
         meets.append(met)
         d = dy[block]
         for i, d_kernel in enumerate(d_filters.kernels.unbind()[::-1]):
             d_met, d_taps[i][...], d_bias[i][...] = gates.gate_backward(d, *operands[i], meets.pop(), dx[i])
             u_f, k_f = spectra.pop()
             d_f = fft.forward(d_met)
-            d_kernel[block] = fft.inverse(u_f.conj_physical_().mul_(d_f).sum(1))
+            d_kernel[block] = fft.inverse(torch.conj_physical(u_f).mul_(d_f).sum(1))
             d = fft.inverse(d_f.mul_(k_f.conj()))
         v = gates.short_filter(*operands[-1])
         d_v, d_taps[-2][...], d_bias[-2][...] = gates.gate_backward(d, *operands[-2], v, dx[-2])

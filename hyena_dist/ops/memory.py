@@ -13,7 +13,16 @@ from torch import Tensor, UntypedStorage
 KEPT_FROM = 2**25
 """Bytes from which a tensor's memory is kept here. Smaller ones are left to the C library."""
 
+RECOMPUTED_FROM = 2**20
+"""Numbers of a residual stream from which backward makes again what forward could have kept. Below, all of it takes a
+few tens of MB, which costs less than making it again."""
+
 _kept: list[UntypedStorage] = []
+
+
+def keeps_all(numbers: int) -> bool:
+    """Whether an operator on a residual stream of so many numbers keeps what its backward needs."""
+    return numbers <= RECOMPUTED_FROM
 
 
 def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:

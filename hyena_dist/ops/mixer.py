@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from hyena_dist.ops.differentiable_once import differentiable_once
-from hyena_dist.ops.hyena import Filters, backward_in_blocks, forward_in_blocks
-from hyena_dist.ops.memory import new_empty
+from hyena_dist.ops.hyena import Filters, backward_in_blocks, forward_in_blocks, spectra_like
+from hyena_dist.ops.memory import keeps_all, new_empty
 from hyena_dist.ops.norm import LayerNorm, tiles
 
 GROUP_ELEMENTS = 2**24
@@ -74,32 +74,39 @@ def _mixer(
     dtype: torch.dtype,
     residual: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, list[Tensor]]:
     rows, shape = _sequences_first(x), (x.shape[1], x.shape[0])
     norm, channels = LayerNorm(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
     y = _new_rows(x, channels, dtype)
     z = new_empty(x, (channels, *shape), dtype) if keep else None
-    groups = _groups(kernels, x.shape[1])
+    groups, keep_all = _groups(kernels, x.shape[1]), keep and _keeps_all(kernels, x.shape[1])
     # One buffer for all groups: new memory costs more than what is written to it.
     buffer = _new_rows(x, (len(kernels) + 2) * groups[0].stop, dtype)
+    spectra: list[Tensor] = []
     for group in groups:
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
         projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffer).unflatten(1, shape)
         filters = Filters(short[0], short[1], kernels[:, group])
-        forward_in_blocks(projected, filters, y[group].unflatten(1, shape), None if z is None else z[group])
+        of_group = y[group].unflatten(1, shape), None if z is None else z[group]
+        spectra = forward_in_blocks(projected, filters, *of_group, keep_all)
     out = new_empty(x, rows.shape, x.dtype if residual else dtype)
     bias, weight = out_bias.to(dtype), out_weight.to(dtype).t()
     for tile in tiles(rows):
         product = torch.addmm(bias, y[:, tile].t(), weight)
         out[tile] = product.add(rows[tile]) if residual else product
-    return _positions_first(out, x), y.new_empty(0) if z is None else z
+    return _positions_first(out, x), [] if z is None else [z, y, buffer, *spectra] if keep_all else [z]
 
 
 @_mixer.register_fake
-def _(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
-    kernels, _, dtype, residual, keep = inputs[-5:]
-    z = x.new_empty((kernels.shape[1], x.shape[1], x.shape[0]) if keep else 0, dtype=dtype)
-    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), z
+def _(x: Tensor, *inputs: Any) -> tuple[Tensor, list[Tensor]]:
+    taps, taps_bias, kernels, _, dtype, residual, keep = inputs[-7:]
+    channels, shape = kernels.shape[1], (x.shape[1], x.shape[0])
+    kept = [x.new_empty((channels, *shape), dtype=dtype)] if keep else []
+    if keep and _keeps_all(kernels, x.shape[1]):
+        projected = _new_rows(x, len(taps), dtype)
+        spectra = spectra_like(projected.unflatten(1, shape), Filters(taps, taps_bias, kernels))
+        kept += [_new_rows(x, channels, dtype), projected, *spectra]
+    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), kept
 
 
 @torch.library.custom_op("hyena_dist::mixer_backward", mutates_args=())
@@ -115,12 +122,12 @@ def _mixer_backward(
     taps: Tensor,
     taps_bias: Tensor,
     kernels: Tensor,
-    z: Tensor,
+    kept: list[Tensor],
     eps: float,
     dtype: torch.dtype,
     residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    norm, (z, *all_kept) = LayerNorm(norm_weight, norm_bias, eps, dtype), kept
     rows, d_sum = _sequences_first(x), _sequences_first(d_out)
     d_rows = d_sum.to(dtype)
     parameters = (in_weight, in_bias, out_weight, out_bias, taps, taps_bias, kernels)
@@ -136,17 +143,22 @@ def _mixer_backward(
     dh = new_empty(x, rows.shape, dtype).zero_()
     groups = _groups(kernels, x.shape[1])
     widest, blocks = groups[0].stop, len(kernels) + 2
-    buffers = [_new_rows(x, n * widest, dtype) for n in (blocks, blocks, 1, 1)]
+    d_buffer, dy_buffer = (_new_rows(x, n * widest, dtype) for n in (blocks, 1))
+    y_buffer, buffer, *spectra = all_kept or [_new_rows(x, n * widest, dtype) for n in (1, blocks)]
     for group in groups:
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
         filters = Filters(short[0], short[1], kernels[:, group])
         d_filters = Filters(torch.empty_like(filters.taps), torch.empty_like(filters.bias), d_kernels[:, group])
-        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffers[0])
-        d_projected, y, dy = buffers[1][: len(weight)], buffers[2][: len(z[group])], buffers[3][: len(z[group])]
+        weight = weight.to(dtype)
+        projected = buffer if all_kept else _projected(rows, norm, weight, bias.to(dtype), buffer)
+        d_projected, y, dy = d_buffer[: len(weight)], y_buffer[: len(z[group])], dy_buffer[: len(z[group])]
         torch.mm(out_weight[:, group].to(dtype).t(), d_rows.t(), out=dy)
-        backward_in_blocks(split(dy), split(projected), filters, z[group], split(d_projected), d_filters, split(y))
+        again = None if all_kept else split(y)
+        backward_in_blocks(
+            split(dy), split(projected), filters, z[group], split(d_projected), d_filters, again, spectra
+        )
         d_out_weight[:, group] = torch.mm(d_rows.t(), y.t())
-        d_weight = _projected_backward(d_projected, rows, norm, weight.to(dtype), dh)
+        d_weight = _projected_backward(d_projected, rows, norm, weight, dh)
         of_group = (d_weight, d_projected.sum(1, dtype=d_in_bias.dtype), d_filters.taps, d_filters.bias)
         for gradient, part in zip((d_in_weight, d_in_bias, d_taps, d_taps_bias), of_group, strict=True):
             _put(gradient, group, kernels, part)
@@ -159,16 +171,17 @@ def _(d_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return tuple(map(torch.empty_like, inputs[:10]))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:10], output[1])
+    ctx.save_for_backward(*inputs[:10], *output[1])
     ctx.rest = inputs[10:13]
 
 
-def _backward(ctx: Any, d_out: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, d_out: Tensor | None, _: list[None]) -> tuple[Tensor | None, ...]:
     if d_out is None:
         return (None,) * 14
-    return *_mixer_backward(d_out, *ctx.saved_tensors, *ctx.rest), None, None, None, None
+    inputs, kept = ctx.saved_tensors[:10], [*ctx.saved_tensors[10:]]
+    return *_mixer_backward(d_out, *inputs, kept, *ctx.rest), None, None, None, None
 
 
 _mixer.register_autograd(_backward, setup_context=_keep)
@@ -196,6 +209,10 @@ def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed."""
     columns = x.numel() // x.shape[-1]
     return new_empty(x, (count, columns + 32), dtype)[:, :columns]
+
+
+def _keeps_all(kernels: Tensor, batch: int) -> bool:
+    return keeps_all(batch * kernels[0].numel()) and len(_groups(kernels, batch)) == 1
 
 
 def _groups(kernels: Tensor, batch: int) -> list[slice]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.gates import real
-from hyena_dist.ops.memory import new_empty
+from hyena_dist.ops.memory import keeps_all, new_empty
 from hyena_dist.ops.norm import LayerNorm
 
 TILE = {"cpu": 2**20, "cuda": 2**26}
@@ -49,7 +49,7 @@ def gelu_mlp(x: Tensor, norm: LayerNorm, weights: MLPWeights, residual: bool = F
     Returns:
         [..., D] in the type of the norm's output. Differentiable once with respect to all tensors.
     """
-    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype, residual)
+    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype, residual, torch.is_grad_enabled())[0]
     return y
 
 
@@ -65,23 +65,30 @@ def _mlp(
     eps: float,
     dtype: torch.dtype,
     residual: bool,
-) -> Tensor:
+    keep: bool,
+) -> tuple[Tensor, list[Tensor]]:
     norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
     fc1_weight, fc1_bias, fc2_weight, fc2_bias = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight, fc2_bias))
-    rows = x.reshape(-1, x.shape[-1])
-    y = new_empty(rows, rows.shape, x.dtype if residual else dtype)
+    rows, keep = x.reshape(-1, x.shape[-1]), keep and keeps_all(x.numel())
+    y, kept = new_empty(rows, rows.shape, x.dtype if residual else dtype), []
     for tile in _tiles(rows, fc1_weight):
         a = real(torch.addmm(fc1_bias, norm.forward(rows[tile]), fc1_weight.t()))
-        g = _sigmoid(a).mul_(a).to(dtype)
+        if keep:
+            g, slope = (t.to(dtype) for t in _gelu_and_slope(a))
+            kept += [g, slope]
+        else:
+            g = _gelu(a).to(dtype)
         product = torch.addmm(fc2_bias, g, fc2_weight.t())
         y[tile] = product.add(rows[tile]) if residual else product
-    return y.view(x.shape)
+    return y.view(x.shape), kept
 
 
 @_mlp.register_fake
-def _(x: Tensor, *inputs: Any) -> Tensor:
-    dtype, residual = inputs[-2:]
-    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype)
+def _(x: Tensor, *inputs: Any) -> tuple[Tensor, list[Tensor]]:
+    fc1_weight, (dtype, residual, keep) = inputs[2], inputs[-3:]
+    tiles = _tiles(x.reshape(-1, x.shape[-1]), fc1_weight) if keep and keeps_all(x.numel()) else []
+    kept = [x.new_empty((t.stop - t.start, len(fc1_weight)), dtype=dtype) for t in tiles for _ in range(2)]
+    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), kept
 
 
 @torch.library.custom_op("hyena_dist::mlp_backward", mutates_args=())
@@ -94,6 +101,7 @@ def _mlp_backward(
     fc1_bias: Tensor,
     fc2_weight: Tensor,
     fc2_bias: Tensor,
+    kept: list[Tensor],
     eps: float,
     dtype: torch.dtype,
     residual: bool,
@@ -104,19 +112,14 @@ def _mlp_backward(
     dx = new_empty(rows, rows.shape)
     d_norm_weight, d_norm_bias, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias = gradients = [*map(torch.zeros_like, parameters)]
     fc1_weight, fc1_bias, fc2_weight = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight))
-    for tile in _tiles(rows, fc1_weight):
+    for i, tile in enumerate(_tiles(rows, fc1_weight)):
         d = d_rows[tile].to(dtype)
         h = norm.forward(rows[tile])
-        a = real(torch.addmm(fc1_bias, h, fc1_weight.t()))
-        s = _sigmoid(a)
-        g = a * s
+        g, slope = kept[2 * i : 2 * i + 2] or _gelu_and_slope(real(torch.addmm(fc1_bias, h, fc1_weight.t())))
         _add_product(d_fc2, d.t(), g.to(dtype))
         d_fc2_bias += d.sum(0, dtype=d_fc2_bias.dtype)
-        # gelu' = s + g (1 - s) LINEAR (1 + 3 CUBIC a**2)
-        da = a.square_().mul_(3 * LINEAR * CUBIC).add_(LINEAR).mul_(g)
-        da = torch.addcmul(da, da, s, value=-1, out=da).add_(s).mul_(torch.mm(d, fc2_weight))
-        d_fc1_bias += da.sum(0)
-        da = da.to(dtype)
+        da = (slope * torch.mm(d, fc2_weight)).to(dtype)
+        d_fc1_bias += da.sum(0, dtype=d_fc1_bias.dtype)
         _add_product(d_fc1, da.t(), h)
         dx[tile], d_weight, d_bias = norm.backward(
             torch.mm(da, fc1_weight), rows[tile], d_rows[tile] if residual else None
@@ -131,13 +134,14 @@ def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     return tuple(map(torch.empty_like, inputs[:7]))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.rest = inputs[7:]
-    ctx.save_for_backward(*inputs[:7])
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+    ctx.rest = inputs[7:10]
+    ctx.save_for_backward(*inputs[:7], *output[1])
 
 
-def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    return *_mlp_backward(dy, *ctx.saved_tensors, *ctx.rest), None, None, None
+def _backward(ctx: Any, dy: Tensor, _: list[None]) -> tuple[Tensor | None, ...]:
+    inputs, kept = ctx.saved_tensors[:7], [*ctx.saved_tensors[7:]]
+    return *_mlp_backward(dy, *inputs, kept, *ctx.rest), None, None, None, None
 
 
 _mlp.register_autograd(_backward, setup_context=_keep)
@@ -149,10 +153,22 @@ def _tiles(rows: Tensor, fc1_weight: Tensor) -> list[slice]:
     return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
 
 
-def _sigmoid(a: Tensor) -> Tensor:
-    """sigmoid(LINEAR * (a + CUBIC * a**3)) in new memory."""
-    cube = a * a
-    return torch.addcmul(a, a, cube, value=CUBIC, out=cube).mul_(LINEAR).sigmoid_()
+def _gelu(a: Tensor) -> Tensor:
+    return _line(a).mul_(a).sigmoid_().mul_(a)
+
+
+def _gelu_and_slope(a: Tensor) -> tuple[Tensor, Tensor]:
+    """The slope is s + g (1 - s) LINEAR (1 + 3 CUBIC a**2), s the sigmoid and g = a s the gelu."""
+    line = _line(a)
+    s = torch.mul(line, a).sigmoid_()
+    g = a * s
+    line = torch.rsub(line, -2 * LINEAR, alpha=-3)
+    return g, torch.addcmul(s, torch.addcmul(g, g, s, value=-1), line, out=line)
+
+
+def _line(a: Tensor) -> Tensor:
+    """LINEAR * (1 + CUBIC * a**2) in new memory."""
+    return torch.rsub(a * a, LINEAR, alpha=-LINEAR * CUBIC)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

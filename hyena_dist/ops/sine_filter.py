@@ -1,19 +1,19 @@
 """Hyena's implicit filter: a small sine network over positions, times an exponential decay.
 
-In stretches of positions, of which backward makes the hidden layers again: at a million positions each of them would be
-as large as a quarter of the kernels.
+In stretches of positions, of which backward makes the hidden layers again unless there are few: at a million positions
+each of them would be as large as a quarter of the kernels.
 
 Shapes: L positions, T of them in a stretch, E features of a position, W width of the network, C channels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hyena_dist.ops.memory import new_empty
+from hyena_dist.ops.memory import keeps_all, new_empty
 
 TILE = 4096
 """Positions for which the network's hidden layers are in memory at a time."""
@@ -76,17 +76,22 @@ class _ImplicitFilter(torch.autograd.Function):
         ctx: Any, features: Features, positions: range, window: Window, skip: Tensor | None, *parameters: Tensor
     ) -> Tensor:
         ctx.features, ctx.positions, ctx.window, ctx.skips = features, positions, window, skip is not None
-        ctx.save_for_backward(*parameters)
         network = _network(parameters)
+        ctx.kept = [] if any(ctx.needs_input_grad) and keeps_all(len(positions) * len(network.last)) else None
+        scaled = _scaled(network)
         y = new_empty(network.last, (len(network.last), len(positions)))
         for start, end in _tiles(positions):
             z, t = features(start, end)
-            *_, hidden = _layers(network, z)
+            phases, layers = _layers(scaled, z)
+            factor = window.at(t)
             # Not written into y by the product: rows that are a power of two apart meet in the same lines of a cache.
-            part = torch.mm(network.last, hidden.t())
-            torch.mul(part, window.at(t), out=y[:, start - positions.start : end - positions.start])
+            part = torch.mm(network.last, layers[-1].t())
+            torch.mul(part, factor, out=y[:, start - positions.start : end - positions.start])
+            if ctx.kept is not None:
+                ctx.kept.append((phases, layers, factor))
         if skip is not None:
             y[:, 0] += skip
+        ctx.save_for_backward(*parameters)
         return y
 
     @staticmethod
@@ -94,23 +99,28 @@ class _ImplicitFilter(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         parameters, positions = ctx.saved_tensors, ctx.positions
         network, gradients = _network(parameters), _network([torch.zeros_like(p) for p in parameters])
-        for start, end in _tiles(positions):
-            z, t = ctx.features(start, end)
-            layers = list(_layers(network, z))
-            d_last = ctx.window.at(t).mul_(dy[:, start - positions.start : end - positions.start])
+        scaled = _scaled(network)
+        for i, (start, end) in enumerate(_tiles(positions)):
+            if ctx.kept is None:
+                z, t = ctx.features(start, end)
+                (phases, layers), factor = _layers(scaled, z), ctx.window.at(t)
+            else:
+                phases, layers, factor = ctx.kept[i]
+            d_last = factor * dy[:, start - positions.start : end - positions.start]
             gradients.last.addmm_(d_last, layers[-1])
             d = torch.mm(d_last.t(), network.last)
             for i in reversed(range(len(network.weights))):
-                # sin(freq * a), a before the sine: computed again, as keeping it as well costs more than the product.
-                below = layers[i]
-                a = torch.addmm(network.biases[i], below, network.weights[i].t())
-                d.mul_((a * network.freq).cos_())
-                gradients.freq.add_(a.mul_(d).sum(0))
-                d.mul_(network.freq)
-                gradients.weights[i].addmm_(d.t(), below)
+                d.mul_(phases[i].cos())
+                gradients.weights[i].addmm_(d.t(), layers[i])
                 gradients.biases[i].add_(d.sum(0))
                 if i:
-                    d = torch.mm(d, network.weights[i])
+                    d = torch.mm(d, scaled[i][0])
+        # Of freq * weight and freq * bias so far.
+        freq = network.freq[0]
+        for w, b, d_w, d_b in zip(network.weights, network.biases, gradients.weights, gradients.biases, strict=True):
+            gradients.freq.add_((d_w * w).sum(1) + d_b * b)
+            d_w.mul_(freq[:, None])
+            d_b.mul_(freq)
         d_skip = dy[:, 0].clone() if ctx.skips else None
         return None, None, None, d_skip, *gradients.weights, *gradients.biases, gradients.freq, gradients.last
 
@@ -121,12 +131,19 @@ def _network(parameters: Any) -> SineNetwork:
     return SineNetwork(tuple(hidden[:depth]), tuple(hidden[depth:]), freq, last)
 
 
-def _layers(network: SineNetwork, z: Tensor) -> Iterator[Tensor]:
-    """Z [T, E], then the value of each hidden layer [T, W]."""
-    yield z
-    for weight, bias in zip(network.weights, network.biases, strict=True):
-        z = torch.addmm(bias, z, weight.t()).mul_(network.freq).sin_()
-        yield z
+def _scaled(network: SineNetwork) -> list[tuple[Tensor, Tensor]]:
+    """(freq * weight, freq * bias) of each layer: small, where its values are not."""
+    freq = network.freq[0]
+    return [(w * freq[:, None], b * freq) for w, b in zip(network.weights, network.biases, strict=True)]
+
+
+def _layers(scaled: list[tuple[Tensor, Tensor]], z: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The arguments of the sines [T, W] of each hidden layer; and z [T, E] with the sines themselves after it."""
+    phases, layers = [], [z]
+    for weight, bias in scaled:
+        phases.append(torch.addmm(bias, layers[-1], weight.t()))
+        layers.append(phases[-1].sin())
+    return phases, layers
 
 
 def _tiles(positions: range) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from tests.unit.ops.test_hyena import formula
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 EXACT = [torch.float64, torch.float32]
 EPS = 1e-5
+KEEP = "hyena_dist.ops.memory.RECOMPUTED_FROM"
 VOCAB = 12
 
 Op = Callable[..., Tensor]
@@ -69,10 +70,10 @@ def assert_equal(op: Op, reference: Op, tensors: list[Tensor], dtype: torch.dtyp
 @given(
     order=st.integers(2, 4), channels=st.integers(1, 6), d=st.integers(4, 8), batch=st.integers(1, 3),
     length=st.integers(1, 30), group=st.integers(1, 6), tile=st.integers(1, 40), residual=st.booleans(),
-    dtype=st.sampled_from(EXACT),
+    keep=st.booleans(), dtype=st.sampled_from(EXACT),
 )  # fmt: skip
 def test_mixer(
-    order: int, channels: int, d: int, batch: int, length: int, group: int, tile: int, residual: bool,
+    order: int, channels: int, d: int, batch: int, length: int, group: int, tile: int, residual: bool, keep: bool,
     dtype: torch.dtype,
 ) -> None:  # fmt: skip
     rows, taps = (order + 1) * channels, 3
@@ -82,13 +83,16 @@ def test_mixer(
         patch.setattr("hyena_dist.ops.mixer.GROUP_ELEMENTS", 1)
         patch.setattr("hyena_dist.ops.mixer.SMALLEST_GROUP", group)
         patch.setattr("hyena_dist.ops.norm.TILE", tile * d)
+        patch.setattr(KEEP, keep * 2**20)
         assert_equal(mixer, mixer_formula, tensors, dtype, residual)
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("order", [2, 3, 4])
-def test_in_16_bits(order: int, residual: bool) -> None:
+def test_in_16_bits(order: int, residual: bool, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a width at which a norm is one; the norm of a handful of numbers magnifies what rounding does to them."""
+    monkeypatch.setattr(KEEP, keep * 2**20)
     d, length, hidden, rows = 48, 130, 192, (order + 1) * 48
     shapes = [(length, 2, d), (d,), (d,), (rows, d), (rows,), (d, d), (d,), (rows, 3), (rows,), (order - 1, d, length)]
     tensors = random(*shapes, seed=order)
@@ -104,12 +108,13 @@ def test_in_16_bits(order: int, residual: bool) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     d=st.integers(4, 8), hidden=st.integers(1, 20), rows=st.integers(1, 50), tile=st.integers(1, 60),
-    residual=st.booleans(), dtype=st.sampled_from(EXACT),
+    residual=st.booleans(), keep=st.booleans(), dtype=st.sampled_from(EXACT),
 )  # fmt: skip
-def test_mlp(d: int, hidden: int, rows: int, tile: int, residual: bool, dtype: torch.dtype) -> None:
+def test_mlp(d: int, hidden: int, rows: int, tile: int, residual: bool, keep: bool, dtype: torch.dtype) -> None:
     tensors = random((rows, 1, d), (d,), (d,), (hidden, d), (hidden,), (d, hidden), (d,), seed=rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(tiles.TILE, "cpu", tile * hidden)
+        patch.setattr(KEEP, keep * 2**20)
         assert_equal(mlp, mlp_formula, tensors, dtype, residual)
 
 
@@ -130,10 +135,14 @@ def test_head(tile: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) ->
     assert_equal(ours, plain, random((17, 2, 6), (6,), (6,), (16, 6), seed=0), dtype, residual=False)
 
 
-def test_only_one_kept_tensor_is_not_an_input() -> None:
+MIXER_SHAPES = [(32, 1, 4), (4,), (4,), (12, 4), (12,), (4, 4), (4,), (12, 3), (12,), (1, 4, 32)]
+MLP_SHAPES = [(5, 1, 4), (4,), (4,), (8, 4), (8,), (4, 8), (4,)]
+
+
+def test_only_one_kept_tensor_is_not_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual stream, parameters and kernels are there anyway; what the last gate meets is not."""
-    shapes = [(32, 1, 4), (4,), (4,), (12, 4), (12,), (4, 4), (4,), (12, 3), (12,), (1, 4, 32)]
-    tensors = [t.requires_grad_() for t in random(*shapes, seed=0)]
+    monkeypatch.setattr(KEEP, 0)
+    tensors = [t.requires_grad_() for t in random(*MIXER_SHAPES, seed=0)]
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         mixer(*tensors, dtype=torch.float64, residual=True)
@@ -141,8 +150,32 @@ def test_only_one_kept_tensor_is_not_an_input() -> None:
     assert [t.shape for t in kept if t.data_ptr() not in inputs] == [(4, 1, 32)]
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("op", "shapes"), [(mixer, MIXER_SHAPES), (mlp, MLP_SHAPES)])
+def test_a_second_backward_pass_gives_the_same(
+    op: Op, shapes: list[tuple[int, ...]], keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with retain_graph: what was kept is not used up."""
+    monkeypatch.setattr(KEEP, keep * 2**20)
+    tensors = [t.float().requires_grad_() for t in random(*shapes, seed=0)]
+    loss = op(*tensors, dtype=torch.float32, residual=False).square().sum()
+    first, second = (torch.autograd.grad(loss, tensors, retain_graph=True) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shapes_without_data(keep: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile is told about the operators is what they do."""
+    monkeypatch.setattr(KEEP, keep * 2**20)
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    for op, shapes in ((torch.ops.hyena_dist.mixer, MIXER_SHAPES), (torch.ops.hyena_dist.mlp, MLP_SHAPES)):
+        tensors = [t.float().requires_grad_() for t in random(*shapes, seed=0)]
+        torch.library.opcheck(op.default, (*tensors, EPS, dtype, True, True), test_utils=checks)
+
+
 def test_a_second_derivative_is_refused_in_words() -> None:
-    tensors = [t.requires_grad_() for t in random((5, 1, 4), (4,), (4,), (8, 4), (8,), (4, 8), (4,), seed=0)]
+    tensors = [t.requires_grad_() for t in random(*MLP_SHAPES, seed=0)]
     y = mlp(*tensors, dtype=torch.float64, residual=False)
     [first] = torch.autograd.grad(y.square().sum(), tensors[0], create_graph=True)
     with pytest.raises(NotImplementedError, match="the MLP is differentiable once"):
@@ -156,7 +189,7 @@ def test_compiles_as_one_operator() -> None:
         seen.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
         return graph.forward
 
-    tensors = random((5, 1, 4), (4,), (4,), (8, 4), (8,), (4, 8), (4,), seed=0)
+    tensors = random(*MLP_SHAPES, seed=0)
     compiled = torch.compile(lambda *t: mlp(*t, dtype=torch.float64, residual=True), backend=backend, fullgraph=True)
     torch.testing.assert_close(compiled(*tensors), mlp_formula(*tensors, residual=True))
     assert [name for name in seen if "hyena_dist" in name] == ["hyena_dist.mlp.default"]
