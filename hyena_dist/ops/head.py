@@ -45,9 +45,9 @@ def _head_nll(
     dtype: torch.dtype,
 ) -> Tensor:
     norm, rows, wanted = LayerNorm(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-    nll = _nll_like(x).view(-1)
+    nll, (head, bias) = _nll_like(x).view(-1), norm.into(weight[:vocab_size])
     for tile in tiles(rows):
-        logits = real(torch.mm(norm.forward(rows[tile]), weight.to(dtype).t()))[:, :vocab_size]
+        logits = real(torch.addmm(bias, norm.standard(rows[tile], norm.moments(rows[tile])), head.t()))
         of_target = logits.gather(1, wanted[tile, None].clamp(min=0))[:, 0]
         nll[tile] = torch.where(wanted[tile] < 0, 0, logits.logsumexp(1) - of_target)
     return nll.view(x.shape[:-1])
@@ -71,19 +71,21 @@ def _head_nll_backward(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     norm, rows, wanted = LayerNorm(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-    gradients = d_norm_weight, d_norm_bias, d_weight = [*map(torch.zeros_like, (norm_weight, norm_bias, weight))]
-    dx, head = new_empty(rows, rows.shape), weight[:vocab_size].to(dtype)
+    dx, (head, bias) = new_empty(rows, rows.shape), norm.into(weight[:vocab_size])
+    d_head, d_bias = torch.zeros_like(head, dtype=x.dtype), torch.zeros_like(bias, dtype=x.dtype)
     d_rows = torch.where(wanted < 0, 0, d_nll.reshape(-1))
     for tile in tiles(rows):
-        h = norm.forward(rows[tile])
-        d = torch.softmax(real(torch.mm(h, head.t())), 1)
+        moments = norm.moments(rows[tile])
+        h = norm.standard(rows[tile], moments)
+        d = torch.softmax(real(torch.addmm(bias, h, head.t())), 1)
         d.scatter_add_(1, wanted[tile, None].clamp(min=0), torch.full_like(d[:, :1], -1))
-        d = d.mul_(d_rows[tile, None]).to(dtype)
-        d_weight[:vocab_size] += torch.mm(d.t(), h)
-        dx[tile], *of_norm = norm.backward(torch.mm(d, head), rows[tile])
-        d_norm_weight += of_norm[0]
-        d_norm_bias += of_norm[1]
-    return dx.view(x.shape), *gradients  # type: ignore[return-value]
+        d_bias += d.mul_(d_rows[tile, None]).sum(0)
+        d = d.to(dtype)
+        d_head += torch.mm(d.t(), h)
+        dx[tile] = norm.backward(torch.mm(d, head), rows[tile], moments)
+    d_weight = torch.zeros_like(weight)
+    d_weight[:vocab_size], *d_norm = norm.out_of(d_head, d_bias, weight[:vocab_size])
+    return dx.view(x.shape), *d_norm, d_weight  # type: ignore[return-value]
 
 
 @_head_nll_backward.register_fake

@@ -177,7 +177,7 @@ def backward_in_blocks(
             u_f, k_f = spectra.pop()
             d_f = fft.forward(d_met)
             d_kernel[block] = fft.inverse(torch.conj_physical(u_f).mul_(d_f).sum(1))
-            d = fft.inverse(d_f.mul_(k_f.conj()))
+            d = fft.inverse(d_f.mul_(torch.conj_physical(k_f)))  # a lazy conj() takes a slow path
         v = gates.short_filter(*operands[-1])
         d_v, d_taps[-2][...], d_bias[-2][...] = gates.gate_backward(d, *operands[-2], v, dx[-2])
         d_taps[-1][...], d_bias[-1][...] = gates.short_filter_backward(d_v, *operands[-1][:2], dx[-1])

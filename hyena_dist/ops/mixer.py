@@ -14,7 +14,7 @@ from torch import Tensor
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.hyena import Filters, backward_in_blocks, forward_in_blocks, spectra_like
 from hyena_dist.ops.memory import keeps_all, new_empty
-from hyena_dist.ops.norm import LayerNorm, tiles
+from hyena_dist.ops.norm import LayerNorm, Moments, tiles
 
 GROUP_ELEMENTS = 2**24
 """Numbers of the projections that are in memory at a time; at least those of `SMALLEST_GROUP` channels."""
@@ -77,6 +77,7 @@ def _mixer(
 ) -> tuple[Tensor, list[Tensor]]:
     rows, shape = _sequences_first(x), (x.shape[1], x.shape[0])
     norm, channels = LayerNorm(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
+    moments = norm.moments(rows)
     y = _new_rows(x, channels, dtype)
     z = new_empty(x, (channels, *shape), dtype) if keep else None
     groups, keep_all = _groups(kernels, x.shape[1]), keep and _keeps_all(kernels, x.shape[1])
@@ -85,7 +86,7 @@ def _mixer(
     spectra: list[Tensor] = []
     for group in groups:
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
-        projected = _projected(rows, norm, weight.to(dtype), bias.to(dtype), buffer).unflatten(1, shape)
+        projected = _projected(rows, norm, moments, *norm.into(weight, bias), buffer).unflatten(1, shape)
         filters = Filters(short[0], short[1], kernels[:, group])
         of_group = y[group].unflatten(1, shape), None if z is None else z[group]
         spectra = forward_in_blocks(projected, filters, *of_group, keep_all)
@@ -129,7 +130,7 @@ def _mixer_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     norm, (z, *all_kept) = LayerNorm(norm_weight, norm_bias, eps, dtype), kept
     rows, d_sum = _sequences_first(x), _sequences_first(d_out)
-    d_rows = d_sum.to(dtype)
+    d_rows, moments = d_sum.to(dtype), norm.moments(rows)
     parameters = (in_weight, in_bias, out_weight, out_bias, taps, taps_bias, kernels)
     gradients = d_in_weight, d_in_bias, d_out_weight, d_out_bias, d_taps, d_taps_bias, d_kernels = [
         new_empty(t, t.shape) for t in parameters
@@ -139,7 +140,8 @@ def _mixer_backward(
         """[R, B S] -> [R, B, S]."""
         return columns.unflatten(1, z.shape[1:])
 
-    d_out_bias[...] = d_rows.sum(0, dtype=d_out_bias.dtype)
+    d_out_bias[...] = d_sum.sum(0, dtype=d_out_bias.dtype)
+    d_norm = [torch.zeros_like(norm_weight), torch.zeros_like(norm_bias)]
     dh = new_empty(x, rows.shape, dtype).zero_()
     groups = _groups(kernels, x.shape[1])
     widest, blocks = groups[0].stop, len(kernels) + 2
@@ -149,8 +151,8 @@ def _mixer_backward(
         weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
         filters = Filters(short[0], short[1], kernels[:, group])
         d_filters = Filters(torch.empty_like(filters.taps), torch.empty_like(filters.bias), d_kernels[:, group])
-        weight = weight.to(dtype)
-        projected = buffer if all_kept else _projected(rows, norm, weight, bias.to(dtype), buffer)
+        folded, bias = norm.into(weight, bias)
+        projected = buffer if all_kept else _projected(rows, norm, moments, folded, bias, buffer)
         d_projected, y, dy = d_buffer[: len(weight)], y_buffer[: len(z[group])], dy_buffer[: len(z[group])]
         torch.mm(out_weight[:, group].to(dtype).t(), d_rows.t(), out=dy)
         again = None if all_kept else split(y)
@@ -158,12 +160,16 @@ def _mixer_backward(
             split(dy), split(projected), filters, z[group], split(d_projected), d_filters, again, spectra
         )
         d_out_weight[:, group] = torch.mm(d_rows.t(), y.t())
-        d_weight = _projected_backward(d_projected, rows, norm, weight, dh)
-        of_group = (d_weight, d_projected.sum(1, dtype=d_in_bias.dtype), d_filters.taps, d_filters.bias)
+        d_bias = d_projected.sum(1, dtype=d_in_bias.dtype)
+        d_folded = _projected_backward(d_projected, rows, norm, moments, folded, dh)
+        d_weight, *of_norm = norm.out_of(d_folded, d_bias, weight)
+        for gradient, part in zip(d_norm, of_norm, strict=True):
+            gradient += part
+        of_group = (d_weight, d_bias, d_filters.taps, d_filters.bias)
         for gradient, part in zip((d_in_weight, d_in_bias, d_taps, d_taps_bias), of_group, strict=True):
             _put(gradient, group, kernels, part)
-    dx, d_norm_weight, d_norm_bias = norm.backward(dh, rows, d_sum if residual else None)
-    return _positions_first(dx, x), d_norm_weight, d_norm_bias, *gradients  # type: ignore[return-value]
+    dx = norm.backward(dh, rows, moments, d_sum if residual else None)
+    return _positions_first(dx, x), *d_norm, *gradients  # type: ignore[return-value]
 
 
 @_mixer_backward.register_fake
@@ -180,27 +186,32 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]
 def _backward(ctx: Any, d_out: Tensor | None, _: list[None]) -> tuple[Tensor | None, ...]:
     if d_out is None:
         return (None,) * 14
-    inputs, kept = ctx.saved_tensors[:10], [*ctx.saved_tensors[10:]]
-    return *_mixer_backward(d_out, *inputs, kept, *ctx.rest), None, None, None, None
+    saved = ctx.saved_tensors  # once: under activation checkpointing a second look is an error
+    return *_mixer_backward(d_out, *saved[:10], [*saved[10:]], *ctx.rest), None, None, None, None
 
 
 _mixer.register_autograd(_backward, setup_context=_keep)
 differentiable_once(_mixer_backward, "the Hyena mixer")
 
 
-def _projected(rows: Tensor, norm: LayerNorm, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
-    """Weight @ norm(rows).t() + bias, [R, B S], in the buffer's first rows; norm(rows) is never in memory whole."""
+def _projected(
+    rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor
+) -> Tensor:
+    """Weight @ h.t() + bias, [R, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
     y = buffer[: len(weight)]
     for tile in tiles(rows):
-        y[:, tile] = torch.addmm(bias[:, None], weight, norm.forward(rows[tile]).t())
+        h = norm.standard(rows[tile], moments.of(tile))
+        torch.addmm(bias[:, None], weight, h.t(), out=y[:, tile])
     return y
 
 
-def _projected_backward(dy: Tensor, rows: Tensor, norm: LayerNorm, weight: Tensor, dh: Tensor) -> Tensor:
-    """Add the gradient of the norm's output to dh [B S, D] and return that of the weight."""
+def _projected_backward(
+    dy: Tensor, rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, dh: Tensor
+) -> Tensor:
+    """Add the gradient of the standardised rows to dh [B S, D] and return that of the weight."""
     d_weight = torch.zeros_like(weight, dtype=rows.dtype)
     for tile in tiles(rows):
-        d_weight += torch.mm(dy[:, tile], norm.forward(rows[tile]))
+        d_weight += torch.mm(dy[:, tile], norm.standard(rows[tile], moments.of(tile)))
         dh[tile].addmm_(dy[:, tile].t(), weight)
     return d_weight
 

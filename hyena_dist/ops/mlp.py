@@ -68,11 +68,12 @@ def _mlp(
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
-    fc1_weight, fc1_bias, fc2_weight, fc2_bias = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight, fc2_bias))
+    (weight, bias), fc2_weight, fc2_bias = norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype), fc2_bias.to(dtype)
     rows, keep = x.reshape(-1, x.shape[-1]), keep and keeps_all(x.numel())
     y, kept = new_empty(rows, rows.shape, x.dtype if residual else dtype), []
     for tile in _tiles(rows, fc1_weight):
-        a = real(torch.addmm(fc1_bias, norm.forward(rows[tile]), fc1_weight.t()))
+        h = norm.standard(rows[tile], norm.moments(rows[tile]))
+        a = real(torch.addmm(bias, h, weight.t()))
         if keep:
             g, slope = (t.to(dtype) for t in _gelu_and_slope(a))
             kept += [g, slope]
@@ -108,25 +109,23 @@ def _mlp_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
     rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    parameters = (norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
-    dx = new_empty(rows, rows.shape)
-    d_norm_weight, d_norm_bias, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias = gradients = [*map(torch.zeros_like, parameters)]
-    fc1_weight, fc1_bias, fc2_weight = (w.to(dtype) for w in (fc1_weight, fc1_bias, fc2_weight))
+    dx, (weight, bias), fc2_weight = new_empty(rows, rows.shape), norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype)
+    parameters = (fc1_weight, fc1_bias, fc2_weight, fc2_bias)
+    d_folded, d_fc1_bias, d_fc2, d_fc2_bias = [torch.zeros_like(p, dtype=x.dtype) for p in parameters]
     for i, tile in enumerate(_tiles(rows, fc1_weight)):
         d = d_rows[tile].to(dtype)
-        h = norm.forward(rows[tile])
-        g, slope = kept[2 * i : 2 * i + 2] or _gelu_and_slope(real(torch.addmm(fc1_bias, h, fc1_weight.t())))
+        moments = norm.moments(rows[tile])
+        h = norm.standard(rows[tile], moments)
+        g, slope = kept[2 * i : 2 * i + 2] or _gelu_and_slope(real(torch.addmm(bias, h, weight.t())))
         _add_product(d_fc2, d.t(), g.to(dtype))
-        d_fc2_bias += d.sum(0, dtype=d_fc2_bias.dtype)
+        d_fc2_bias += d_rows[tile].sum(0)
         da = (slope * torch.mm(d, fc2_weight)).to(dtype)
         d_fc1_bias += da.sum(0, dtype=d_fc1_bias.dtype)
-        _add_product(d_fc1, da.t(), h)
-        dx[tile], d_weight, d_bias = norm.backward(
-            torch.mm(da, fc1_weight), rows[tile], d_rows[tile] if residual else None
-        )
-        d_norm_weight += d_weight
-        d_norm_bias += d_bias
-    return dx.view(x.shape), *gradients  # type: ignore[return-value]
+        _add_product(d_folded, da.t(), h)
+        plus = d_rows[tile] if residual else None
+        dx[tile] = norm.backward(torch.mm(da, weight), rows[tile], moments, plus)
+    d_fc1, *d_norm = norm.out_of(d_folded, d_fc1_bias, fc1_weight)
+    return dx.view(x.shape), *d_norm, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias  # type: ignore[return-value]
 
 
 @_mlp_backward.register_fake
@@ -140,8 +139,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]
 
 
 def _backward(ctx: Any, dy: Tensor, _: list[None]) -> tuple[Tensor | None, ...]:
-    inputs, kept = ctx.saved_tensors[:7], [*ctx.saved_tensors[7:]]
-    return *_mlp_backward(dy, *inputs, kept, *ctx.rest), None, None, None, None
+    saved = ctx.saved_tensors  # once: under activation checkpointing a second look is an error
+    return *_mlp_backward(dy, *saved[:7], [*saved[7:]], *ctx.rest), None, None, None, None
 
 
 _mlp.register_autograd(_backward, setup_context=_keep)
