@@ -1,22 +1,16 @@
-"""Time and peak memory of a model with our Hyena layers, with the published computation of them, and with attention.
-
-Each measurement has a process of its own, so that peaks are its own and a process that the system kills for its memory
-is a row of the table, not the end of it.
-"""
+"""Time and peak memory of a model with our Hyena layers, with the published computation of them, and with attention."""
 
 import math
-import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from hyena_dist.bench.process import check_device, in_a_process, now, peak
 from hyena_dist.bench.published import as_published
 from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig
@@ -71,14 +65,12 @@ def bench_operator(
     unknown = set(dtypes) - DTYPES.keys()
     if unknown:
         raise UserError(f"--dtypes {unknown.pop()} is not built; choose of {', '.join(DTYPES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
+    check_device(device)
     rows: list[list[Any]] = []
     print(f"{n_layer} layers, d_model {d_model}, batch 1, {device}; medians of {repeats}")
     print(f"{'what':<10} {'dtype':<5} {'length':>9} {'forward':>10} {'fwd + bwd':>10} {'peak':>10}   to ours")
-    at_previous: dict[
-        tuple[str, str], float
-    ] = {}  # seconds of a step at the previous length; infinite if there is none
+    # Seconds of a step at the previous length; infinite if there is none.
+    at_previous: dict[tuple[str, str], float] = {}
     previous = 1
     for length in sorted(lengths):
         for dtype in dtypes:
@@ -89,7 +81,8 @@ def bench_operator(
                     at_previous[what, dtype] = math.inf
                     continue
                 case = Case(what, dtype, length, d_model, n_layer, repeats, device, limit_s)
-                found, outcome = _in_a_process(case)
+                answer = in_a_process(measure, case)
+                found, outcome = (None, answer) if isinstance(answer, str) else (answer, "")
                 at_previous[what, dtype] = found.forward_backward_s if found else math.inf
                 ours = found if what == "ours" else ours
                 ratio = found.forward_backward_s / ours.forward_backward_s if found and ours else math.nan
@@ -105,28 +98,6 @@ def bench_operator(
             plot(out / f"operator-{device}.png", rows)
 
 
-def _in_a_process(case: Case) -> tuple[Measured | None, str]:
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_and_send, args=(case, send))
-    process.start()
-    send.close()
-    try:
-        answer = receive.recv()
-    except EOFError:  # killed
-        answer = "out of memory" if process.exitcode in (None, -9) else "ended early"
-    process.join()
-    return (None, answer) if isinstance(answer, str) else (answer, "")
-
-
-def _measure_and_send(case: Case, send: Connection) -> None:
-    try:
-        send.send(measure(case))
-    except (RuntimeError, MemoryError) as error:  # torch's words for memory that there is not
-        text = str(error)
-        send.send("out of memory" if "memory" in text or "allocate" in text else text.splitlines()[0][:80])
-
-
 def measure(case: Case) -> Measured:
     """One case in this process; the published computation with the allocator as its users have it."""
     if case.what != "published":
@@ -139,34 +110,21 @@ def measure(case: Case) -> Measured:
     if case.what == "published":
         as_published(model)
     inputs, targets = (torch.randint(7, 11, (1, case.length), device=device) for _ in range(2))
-    before = _peak(device)
+    before = peak(device)
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
     for _ in range(case.repeats + 1):  # the first warms up
-        start = _now(device)
+        start = now(device)
         loss = model(inputs, targets, skip_logits=case.what != "published").nll_sum
         assert loss is not None
-        middle = _now(device)
+        middle = now(device)
         loss.backward()
-        times.append((middle - start, _now(device) - start))
+        times.append((middle - start, now(device) - start))
         if time.perf_counter() - begin > case.limit_s:
             break
     kept = times[1:] or times
     forward, both = (statistics.median(column) for column in zip(*kept, strict=True))
-    return Measured(forward, both, (_peak(device) - before) / 2**30)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def _peak(device: torch.device) -> int:
-    """Bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Measured(forward, both, (peak(device) - before) / 2**30)
 
 
 def crossing(rows: Sequence[Sequence[Any]], dtype: str) -> float | None:

@@ -111,7 +111,9 @@ class _ImplicitFilter(torch.autograd.Function):
             d = torch.mm(d_last.t(), network.last)
             for i in reversed(range(len(network.weights))):
                 d.mul_(phases[i].cos())
-                gradients.weights[i].addmm_(d.t(), layers[i])
+                # With so few features a product sums position after position, and float32 drifts; float64 is cheap.
+                wide = torch.float64 if i == 0 else d.dtype
+                gradients.weights[i].add_(torch.mm(d.to(wide).t(), layers[i].to(wide)))
                 gradients.biases[i].add_(d.sum(0))
                 if i:
                     d = torch.mm(d, scaled[i][0])

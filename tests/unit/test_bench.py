@@ -10,6 +10,9 @@ import torch
 from hyena_dist import HyenaDNA, ModelConfig, UserError
 from hyena_dist.bench.operator import bench_operator, crossing
 from hyena_dist.bench.published import as_published
+from hyena_dist.bench.self_check import self_check
+from hyena_dist.bench.step import StepCase, bench_step
+from hyena_dist.ops import gates
 
 
 @pytest.mark.parametrize("order", [2, 3])
@@ -60,3 +63,35 @@ def test_what_would_take_too_long_is_not_tried_and_nothing_is_lost(tmp_path: Pat
     )
     with open(tmp_path / "operator-cpu.csv") as file:
         assert [row["length"] for row in csv.DictReader(file)] == ["64"] * 3
+
+
+def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_step([64, 128], StepCase(16, 2, "bf16", True, "cpu", 2), tmp_path)
+    with open(tmp_path / "step-cpu-2x16-bf16.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["length"] for row in rows] == ["64", "128"]
+    for row in rows:
+        assert float(row["us_per_token"]) == pytest.approx(1e6 * float(row["step_s"]) / float(row["length"]))
+        assert float(row["in_all_gb"]) > float(row["over_baseline_gb"]) >= 0
+    assert json.loads((tmp_path / "step-cpu-2x16-bf16.json").read_text())["activation_checkpointing"] is True
+    assert "with activation checkpointing" in capsys.readouterr().out
+
+
+def test_a_step_that_fails_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_step([2**45], StepCase(16, 1, "fp32", False, "cpu", 1), tmp_path)
+    assert "out of memory" in capsys.readouterr().out
+    assert (tmp_path / "step-cpu-1x16-fp32.csv").read_text().strip().endswith("out of memory")
+
+
+def test_self_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("hyena_dist.bench.self_check.LENGTHS", (1, 37))
+    assert self_check("cpu")
+    assert "all checks passed" in capsys.readouterr().out
+
+
+def test_self_check_finds_a_wrong_operator(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("hyena_dist.bench.self_check.LENGTHS", (37,))
+    right = gates.gate_pair
+    monkeypatch.setattr(gates, "gate_pair", lambda *operands: right(*operands).mul_(1.01))
+    assert not self_check("cpu")
+    assert "checks failed" in capsys.readouterr().out

@@ -1,0 +1,60 @@
+"""Measuring in a process of its own: its peak is its own, and one that the system kills is a result, not the end."""
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from hyena_dist.errors import UserError
+
+
+def in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
+    """What measure(*arguments) returns, or a str that says why it did not."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_and_send, args=(measure, arguments, send))
+    process.start()
+    send.close()
+    try:
+        answer = receive.recv()
+        process.join()
+    except EOFError:
+        process.join()
+        answer = "out of memory" if process.exitcode == -9 else "ended early"
+    return answer
+
+
+def _measure_and_send(measure: Callable[..., Any], arguments: tuple[Any, ...], send: Connection) -> None:
+    try:
+        send.send(measure(*arguments))
+    except (RuntimeError, MemoryError) as error:  # torch's words for memory that there is not
+        text = str(error)
+        send.send("out of memory" if "memory" in text or "allocate" in text else text.splitlines()[0][:80])
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UserError: "cuda" without a GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when the device has done what it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak(device: torch.device) -> int:
+    """Most bytes in use so far, on a GPU by torch, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
