@@ -17,7 +17,12 @@ from torch import Tensor
 
 def real(x: Tensor) -> Tensor:
     """As FFTs take it: float32 whatever comes in (bf16 has no FFT, fp16 overflows), float64 for float64."""
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(real_dtype(x))
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The type of real(x)."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

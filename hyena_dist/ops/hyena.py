@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fft import transform
-from hyena_dist.ops.gates import gates_for, real
+from hyena_dist.ops.gates import gates_for, real, real_dtype
 
 BLOCK_ELEMENTS = 2**21
 """Numbers of one padded operand in a block of channels: a few such buffers fit a CPU's last-level cache."""
@@ -111,7 +111,7 @@ def forward_in_blocks(
             kept.extend((u_f, k_f))
         return fft.inverse(u_f * k_f if keep else u_f.mul_(k_f))
 
-    fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
+    fft, gates = transform(projected.shape[-1], real_dtype(projected), projected.device), gates_for(projected.device)
     for block, kernels, (*outer, x, v) in _blocks(projected, filters, fft.points):
         convolved = convolve(gates.gate_pair(*x, *v), kernels[0])
         for x, k in zip(outer[:0:-1], kernels[1:], strict=True):
@@ -124,7 +124,7 @@ def forward_in_blocks(
 
 def spectra_like(projected: Tensor, filters: Filters) -> list[Tensor]:
     """Empty tensors of the shapes of what `forward_in_blocks` keeps."""
-    dtype = real(projected).dtype
+    dtype = real_dtype(projected)
     fft = transform(projected.shape[-1], dtype, projected.device)
     batches = (projected.shape[1], 1) * len(filters.kernels)
     blocks = [kernels.shape[1] for _, kernels, _ in _blocks(projected, filters, fft.points)]
@@ -153,7 +153,7 @@ def backward_in_blocks(
         y: to be written, [C, B, L].
         kept: what forward returned. Without it the spectra are computed again.
     """
-    fft, gates = transform(projected.shape[-1], real(projected).dtype, projected.device), gates_for(projected.device)
+    fft, gates = transform(projected.shape[-1], real_dtype(projected), projected.device), gates_for(projected.device)
     channels = filters.kernels.shape[1]
     d_short = [t.view(-1, channels, *t.shape[1:]) for t in (d_projected, d_filters.taps, d_filters.bias)]
     known = iter(kept)
@@ -176,7 +176,8 @@ def backward_in_blocks(
             d_met, d_taps[i][...], d_bias[i][...] = gates.gate_backward(d, *operands[i], meets.pop(), dx[i])
             u_f, k_f = spectra.pop()
             d_f = fft.forward(d_met)
-            d_kernel[block] = fft.inverse(torch.conj_physical(u_f).mul_(d_f).sum(1))
+            d_k = torch.conj_physical(u_f).mul_(d_f)
+            d_kernel[block] = fft.inverse(d_k.sum(1) if d_k.shape[1] > 1 else d_k[:, 0])  # complex sums are slow
             d = fft.inverse(d_f.mul_(torch.conj_physical(k_f)))  # a lazy conj() takes a slow path
         v = gates.short_filter(*operands[-1])
         d_v, d_taps[-2][...], d_bias[-2][...] = gates.gate_backward(d, *operands[-2], v, dx[-2])

@@ -160,7 +160,7 @@ def _mixer_backward(
             split(dy), split(projected), filters, z[group], split(d_projected), d_filters, again, spectra
         )
         d_out_weight[:, group] = torch.mm(d_rows.t(), y.t())
-        d_bias = d_projected.sum(1, dtype=d_in_bias.dtype)
+        d_bias = d_projected.sum(1).to(d_in_bias.dtype)  # sum(dtype=...) would first make a copy
         d_folded = _projected_backward(d_projected, rows, norm, moments, folded, dh)
         d_weight, *of_norm = norm.out_of(d_folded, d_bias, weight)
         for gradient, part in zip(d_norm, of_norm, strict=True):
@@ -194,9 +194,7 @@ _mixer.register_autograd(_backward, setup_context=_keep)
 differentiable_once(_mixer_backward, "the Hyena mixer")
 
 
-def _projected(
-    rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor
-) -> Tensor:
+def _projected(rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
     """Weight @ h.t() + bias, [R, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
     y = buffer[: len(weight)]
     for tile in tiles(rows):

@@ -120,7 +120,7 @@ def _mlp_backward(
         _add_product(d_fc2, d.t(), g.to(dtype))
         d_fc2_bias += d_rows[tile].sum(0)
         da = (slope * torch.mm(d, fc2_weight)).to(dtype)
-        d_fc1_bias += da.sum(0, dtype=d_fc1_bias.dtype)
+        d_fc1_bias += da.sum(0)
         _add_product(d_folded, da.t(), h)
         plus = d_rows[tile] if residual else None
         dx[tile] = norm.backward(torch.mm(da, weight), rows[tile], moments, plus)
