@@ -1,29 +1,30 @@
-"""Builds a store: FASTA -> Zarr arrays -> splits -> WebDataset shards -> manifest."""
+"""Builds a store: input files -> arrays, in parallel -> splits -> manifest."""
 
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_prep.fasta import Record, read_fasta
+from data_prep import ingest
 from data_prep.files import describe_file
+from data_prep.inputs import Input, Rename, parse_inputs
+from data_prep.output import existing_manifest
+from data_prep.partial import Journal, Partial, sync, write_durably
 from data_prep.progress import Progress
-from data_prep.shards import write_shards
-from data_prep.splits import BlockSplits, SplitPlan
+from data_prep.splits import BlockSplits, SplitPlan, assign
 from data_prep.verify import check_sizes
-from data_prep.zarr_store import ZarrWriter
-from hyena_dist.data.manifest import FORMAT, MANIFEST, SHARD_INDEX, VERSION, ZARR, read_manifest
+from data_prep.workers import cores, run_tasks
+from data_prep.zarr_store import write_groups
+from hyena_dist.data.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 
 Say = Callable[[str], object]
+
+
+class _SameNameError(UserError):
+    """Two inputs have a contig of the same name, so that this build can never be finished."""
 
 
 @dataclass(frozen=True)
@@ -33,50 +34,51 @@ class BuildOptions:
     Attributes:
         splits: how train, valid and test are chosen.
         soft_mask: keep which bases were lower-case.
-        shard_window: bases in one WebDataset sample, at least 2.
-        shard_megabytes: size of one tar, about, in units of 2^20 bytes.
+        interval_length: bases in an interval, where the splits are not from BED files.
+        rename: other names for contigs.
     """
 
     splits: SplitPlan = field(default_factory=BlockSplits)
     soft_mask: bool = False
-    shard_window: int = 2**16 + 1
-    shard_megabytes: int = 256
+    interval_length: int = 2**17
+    rename: Rename | None = None
 
     def __post_init__(self) -> None:
-        if self.shard_window < 2:
-            raise UserError(f"shard window {self.shard_window} has no next token to predict; use 2 bases or more")
-        if self.shard_megabytes < 1:
-            raise UserError(f"shard size {self.shard_megabytes} MB is too small; use 1 or more")
+        if self.interval_length < 2:
+            raise UserError(f"interval length {self.interval_length} has no next token to predict; use 2 bases or more")
 
     def describe(self) -> dict[str, Any]:
         """Return the options as JSON, for the manifest."""
         return {
             "splits": self.splits.describe(),
             "soft_mask": self.soft_mask,
-            "shard_window": self.shard_window,
-            "shard_megabytes": self.shard_megabytes,
+            "interval_length": self.interval_length,
+            "rename": self.rename and self.rename.describe(),
         }
 
 
 def build_store(
-    fastas: Sequence[Path],
+    fastas: Sequence[Path | str],
     out: Path,
     options: BuildOptions | None = None,
     *,
     overwrite: bool = False,
+    processes: int | None = None,
     command: str = "",
     say: Say = print,
 ) -> bool:
-    """Build the store `out` from FASTA files.
+    """Build the store `out` from FASTA and 2bit files.
 
-    The work happens in the folder `out`.partial-<pid>, which becomes `out` when it is complete and is removed when
-    anything fails, so that `out` is always either what it was or a whole store.
+    Work goes into a folder beside `out`, `<out>.partial`, which becomes `out` when it is complete, so that `out` is
+    always either what it was or a whole store. After an interruption the same call goes on where it was.
 
     Args:
-        fastas: FASTA files: plain, gzip or bgzip.
+        fastas: FASTA files (plain, gzip or bgzip) and UCSC 2bit files, all or none written as "species=path".
         out: the store's folder; it must be absent or empty, or a store built from the same input.
         options: splits and layout.
-        overwrite: replace `out` if it is a store. Anything else is never replaced.
+        overwrite: replace `out` if it is a store, and discard an unfinished build of something else. Anything else is
+            never replaced.
+        processes: how many at a time; as many as there are cores by default.
         command: for the manifest, how the store was asked for.
         say: receives lines of text for the user.
 
@@ -84,61 +86,56 @@ def build_store(
         True if it was built, False if `out` was there already, built from the same sequences with the same options.
 
     Raises:
-        UserError: bad input, an `out` that holds something else, or no space left.
+        UserError: bad input, an `out` that holds something else, another build at work, or no space left.
     """
     options = options or BuildOptions()
-    described = options.describe()  # reads a BED file, so that a missing one is noticed before the long work
+    inputs = parse_inputs(fastas)
+    described = options.describe()  # reads BED files, so that a bad one is noticed before the long work
     out = out.resolve()
-    existing = _existing_manifest(out)
+    existing = existing_manifest(out)
     if existing and not overwrite:
-        # Hashing the input, which can take a while, is of no use where no answer would let this go on.
+        if existing["format"] != STORE_FORMAT:
+            raise UserError(f"{out} holds shards; choose another folder with --out, or replace it with --overwrite")
         _check_options(out, existing, described)
-    with Progress("hashing input", sum(path.stat().st_size for path in fastas if path.exists()), "bytes") as progress:
-        sources = [describe_file(path, progress.advance) for path in fastas]
-    if existing and not overwrite:
-        _check_sources(out, existing, sources)
+        _check_sources(out, existing, inputs)
         check_sizes(out, existing)
+        Partial(out).clean()
         say(f"{out} is already built from the same input with the same options: kept")
         return False
 
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    partial = Partial(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "command": command,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "tokenizer": VOCAB,
-            "options": described,
-            "sources": sources,
-            **_write(fastas, partial, options, say),
-        }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        _install(partial, out)
+        with partial.locked():
+            plan = {"inputs": [each.describe() for each in inputs]}
+            plan |= {key: described[key] for key in ("soft_mask", "rename")} | {"version": VERSION}
+            partial.begin(plan, discard=overwrite, say=say)
+            try:
+                content = _ingest(inputs, partial, options, processes or cores(), say)
+                manifest = {
+                    "format": STORE_FORMAT,
+                    "version": VERSION,
+                    "command": command,
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "tokenizer": VOCAB,
+                    "options": described,
+                    **content,
+                }
+                write_durably(partial.store / MANIFEST, manifest)
+                partial.install()
+            except _SameNameError:
+                partial.remove()
+                raise
+            finally:
+                if partial.folder.exists() and not partial.holds_work():
+                    partial.remove()
     except OSError as error:
+        kept = f"what is finished is kept in {partial.folder}" if partial.folder.exists() else "nothing was changed"
         raise UserError(
-            f"{out} cannot be written ({error.strerror or error}), and nothing was changed; "
-            f"free some space or choose another folder with --out"
+            f"{out} cannot be written ({error.strerror or error}), and {kept}; free some space and run the same "
+            f"command again, or choose another folder with --out"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     say(f"built {out}")
     return True
-
-
-def _existing_manifest(out: Path) -> dict[str, Any] | None:
-    """Return the manifest of the store at `out`, or None if `out` is absent or an empty folder."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        return read_manifest(out)
-    except UserError as error:
-        raise UserError(
-            f"{out} exists and is not a store that can be read, so it is left as it is; "
-            f"choose another folder with --out"
-        ) from error
 
 
 def _check_options(out: Path, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -150,8 +147,10 @@ def _check_options(out: Path, existing: dict[str, Any], wanted: dict[str, Any]) 
             )
 
 
-def _check_sources(out: Path, existing: dict[str, Any], sources: list[dict[str, Any]]) -> None:
-    if [source["sha256"] for source in existing["sources"]] != [source["sha256"] for source in sources]:
+def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input]) -> None:
+    with Progress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
+        wanted = [(describe_file(each.path, progress.advance)["sha256"], each.species) for each in inputs]
+    if wanted != [(source["sha256"], source["species"]) for source in existing["sources"]]:
         names = ", ".join(source["name"] for source in existing["sources"])
         raise UserError(
             f"{out} holds a store built from other sequences ({names}); "
@@ -159,75 +158,68 @@ def _check_sources(out: Path, existing: dict[str, Any], sources: list[dict[str, 
         )
 
 
-def _write(fastas: Sequence[Path], store: Path, options: BuildOptions, say: Say) -> dict[str, Any]:
-    """Write everything but the manifest, and return what it has to say about the content."""
-    arrays = ZarrWriter(store / ZARR)
-    contigs = []
-    with Progress("reading FASTA") as progress:
-        for record in read_fasta(fastas, progress.advance):
-            arrays.write("contigs", record.name, record.tokens)
-            if options.soft_mask:
-                arrays.write("soft_mask", record.name, record.lower_case)
-            contigs.append(_describe_contig(record))
+def _ingest(
+    inputs: Sequence[Input], partial: Partial, options: BuildOptions, processes: int, say: Say
+) -> dict[str, Any]:
+    """Write everything but the manifest into `partial.store`, and return what the manifest says about the content."""
+    tasks = ingest.tasks_of(inputs, partial.parts, soft_mask=options.soft_mask, rename=options.rename)
+    if not partial.is_complete:
+        _run_tasks(tasks, processes)
+    records = [(task.part, record) for task in tasks for record in Journal(task.part).read()]
+    contigs = [record["contig"] for _, record in records if "contig" in record]
     lengths = {contig["name"]: contig["length"] for contig in contigs}
     say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
 
-    splits = options.splits.assign(lengths)
+    species = list(dict.fromkeys(each.species for each in inputs if each.species))
+    splits, intervals = assign(options.splits, lengths, options.interval_length)
+    split_species = {contig["name"]: contig["species"] for contig in contigs}
+    for name in species:
+        if not any(split_species[region.contig] == name for regions in splits.values() for region in regions):
+            raise UserError(f"species {name!r} is in no interval; add --bed {name}=FILE, or leave its input out")
     sizes = {split: sum(region.end - region.start for region in regions) for split, regions in splits.items()}
     say(", ".join(f"{split} {sizes[split]:,} bases in {len(splits[split])} regions" for split in splits))
 
-    with Progress("writing shards", sum(sizes.values())) as progress:
-        index = write_shards(
-            store, splits, arrays.read_tokens, options.shard_window, options.shard_megabytes * 2**20, progress.advance
-        )
-    (store / SHARD_INDEX).write_text(json.dumps(index) + "\n", encoding="utf-8")
-
-    written = [file for file in sorted(store.rglob("*")) if file.is_file()]
-    with Progress("hashing output", sum(file.stat().st_size for file in written), "bytes") as progress:
-
-        def hashed(path: str) -> dict[str, Any]:
-            file = describe_file(store / path, progress.advance)
-            return {"path": path, "bytes": file["bytes"], "sha256": file["sha256"]}
-
-        zarr_files = [hashed(str(file.relative_to(store))) for file in written if file.is_relative_to(store / ZARR)]
-        shards = [
-            {**hashed(path), "split": Path(path).name.split("-")[0], "samples": len(samples)}
-            for path, samples in index.items()
-        ]
-        shard_index = hashed(SHARD_INDEX)
-
+    zarr = partial.store / ZARR
+    zarr.mkdir(parents=True, exist_ok=True)
+    partial.complete()
+    for part, record in records:
+        for array in dict.fromkeys("/".join(path.split("/")[:2]) for path in record["files"]):
+            if (part / array).exists():
+                (zarr / array).parent.mkdir(exist_ok=True)
+                (part / array).rename(zarr / array)
+    files = {path: described for _, record in records for path, described in record["files"].items()}
+    files |= write_groups(zarr, soft_mask=options.soft_mask)
+    for folder in (zarr, *zarr.iterdir()):
+        sync(folder)
     return {
+        "sources": [record["source"] for _, record in records if record.get("source")],
+        "species": species,
         "contigs": contigs,
         "splits": splits,
-        "zarr": {
-            "path": ZARR,
-            "files": {file["path"].removeprefix(f"{ZARR}/"): [file["bytes"], file["sha256"]] for file in zarr_files},
-        },
-        "shards": shards,
-        "shard_index": shard_index,
+        "intervals": intervals,
+        "zarr": {"path": ZARR, "files": dict(sorted(files.items()))},
     }
 
 
-def _describe_contig(record: Record) -> dict[str, Any]:
-    return {
-        "name": record.name,
-        "length": record.tokens.size,
-        "sha256": hashlib.sha256(record.tokens.data).hexdigest(),
-        "composition": {letter: int(np.count_nonzero(record.tokens == VOCAB[letter])) for letter in "ACGTN"},
-        "soft_masked": int(np.count_nonzero(record.lower_case)),
-    }
+def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
+    origin: dict[str, Path] = {}
+    total, done = max(1, sum(task.bytes for task in tasks)), 0
+    with Progress("reading") as progress:
 
+        def on_report(kind: str, *content: Any) -> None:
+            nonlocal done
+            if kind == "block":
+                bases, size = content
+                done += size
+                progress.advance(bases, min(1.0, done / total))
+            else:
+                path, name = content
+                if name in origin:
+                    raise _SameNameError(
+                        f"record name {name!r} is in {origin[name]} and in {path}, and names must be unique; label the "
+                        f"inputs, as in human={origin[name]}, or use --rename FILE"
+                    )
+                origin[name] = path
 
-def _install(partial: Path, out: Path) -> None:
-    """Put the complete folder `partial` where `out` is, so that a failure leaves the old `out` there."""
-    if not out.exists():
-        partial.rename(out)
-        return
-    old = out.with_name(f"{out.name}.old-{os.getpid()}")
-    out.rename(old)
-    try:
-        partial.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        # The largest first, so that no process is left alone with it at the end.
+        run_tasks(ingest.run, sorted(tasks, key=lambda task: -task.bytes), processes, on_report)

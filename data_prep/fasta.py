@@ -1,101 +1,100 @@
-"""FASTA files to tokens, one record at a time."""
+"""FASTA text to tokens, in blocks, so that no contig need fit into memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_prep.files import whole_lines
-from hyena_dist.data.tokenizer import ENCODE_TABLE, INVALID, N, Tokens
+from hyena_dist.data.tokenizer import ENCODE_TABLE, INVALID, N
 from hyena_dist.errors import UserError
 
+LOWER = 0x80
+"""Bit of a code that marks a lower-case letter; the others are the token."""
+
 _BLANKS = b"\r\n\t "
-_TO_TOKEN = ENCODE_TABLE.tobytes()
-_TO_CASE = bytes(chr(byte).islower() and byte < 128 for byte in range(256))
+_TO_CODE = bytes(
+    int(token) | LOWER * (97 <= letter <= 122) if token != INVALID else INVALID
+    for letter, token in enumerate(ENCODE_TABLE)
+)
+_LONGEST_NAME = 2**16  # bytes of a header line that are kept
 
 
 class Record(NamedTuple):
-    """One sequence of L bases.
+    """One sequence.
 
     Attributes:
         name: the first word of its header line.
-        tokens: uint8 [L].
-        lower_case: uint8 [L], 1 where the letter was lower-case.
+        blocks: its bases in order, one byte each: token | LOWER. To be used up before the next record is asked for.
     """
 
     name: str
-    tokens: Tokens
-    lower_case: NDArray[np.uint8]
+    blocks: Iterator[bytes]
 
 
-def _ignore(bases: int, share: float) -> None:
-    """Report no progress."""
+def read_fasta(path: Path, text: Iterable[bytes]) -> Iterator[Record]:
+    """Read the records of a FASTA file.
 
-
-def read_fasta(paths: Sequence[Path], on_progress: Callable[[int, float], object] = _ignore) -> Iterator[Record]:
-    """Read all records of FASTA files (plain, gzip or bgzip).
-
-    Lines may have any length and end in LF or CRLF. One record is in memory at a time.
+    Lines may have any length and end in LF or CRLF.
 
     Args:
-        paths: the files, in order.
-        on_progress: called after each block of text with the bases in it and the share of all files read so far.
+        path: for errors.
+        text: the file's text, in blocks that may end anywhere.
 
     Raises:
-        UserError: an unreadable, truncated or empty file; text that is not FASTA; a record without a name or a
-            sequence; a letter that no nucleotide sequence has; a name that occurs twice.
+        UserError: text that is not FASTA; a record without a name or a sequence; a letter that no nucleotide sequence
+            has. Errors of a record come while its blocks are read.
     """
-    origin: dict[str, Path] = {}
-    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
-    for number, path in enumerate(paths):
-        before, size, total = sum(sizes[:number]), sizes[number], max(1, sum(sizes))
-
-        def report(bases: int, share: float, before: int = before, size: int = size, total: int = total) -> None:
-            on_progress(bases, (before + share * size) / total)
-
-        for record in _read_file(path, report):
-            if record.name in origin:
-                raise UserError(
-                    f"record name {record.name!r} of {path} occurs a second time (first in {origin[record.name]}), "
-                    f"and names must be unique; rename or remove one of the two"
-                )
-            origin[record.name] = path
-            yield record
+    parts = groupby(_parts(path, text), key=lambda part: part[:2])
+    for (_, name), blocks in parts:
+        yield Record(name, (codes for _, _, codes in blocks if codes))
 
 
-def _read_file(path: Path, on_progress: Callable[[int, float], object]) -> Iterator[Record]:
-    name = ""
-    tokens, lower_case = bytearray(), bytearray()
-    line = 1
-    for block, share in whole_lines(path):
-        bases = len(tokens)
+def _parts(path: Path, text: Iterable[bytes]) -> Iterator[tuple[int, str, bytes]]:
+    """Yield (number of the record, its name, its next codes); each record once at least."""
+    number, name, bases, line = 0, "", 0, 1
+    header: bytes | None = None  # the start of a header line that goes on in the next block
+    line_starts = True
+    for block in text:
         at = 0
         while at < len(block):
-            if block[at] == ord(">"):
-                if name:
-                    yield _record(path, name, tokens, lower_case)
-                    bases -= len(tokens)
-                end = block.find(b"\n", at) + 1 or len(block)
-                name = _name(path, line, block[at + 1 : end])
-                tokens, lower_case = bytearray(), bytearray()
+            if header is None and line_starts and block[at] == ord(">"):
+                _check_sequence(path, number, name, bases)
+                header, at = b"", at + 1
+            elif header is not None:
+                end = block.find(b"\n", at)
+                header = (header + block[at : end if end >= 0 else len(block)])[:_LONGEST_NAME]
+                if end >= 0:
+                    number, name, bases = number + 1, _name(path, line, header), 0
+                    header = None
+                    line += 1
+                at = end + 1 or len(block)
             else:
-                end = block.find(b"\n>", at) + 1 or len(block)
-                text = block[at:end]
-                codes = text.translate(_TO_TOKEN, _BLANKS)
-                if codes and not name:
+                end = block.find(b">", at)
+                if end < 0:
+                    end = len(block)
+                elif end == at or block[end - 1] != ord("\n"):
+                    end += 1  # inside a line it is a letter, and no nucleotide
+                codes = block[at:end].translate(_TO_CODE, _BLANKS)
+                if codes and not number:
                     raise UserError(f"{path} has no '>' header before line {line} and is not FASTA; check the file")
                 if INVALID in codes:
-                    raise _invalid_letter(path, name, line, text)
-                tokens += codes
-                lower_case += text.translate(_TO_CASE, _BLANKS)
-            line += block.count(b"\n", at, end)
-            at = end
-        on_progress(len(tokens) - bases, share)
-    if not name:
+                    raise _invalid_letter(path, name, line, bases, block[at:end])
+                bases += len(codes)
+                if codes:
+                    yield number, name, codes
+                line += block.count(b"\n", at, end)
+                at = end
+            line_starts = block[at - 1] == ord("\n")
+    if header is not None:
+        number, name, bases = number + 1, _name(path, line, header), 0
+    if not number:
         raise UserError(f"{path} is empty; give a FASTA file with at least one record")
-    yield _record(path, name, tokens, lower_case)
+    _check_sequence(path, number, name, bases)
+
+
+def _check_sequence(path: Path, number: int, name: str, bases: int) -> None:
+    if number and not bases:
+        raise UserError(f"record {name!r} of {path} has no sequence; remove it or fetch the file again")
 
 
 def _name(path: Path, line: int, header: bytes) -> str:
@@ -105,18 +104,12 @@ def _name(path: Path, line: int, header: bytes) -> str:
     return words[0].decode("utf-8", "replace")
 
 
-def _record(path: Path, name: str, tokens: bytearray, lower_case: bytearray) -> Record:
-    if not tokens:
-        raise UserError(f"record {name!r} of {path} has no sequence; remove it or fetch the file again")
-    return Record(name, np.frombuffer(tokens, np.uint8), np.frombuffer(lower_case, np.uint8))
-
-
-def _invalid_letter(path: Path, name: str, first_line: int, text: bytes) -> UserError:
-    codes = text.translate(bytes(N if byte in _BLANKS else _TO_TOKEN[byte] for byte in range(256)))
+def _invalid_letter(path: Path, name: str, line: int, base: int, text: bytes) -> UserError:
+    codes = text.translate(bytes(N if byte in _BLANKS else _TO_CODE[byte] for byte in range(256)))
     at = codes.index(INVALID)
-    line = first_line + text.count(b"\n", 0, at)
-    column = at - text.rfind(b"\n", 0, at)
+    before = text[:at]
+    base += len(before.translate(None, _BLANKS)) + 1
     return UserError(
-        f"{path} line {line} column {column}: record {name!r} has letter {chr(text[at])!r}, which no nucleotide "
-        f"sequence has (protein does); give DNA or RNA with A C G T U N or IUPAC ambiguity codes"
+        f"{path} line {line + before.count(10)}: base {base} of record {name!r} is {chr(text[at])!r}, which no "
+        f"nucleotide sequence has (protein does); give DNA or RNA with A C G T U N or IUPAC ambiguity codes"
     )

@@ -1,43 +1,95 @@
-"""Reading input files: plain, gzip or bgzip text in blocks of whole lines, and hashes."""
+"""Reading input files: plain, gzip or bgzip text in blocks, ahead of its user, and hashes."""
 
-import gzip
 import hashlib
+import queue
+import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 from hyena_dist.errors import UserError
 
-BLOCK = 2**24
-"""Bytes of text that are handled at once."""
+Item = TypeVar("Item")
 
+BLOCK = 2**20
+"""Bytes of text that are handled at once, about."""
+_COMPRESSED_BLOCK = 2**17  # what follows a gzip member in its block is copied for the next one, so blocks are small
+_GZIP = b"\x1f\x8b"
 # A bgzip file is many gzip members in a row and ends with this empty one; without it, a file that was cut between two
 # members would look complete.
 _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
-def whole_lines(path: Path) -> Iterator[tuple[bytes, float]]:
-    """Yield the text of a file, decompressed if need be, in blocks that end with a line (or with the file).
+def ignore(data: bytes) -> None:
+    """Do nothing with a piece of a file."""
 
-    Yields:
-        A block of text, and the share of the file read so far (0 to 1).
+
+def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterator[bytes]:
+    """Yield the text of a file, decompressed if need be, in blocks of bounded size that may end anywhere.
+
+    Args:
+        path: a plain, gzip or bgzip file.
+        on_raw: called with the file's bytes as they are read, in order.
 
     Raises:
         UserError: a file that cannot be read, or a truncated or corrupt gzip file.
     """
     try:
-        size = path.stat().st_size
         with path.open("rb") as raw:
-            stream = _decompressed(path, raw)
-            while block := stream.read(BLOCK):
-                yield block + stream.readline(), raw.tell() / size
-    except EOFError:
-        raise _truncated(path) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
+            head = raw.read(18)
+            is_gzip = head[:2] == _GZIP
+            if len(head) == 18 and is_gzip and head[3] & 4 and head[12:14] == b"BC":
+                raw.seek(-min(path.stat().st_size, len(_BGZIP_END)), 2)
+                if raw.read() != _BGZIP_END:
+                    raise _truncated(path)
+            raw.seek(0)
+            size = _COMPRESSED_BLOCK if is_gzip else BLOCK
+
+            def pieces() -> Iterator[bytes]:
+                while piece := raw.read(size):
+                    on_raw(piece)
+                    yield piece
+
+            yield from _joined(_decompressed(path, pieces())) if is_gzip else pieces()
+    except zlib.error as error:
         raise UserError(f"{path} is a corrupt gzip file ({error}); fetch it again") from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
+
+
+def ahead(blocks: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+    """Yield the same items, made in a thread that is up to `depth` items ahead; errors arrive in their place."""
+    made: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def hand_over(item: tuple[bool, Any]) -> None:
+        while not stop.is_set():
+            try:
+                return made.put(item, timeout=0.1)
+            except queue.Full:
+                pass
+
+    def make() -> None:
+        try:
+            for block in blocks:
+                hand_over((True, block))
+                if stop.is_set():
+                    return
+            hand_over((False, None))
+        except BaseException as error:
+            hand_over((False, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while (item := made.get())[0]:
+            yield item[1]
+        if item[1] is not None:
+            raise item[1]
+    finally:
+        stop.set()
+        thread.join()
 
 
 def describe_file(path: Path, on_bytes: Callable[[int], object] = lambda count: None) -> dict[str, Any]:
@@ -58,28 +110,50 @@ def describe_file(path: Path, on_bytes: Callable[[int], object] = lambda count: 
                 size += len(block)
                 on_bytes(len(block))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def _decompressed(path: Path, raw: IO[bytes]) -> IO[bytes]:
-    head = raw.read(18)
-    raw.seek(0)
-    if head[:2] != b"\x1f\x8b":
-        return raw
-    is_bgzip = len(head) == 18 and head[3] & 4 and head[12:14] == b"BC"
-    if is_bgzip:
-        raw.seek(0, 2)
-        raw.seek(max(0, raw.tell() - len(_BGZIP_END)))
-        if raw.read() != _BGZIP_END:
-            raise _truncated(path)
-        raw.seek(0)
-    return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The error of an input file that the system does not let us read."""
+    return UserError(f"{path} cannot be read ({error.strerror or error}); check the path and its permissions")
+
+
+def _decompressed(path: Path, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The text of gzip members in a row, in blocks of at most BLOCK bytes."""
+    member = None
+    for piece in pieces:
+        while piece:
+            if member is None:
+                piece = piece.lstrip(b"\0")  # gzip lets zeros fill up a file, as tapes need
+                if not piece:
+                    break
+                member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            text = member.decompress(piece, BLOCK)
+            # A full block may leave more text inside the decompressor, even when it has taken the whole piece.
+            while len(text) == BLOCK and not member.eof and not member.unconsumed_tail:
+                yield text
+                text = member.decompress(b"", BLOCK)
+            yield text
+            piece = member.unconsumed_tail
+            if member.eof:
+                piece, member = member.unused_data, None
+    if member is not None:
+        raise _truncated(path)
+
+
+def _joined(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same text in blocks of BLOCK bytes or more (less than twice that), since bgzip's are small."""
+    parts: list[bytes] = []
+    size = 0
+    for block in blocks:
+        parts.append(block)
+        size += len(block)
+        if size >= BLOCK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
 
 
 def _truncated(path: Path) -> UserError:
     return UserError(f"{path} is a truncated gzip file, because its end is missing; fetch it again")
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be read ({error.strerror or error}); check the path and its permissions")

@@ -1,13 +1,18 @@
-"""Which bases are for training, validation and test: by a BED file, by contig or by blocks of each contig."""
+"""Which bases are for training, validation and test: by BED files, by contig or by blocks of each contig.
+
+Each way gives intervals, the units that training samples; the splits' regions are these intervals, merged.
+"""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from data_prep.files import describe_file, whole_lines
+from data_prep.files import describe_file, read_text
+from data_prep.inputs import parse_labelled
 from hyena_dist.data.manifest import SPLITS, Interval
 from hyena_dist.errors import UserError
 
@@ -22,11 +27,15 @@ class SplitPlan(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return the plan as JSON; two plans that are equal here split a genome in the same way."""
 
-    def assign(self, contigs: Contigs) -> Splits:
-        """Return the regions of each split, sorted, half-open, merged where they touch or overlap.
+    def intervals(self, contigs: Contigs, length: int) -> Splits:
+        """Return the intervals of each split, half-open, inside the contigs.
+
+        Args:
+            contigs: the contigs to split.
+            length: bases in an interval, where the plan has none of its own.
 
         Raises:
-            UserError: the plan does not fit these contigs, or two splits overlap.
+            UserError: the plan does not fit these contigs.
         """
 
 
@@ -54,17 +63,16 @@ class BlockSplits:
     def describe(self) -> dict[str, Any]:  # noqa: D102
         return {"by": "blocks", "fractions": list(self.fractions)}
 
-    def assign(self, contigs: Contigs) -> Splits:  # noqa: D102
-        splits: Splits = {split: [] for split in SPLITS}
-        for contig, length in contigs.items():
+    def intervals(self, contigs: Contigs, length: int) -> Splits:  # noqa: D102
+        intervals: Splits = {split: [] for split in SPLITS}
+        for contig, bases in contigs.items():
             start, share = 0, 0.0
             for split, fraction in zip(SPLITS, self.fractions, strict=False):
                 share += fraction
-                end = min(length, round(length * share))
-                if end > start:
-                    splits[split].append(Interval(contig, start, end))
+                end = min(bases, round(bases * share))
+                intervals[split] += tile(Interval(contig, start, end), length)
                 start = end
-        return splits
+        return intervals
 
 
 @dataclass(frozen=True)
@@ -77,54 +85,104 @@ class ContigSplits:
     def describe(self) -> dict[str, Any]:  # noqa: D102
         return {"by": "contigs", "valid": sorted(set(self.valid)), "test": sorted(set(self.test))}
 
-    def assign(self, contigs: Contigs) -> Splits:  # noqa: D102
+    def intervals(self, contigs: Contigs, length: int) -> Splits:  # noqa: D102
         valid = {find_contig(name, contigs, "--valid-contigs") for name in self.valid}
         test = {find_contig(name, contigs, "--test-contigs") for name in self.test}
         both = sorted(valid & test)
         if both:
             raise UserError(f"contig {both[0]!r} is in --valid-contigs and in --test-contigs; name it in one of them")
-        splits: Splits = {split: [] for split in SPLITS}
-        for contig, length in contigs.items():
+        intervals: Splits = {split: [] for split in SPLITS}
+        for contig, bases in contigs.items():
             split = "valid" if contig in valid else "test" if contig in test else "train"
-            splits[split].append(Interval(contig, 0, length))
-        return splits
+            intervals[split] += tile(Interval(contig, 0, bases), length)
+        return intervals
 
 
-@dataclass(frozen=True)
+class _Row(NamedTuple):
+    """A row of a BED file; `where` says which."""
+
+    where: str
+    species: str | None
+    contig: str
+    start: int
+    end: int
+    split: str
+
+
 class BedSplits:
-    """Regions from a file with Basenji's four columns: contig, start, end, split."""
+    """The rows of files with Basenji's four columns: contig, start, end, split.
 
-    path: Path
+    Args:
+        files: paths, or "species=path" for a file that names contigs without their species.
+    """
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
-        return {"by": "bed", "sha256": describe_file(self.path)["sha256"]}
+    def __init__(self, *files: str | Path) -> None:
+        self.files = tuple(parse_labelled(file) for file in files)
 
-    def assign(self, contigs: Contigs) -> Splits:  # noqa: D102
-        found: Splits = {split: [] for split in SPLITS}
-        lines = (line for block, _ in whole_lines(self.path) for line in block.decode("utf-8", "replace").splitlines())
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.startswith(("#", "track", "browser")):
-                split, interval = _bed_row(f"{self.path} line {number}", line, contigs)
-                found[split].append(interval)
-        if not any(found.values()):
-            raise UserError(f"{self.path} has no intervals; write rows of contig, start, end and split")
-        splits = {split: merge(intervals, contigs) for split, intervals in found.items()}
-        check_disjoint(splits)
-        return splits
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as JSON; reads the files, so that a bad one is noticed before long work."""
+        described = [{"species": species, "sha256": describe_file(path)["sha256"]} for species, path in self.files]
+        return {"by": "bed", "files": described, "rows": len(self._rows)}
+
+    def intervals(self, contigs: Contigs, length: int) -> Splits:
+        """Return the rows in their order."""
+        intervals: Splits = {split: [] for split in SPLITS}
+        for row in self._rows:
+            contig = find_contig(row.contig, contigs, row.where, row.species)
+            if row.end > contigs[contig]:
+                raise UserError(
+                    f"{row.where}: interval {row.start}-{row.end} is not inside contig {contig!r} of {contigs[contig]} "
+                    f"bases; keep 0 <= start < end <= {contigs[contig]}, or use the assembly that the file was made for"
+                )
+            intervals[row.split].append(Interval(contig, row.start, row.end))
+        return intervals
+
+    @cached_property
+    def _rows(self) -> list[_Row]:
+        return [row for species, path in self.files for row in _read_bed(path, species)]
 
 
-def find_contig(name: str, contigs: Contigs, where: str) -> str:
+def assign(plan: SplitPlan, contigs: Contigs, length: int) -> tuple[Splits, Splits]:
+    """Split a genome.
+
+    Args:
+        plan: how.
+        contigs: what.
+        length: bases in an interval, where the plan has none of its own.
+
+    Returns:
+        The regions of each split (sorted, merged where they touch or overlap, disjoint), and its intervals.
+
+    Raises:
+        UserError: the plan does not fit these contigs, or two splits overlap.
+    """
+    intervals = plan.intervals(contigs, length)
+    splits = {split: merge(rows, contigs) for split, rows in intervals.items()}
+    check_disjoint(splits)
+    return splits, intervals
+
+
+def tile(region: Interval, length: int) -> list[Interval]:
+    """Cut a region into intervals of `length` bases; the last may be shorter."""
+    contig, start, end = region
+    return [Interval(contig, at, min(at + length, end)) for at in range(start, end, length)]
+
+
+def find_contig(name: str, contigs: Contigs, where: str, species: str | None = None) -> str:
     """Return the contig that `name` means: itself, or the one that differs by a leading "chr" only.
 
     Args:
         name: the name as the user wrote it.
         contigs: the contigs that exist.
         where: what to name in the error.
+        species: name of the species if `name` may lack it.
 
     Raises:
         UserError: no such contig.
     """
-    for candidate in (name, f"chr{name}", name.removeprefix("chr")):
+    full = f"{species}.{name}" if species and not name.startswith(f"{species}.") else name
+    head, dot, tail = full.partition(".")
+    for candidate in (full, *_with_and_without_chr(full), *(head + dot + each for each in _with_and_without_chr(tail))):
         if candidate in contigs:
             return candidate
     nearest = difflib.get_close_matches(name, contigs, n=1, cutoff=0)
@@ -158,16 +216,25 @@ def check_disjoint(splits: Mapping[str, Iterable[Interval]]) -> None:
             )
 
 
-def _bed_row(where: str, line: str, contigs: Contigs) -> tuple[str, Interval]:
-    columns = line.split()
-    if len(columns) < 4 or not (columns[1].isdecimal() and columns[2].isdecimal()):
-        raise UserError(f"{where}: {line.strip()!r} is not a row of contig, start, end and split; correct it")
-    contig, start, end, split = find_contig(columns[0], contigs, where), int(columns[1]), int(columns[2]), columns[3]
-    if split not in SPLITS:
-        raise UserError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}; use one of these")
-    if not start < end <= contigs[contig]:
-        raise UserError(
-            f"{where}: interval {start}-{end} is not inside contig {contig!r} of {contigs[contig]} bases; "
-            f"keep 0 <= start < end <= {contigs[contig]}, or use the assembly that the file was made for"
-        )
-    return split, Interval(contig, start, end)
+def _with_and_without_chr(name: str) -> tuple[str, str]:
+    return f"chr{name}", name.removeprefix("chr")
+
+
+def _read_bed(path: Path, species: str | None) -> Iterator[_Row]:
+    lines = b"".join(read_text(path)).decode("utf-8", "replace").splitlines()
+    empty = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        empty = False
+        where, columns = f"{path} line {number}", line.split()
+        if len(columns) < 4 or not (columns[1].isdecimal() and columns[2].isdecimal()):
+            raise UserError(f"{where}: {line.strip()!r} is not a row of contig, start, end and split; correct it")
+        contig, start, end, split = columns[0], int(columns[1]), int(columns[2]), columns[3]
+        if split not in SPLITS:
+            raise UserError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}; use one of these")
+        if start >= end:
+            raise UserError(f"{where}: interval {start}-{end} has no base; write start before end")
+        yield _Row(where, species, contig, start, end, split)
+    if empty:
+        raise UserError(f"{path} has no intervals; write rows of contig, start, end and split")

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "hyena-dist evaluate runs/demo --data data/demo --lengths 256,1024,4096",
     )
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run or published folder")
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store")
+    evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
     evaluate.add_argument("--lengths", default="1024", metavar="N,N", help="context lengths (default: %(default)s)")
     evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
     evaluate.add_argument("--max-tokens", type=int, default=1_000_000, metavar="N", help="targets per length")
@@ -136,6 +136,23 @@ def _parser() -> argparse.ArgumentParser:
     operator.add_argument("--repeats", type=int, default=3, metavar="N", help="default: %(default)s")
     operator.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     operator.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="per case; default: %(default)s")
+    operator.add_argument(
+        "--self-check", action="store_true", help="only compare what DEVICE computes with float64; exit code 1 if wrong"
+    )
+    step = _verb(
+        benches,
+        "step",
+        "time and memory of whole training steps: forward, backward and AdamW",
+        _bench_step,
+        "hyena-dist bench step --lengths 16384,1048576 --n-layer 2 --d-model 128",
+    )
+    step.add_argument("--lengths", default="16384,131072,1048576", metavar="N,N", help="%(default)s")
+    step.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
+    step.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    step.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    step.add_argument("--activation-checkpointing", action="store_true", help="keep each layer's input alone")
+    step.add_argument("--repeats", type=int, default=1, metavar="N", help="default: %(default)s")
+    step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     context = _verb(
         benches,
         "context",
@@ -146,7 +163,19 @@ def _parser() -> argparse.ArgumentParser:
     context.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
     context.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
     context.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
-    for each in (operator, context):
+    data = _verb(
+        benches,
+        "data",
+        "tokens/s of the loader into batches, beside the published way from FASTA",
+        _bench_data,
+        "hyena-dist bench data data/genome --lengths 1024,32768,1048576 --out jobs/results",
+    )
+    data.add_argument("store", nargs="?", metavar="STORE", help="a store or shards; the embedded corpus if not given")
+    data.add_argument("--fasta", type=Path, metavar="FILE", help="the same as plain FASTA; else written from STORE")
+    data.add_argument("--lengths", default="1024,32768,1048576", metavar="N,N", help="%(default)s")
+    data.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read; default: %(default)s")
+    data.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    for each in (operator, step, context, data):
         each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
     _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -250,9 +279,12 @@ def _demo(args: argparse.Namespace) -> int:
     return run_demo(args.output_dir, args.fresh, args.overrides)
 
 
-def _bench_operator(args: argparse.Namespace) -> None:
+def _bench_operator(args: argparse.Namespace) -> int:
     from hyena_dist.bench.operator import bench_operator
+    from hyena_dist.bench.self_check import self_check
 
+    if args.self_check:
+        return 0 if self_check(args.device) else 1
     bench_operator(
         _lengths(args.lengths),
         dtypes=args.dtypes.split(","),
@@ -263,12 +295,28 @@ def _bench_operator(args: argparse.Namespace) -> None:
         limit_s=args.limit_s,
         out=args.out,
     )
+    return 0
+
+
+def _bench_step(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.step import StepCase, bench_step
+
+    case = StepCase(
+        args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(1, args.repeats)
+    )
+    bench_step(_lengths(args.lengths), case, args.out)
 
 
 def _bench_context(args: argparse.Namespace) -> None:
     from hyena_dist.bench.context import bench_context
 
     bench_context(args.d_model, args.length, args.repeats, args.out)
+
+
+def _bench_data(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.data import bench_data
+
+    bench_data(args.store, args.fasta, _lengths(args.lengths), args.workers, args.repeats, args.out)
 
 
 def _lengths(text: str) -> list[int]:

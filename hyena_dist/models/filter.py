@@ -141,6 +141,40 @@ class Modulation(nn.Module):
         return Window(self.deltas[0, 0].abs(), self.shift)
 
 
+class SharedKernels:
+    """What the filters of one layer are in all micro-batches of an optimizer step, and their gradient's sum.
+
+    All micro-batches but the last use a leaf, which collects their gradients; the last uses the evaluation itself, and
+    its backward takes in what the leaf has. So the parameters get their whole gradient once, in the backward pass of
+    the last micro-batch, where ZeRO reduces it.
+
+    Args:
+        kernels: [order - 1, C_r, L] as evaluated with gradient.
+        uses: micro-batches, at least 2. Each has its backward pass before the next one's forward pass.
+    """
+
+    def __init__(self, kernels: Tensor, uses: int) -> None:
+        self.kernels, self.leaf, self.uses = kernels, kernels.detach().requires_grad_(), uses
+
+    def use(self, length: int) -> Tensor:
+        """For the next micro-batch, of sequences of `length`.
+
+        Raises:
+            RuntimeError: there are more micro-batches than announced, or of different lengths.
+        """
+        if self.uses == 0:
+            raise RuntimeError("share_filters: more forward passes with gradient than micro-batches were announced")
+        if length != self.kernels.shape[-1]:
+            raise RuntimeError(f"share_filters: micro-batches of {self.kernels.shape[-1]} and of {length} positions")
+        self.uses -= 1
+        if self.uses:
+            return self.leaf
+        leaf, kernels = self.leaf, self.kernels
+        kernels.register_hook(lambda gradient: gradient if leaf.grad is None else leaf.grad.add_(gradient))
+        del self.kernels, self.leaf  # the graph of the last micro-batch keeps them as long as they are needed
+        return kernels
+
+
 class HyenaFilter(nn.Module):
     """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
 
@@ -160,6 +194,17 @@ class HyenaFilter(nn.Module):
         self.pos_emb = PositionalFeatures(config.l_max, config.emb_dim)
         self.implicit_filter = FilterNetwork(config, mesh)
         self.modulation = Modulation(config, mesh)
+        self._uses = 1
+        self._shared: SharedKernels | None = None
+
+    def share(self, micro_batches: int) -> None:
+        """Let so many forward passes with gradient from now on share one evaluation; 1 ends the sharing."""
+        self._uses, self._shared = micro_batches, None
+
+    @property
+    def owes_gradient(self) -> bool:
+        """Whether gradients of micro-batches were collected that no last one has taken to the parameters."""
+        return self._shared is not None and self._shared.uses > 0
 
     def forward(self, length: int) -> Tensor:
         """The filters over the whole sequence for the channels that this rank convolves.
@@ -170,6 +215,13 @@ class HyenaFilter(nn.Module):
         Returns:
             [order - 1, C_r, L]; the first kernel is applied first.
         """
+        if self._uses == 1 or not torch.is_grad_enabled():
+            return self._evaluate(length)
+        if self._shared is None:
+            self._shared = SharedKernels(self._evaluate(length), self._uses)
+        return self._shared.use(length * self.mesh.context.size())
+
+    def _evaluate(self, length: int) -> Tensor:
         context = self.mesh.context
         start = context.rank() * length
         # Only the first chunk has lag zero; elsewhere D takes part with a zero, and by the same graph, because ZeRO

@@ -4,7 +4,8 @@ Shapes: B batch, D d_model, V padded vocabulary, T tensor ranks, S positions of 
 positions of its residual stream (S, or S / T with sequence parallelism).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dist.config import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
+from hyena_dist.models.filter import HyenaFilter
 from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
@@ -137,6 +139,34 @@ class HyenaDNA(nn.Module):
         if targets is not None:
             nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
         return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll)
+
+    @contextmanager
+    def share_filters(self, micro_batches: int) -> Iterator[None]:
+        """Within the block, so many forward passes with gradient evaluate the filters once and use the same parameters.
+
+        The gradients of the filters' parameters come whole with the backward pass of the last, none with those before.
+        Passes without gradient are as ever, and so are all with one micro-batch or activation checkpointing: whoever
+        recomputes wants memory. Until the last backward pass every layer holds its kernels, (order - 1) * C_r * L
+        numbers in fp32, and as many of their gradient. (A layer that recomputes nothing holds its kernels from its
+        forward to its backward pass anyway.)
+
+        Args:
+            micro_batches: all of one length; each has its backward pass before the next one's forward pass.
+
+        Raises:
+            RuntimeError: more or fewer micro-batches than announced.
+        """
+        shared = micro_batches > 1 and not self.backbone.activation_checkpointing
+        filters = [m for m in self.modules() if isinstance(m, HyenaFilter)] if shared else []
+        for filter_fn in filters:
+            filter_fn.share(micro_batches)
+        try:
+            yield
+            if any(filter_fn.owes_gradient for filter_fn in filters):
+                raise RuntimeError("share_filters: fewer forward passes with gradient than micro-batches announced")
+        finally:
+            for filter_fn in filters:
+                filter_fn.share(1)
 
     def save_published(self, directory: str | Path) -> None:
         """Write config.json and weights.ckpt as the published models have them."""

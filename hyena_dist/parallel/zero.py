@@ -17,6 +17,15 @@ from hyena_dist.parallel.deepspeed_config import compose, offloads_optimizer, ze
 from hyena_dist.parallel.mesh import Mesh
 
 
+def late_gradients(preset: dict[str, Any]) -> bool:
+    """Whether a parameter may get its gradient in the last micro-batch of a step alone.
+
+    Not with stage 3 or offloading: DeepSpeed (0.19) adds the gradient of any micro-batch but the step's first to what
+    it has for the parameter, which is the gradient of the step before if the first brought none.
+    """
+    return zero_stage(preset) < 3 and not offloads_optimizer(preset)
+
+
 class _MeshForDeepSpeed:
     """The `mpu` object that DeepSpeed asks for its groups."""
 
@@ -92,6 +101,7 @@ class Engine:
         deepspeed = import_deepspeed()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
         self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero_stage(preset)
+        self.late_gradients = late_gradients(preset)
         self.config = compose(
             preset, micro_batch_size=micro_batch_size, data_context_size=mesh.data_context.size(), clip_grad=clip_grad
         )
@@ -104,7 +114,14 @@ class Engine:
         self.model = model
 
     def accumulate(
-        self, input_ids: Tensor, targets: Tensor, dropout_seeds: Sequence[int], *, scale: float, last: bool
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        dropout_seeds: Sequence[int],
+        *,
+        weights: Tensor | None = None,
+        scale: float,
+        last: bool,
     ) -> Tensor:
         """Forward and backward of one micro-batch.
 
@@ -112,15 +129,17 @@ class Engine:
             input_ids: [B, S] int64, this context rank's chunk.
             targets: [B, S] int64.
             dropout_seeds: one per sample.
-            scale: the summed loss is multiplied by this; 1 / (valid targets of the whole step over all ranks) makes
-                the step's gradient that of the mean loss, however the targets are spread.
+            weights: [B, S] float32, of each target in the summed loss; all 1 if not given.
+            scale: the summed loss is multiplied by this; 1 / (sum of the weights of the whole step's valid targets over
+                all ranks) makes the step's gradient that of the mean loss, however the targets are spread.
             last: whether this is the step's last micro-batch, after which gradients are reduced.
 
         Returns:
             The summed loss, detached.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        nll_sum: Tensor = self.engine(input_ids, targets, dropout_seeds, skip_logits=True).nll_sum
+        nll: Tensor = self.engine(input_ids, targets, dropout_seeds, skip_logits=True).nll
+        nll_sum = (nll if weights is None else nll * weights).sum()
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
         self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
         if not last:

@@ -62,7 +62,7 @@ class Shape(NamedTuple):
 
 
 def hyena_mixer(shape: Shape) -> list[Traffic]:
-    """Context traffic of one Hyena mixer in a forward pass; the backward pass sends the same.
+    """Context traffic of one Hyena mixer in a forward pass, without its filter; the backward pass sends the same.
 
     The convolutions send 2 (N - 1) B L C s (P - 1) / P^2: one all-to-all out and one back each.
     """
@@ -76,8 +76,19 @@ def hyena_mixer(shape: Shape) -> list[Traffic]:
     halo = sum(min(chunk, width - (hop - 1) * chunk) * (p - hop) / p for hop in hops)
     return [
         Traffic("context", "all_to_all", "long convolutions", 2 * kernels * exchanged * activation),
-        Traffic("context", "all_to_all", "filters", kernels * exchanged * PARAMETER_BYTES),
         Traffic("context", "send", "halo of the short filter", (model.order + 1) * channels * halo * activation),
+    ]
+
+
+def filters(shape: Shape) -> list[Traffic]:
+    """Forward and backward of one evaluation of the filters of all layers: (N - 1) L C (P - 1) / P^2 fp32 each way."""
+    model, p, t = shape.model, shape.context, shape.tensor
+    layers, passes = model.mixers.count("H"), 3 if shape.parallel.activation_checkpointing else 2
+    kernels = (model.order - 1) * shape.length * model.d_model // t * PARAMETER_BYTES
+    gradients = layers * filter_parameters(model)[0] * PARAMETER_BYTES
+    return [
+        Traffic("context", "all_to_all", "filters", passes * layers * kernels * (p - 1) / p**2),
+        Traffic("tensor", "all_reduce", "gradients of filter networks", 2 * gradients * (t - 1) / t),
     ]
 
 
@@ -97,6 +108,12 @@ class Zero(NamedTuple):
     """Stage 3 keeps parameters of at most so many numbers and gathers them once a step."""
     live_parameters: int
     """Up to so many numbers, stage 3 keeps what a forward pass gathered for the backward pass."""
+    late_gradients: bool
+    """Whether gradients may come in the last micro-batch alone, which evaluating filters once a step takes."""
+
+    def filter_evaluations(self, parallel: ParallelConfig, micro_batches: int) -> int:
+        """How often an optimizer step evaluates the filters, forward and backward; see HyenaDNA.share_filters."""
+        return 1 if self.late_gradients and not parallel.activation_checkpointing else micro_batches
 
 
 def layer_tensor_traffic(shape: Shape) -> tuple[list[Traffic], list[Traffic]]:
@@ -136,25 +153,26 @@ def embedding_and_head(shape: Shape) -> list[Traffic]:
     ]
 
 
-def replicated_parameters(model: ModelConfig, sequence_parallel: bool) -> tuple[int, int]:
-    """Parameters that every tensor rank holds whole: (all, those whose gradients are summed over the tensor ranks)."""
-    d, w = model.d_model, model.filter_order
-    network = (model.emb_dim + 1) * w + model.num_inner_mlps * (w + 1) * w + w
-    norms_and_biases = 6 * d * model.n_layer + 2 * d
-    networks = network * model.mixers.count("H")
-    return norms_and_biases + networks, networks + norms_and_biases * sequence_parallel
+def filter_parameters(model: ModelConfig) -> tuple[int, int]:
+    """Parameters of one layer's filter: (those that every tensor rank holds whole, those that are spread over them)."""
+    w, rows = model.filter_order, (model.order - 1) * model.d_model
+    return (model.emb_dim + 1) * w + model.num_inner_mlps * (w + 1) * w + w, rows * (w + 1)
+
+
+def norms_and_biases(model: ModelConfig) -> int:
+    """Parameters outside the filters that every tensor rank holds whole."""
+    return (6 * model.n_layer + 2) * model.d_model
 
 
 def replicated_gradients(shape: Shape) -> list[Traffic]:
-    """Tensor traffic that sums gradients of parameters which every tensor rank holds, per backward pass."""
+    """Tensor traffic that sums gradients of norms and biases, which count a rank's positions alone, per backward."""
     t = shape.tensor
-    summed = replicated_parameters(shape.model, shape.sequence_parallel)[1]
-    size = 2 * summed * PARAMETER_BYTES * (t - 1) / t
-    return [Traffic("tensor", "all_reduce", "gradients of replicated parameters", size)]
+    size = 2 * norms_and_biases(shape.model) * PARAMETER_BYTES * (t - 1) / t
+    return [Traffic("tensor", "all_reduce", "gradients of norms and biases", size)] * shape.sequence_parallel
 
 
 def micro_batch(shape: Shape) -> list[Traffic]:
-    """Forward and backward of one micro-batch, without ZeRO."""
+    """Forward and backward of one micro-batch, without filters and ZeRO."""
     recomputed = shape.parallel.activation_checkpointing
     found: list[Traffic] = []
     for letter in shape.model.mixers:
@@ -170,12 +188,18 @@ def micro_batch(shape: Shape) -> list[Traffic]:
 
 def zero(shape: Shape, settings: Zero, ranks: int, micro_batches: int) -> list[Traffic]:
     """Traffic of DeepSpeed ZeRO in an optimizer step over the R `ranks` that hold the same parameters."""
-    model, t = shape.model, shape.tensor
-    whole = replicated_parameters(model, False)[0]
-    size = (whole + (model.num_parameters - whole) / t) * PARAMETER_BYTES * (ranks - 1) / ranks
+    model, t, hyena_layers = shape.model, shape.tensor, shape.model.mixers.count("H")
+    network, rows = (hyena_layers * n for n in filter_parameters(model))
+    whole = norms_and_biases(model) + network
+    scale = PARAMETER_BYTES * (ranks - 1) / ranks
+    size = (whole + (model.num_parameters - whole) / t) * scale
     if settings.stage < 3:
-        reductions = micro_batches if settings.stage == 2 else 1
-        found = [Traffic("data_context", "all_reduce", "gradients", 2 * size * reductions)]
+        in_filters = (network + rows / t) * scale
+        gradients = size
+        if settings.stage == 2:  # whatever gradients a micro-batch has
+            evaluations = settings.filter_evaluations(shape.parallel, micro_batches)
+            gradients = micro_batches * (size - in_filters) + evaluations * in_filters
+        found = [Traffic("data_context", "all_reduce", "gradients", 2 * gradients)]
         return found + [Traffic("data_context", "all_gather", "updated parameters", size)] * (settings.stage > 0)
     large = sum(n for n in parameter_sizes(model, t) if n > settings.persistence_threshold)
     passes = 1 if large <= settings.live_parameters else 2
@@ -207,6 +231,7 @@ def step(config: RunConfig, stage: StagePlan, settings: Zero) -> list[Traffic]:
     accumulated = stage.gradient_accumulation_steps
     ranks = stage.data_parallel_size * shape.context
     lines = [line.times(accumulated) for line in micro_batch(shape)]
+    lines += [line.times(settings.filter_evaluations(shape.parallel, accumulated)) for line in filters(shape)]
     lines += zero(shape, settings, ranks, accumulated)
     world = ranks * shape.tensor
     lines.append(Traffic("world", "all_reduce", "count of targets", 2 * 8 * (world - 1) / world))

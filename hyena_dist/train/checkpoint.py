@@ -46,7 +46,7 @@ _FREE = {
         "micro_batch_tokens": True,
         "curriculum": {"micro_batch_size": True},  # of each stage
     },
-    "data": {"path": True, "source": True, "prefetch": True},
+    "data": {"path": True, "workers": True, "prefetch": True},
 }
 
 

@@ -11,6 +11,7 @@ from hyena_dist.curriculum import StagePlan
 from hyena_dist.parallel.deepspeed_config import read_preset, zero_stage
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.traffic import TrafficCounter
+from hyena_dist.parallel.zero import late_gradients
 from hyena_dist.plan import communication
 
 _COLUMNS = ("step", "group", "collective", "calls", "bytes", "planned_bytes")
@@ -58,7 +59,10 @@ def zero_settings(preset: dict[str, Any]) -> communication.Zero:
     zero = preset.get("zero_optimization", {})
     live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
     return communication.Zero(
-        zero_stage(preset), int(zero.get("stage3_param_persistence_threshold", 10**5)), live_parameters=min(live)
+        zero_stage(preset),
+        int(zero.get("stage3_param_persistence_threshold", 10**5)),
+        live_parameters=min(live),
+        late_gradients=late_gradients(preset),
     )
 
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from hyena_dist.data.batches import inputs_and_targets, read_windows
+from hyena_dist.data.batches import inputs_and_targets
 from hyena_dist.data.store import GenomeStore, Interval
 from hyena_dist.data.windows import Window, tile
 from hyena_dist.errors import UserError
@@ -79,7 +79,7 @@ def perplexity(
     length = windows[0].end - windows[0].start - 1
     size = max(1, micro_batch_tokens // length)
     rank, ranks = mesh.data.rank(), mesh.data.size()
-    context = mesh.context.rank(), mesh.context.size()
+    part = length // mesh.context.size()
     # Every rank runs the same number of batches, as ZeRO-3 demands: short ranks repeat window 0 and do not count it.
     per_rank = -(-len(windows) // ranks)
     mine = [i for i in range(rank, per_rank * ranks, ranks)]
@@ -88,9 +88,10 @@ def perplexity(
     model.eval()
     for first in range(0, per_rank, size):
         chosen = mine[first : first + size]
-        parts = [windows[i if i < len(windows) else 0].part(*context) for i in chosen]
-        tokens = read_windows(store, parts)
-        inputs, targets = (torch.from_numpy(a).to(mesh.device) for a in inputs_and_targets(tokens))
+        read = [windows[i if i < len(windows) else 0] for i in chosen]
+        starts = [w.start + mesh.context.rank() * part for w in read]
+        tokens = torch.from_numpy(store.read_many([w.contig for w in read], starts, part + 1))
+        inputs, targets = inputs_and_targets(tokens.to(mesh.device))
         nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()
         counts = (targets >= 0).sum(1).cpu()
         for row, i in enumerate(chosen):

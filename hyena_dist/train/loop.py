@@ -11,7 +11,8 @@ import torch
 
 from hyena_dist.config import RunConfig, StagePlan
 from hyena_dist.config_file import dump_config
-from hyena_dist.data.batches import Batches, StepBatch
+from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
+from hyena_dist.data.loader import Loader
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh
@@ -51,7 +52,7 @@ class _Run:
     def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume, profile_communication: bool) -> None:
         self.config, self.mesh = config, mesh
         self.stages = config.stages(mesh.world_size)
-        self.store = GenomeStore.open(config.data.path, config.data.source)
+        self.store = GenomeStore.open(config.data.path)
         self.lengths = config.evaluation_lengths
         for length in self.lengths:  # said now, not after a week of training
             evaluation_windows(self.store, config.evaluation.split, length, 1)
@@ -128,48 +129,45 @@ class _Run:
     # --- the steps ---
 
     def _train(self) -> None:
-        config, start = self.config, self.state["step"]
-        batches = Batches(
-            self.store,
-            self.stages,
-            seed=config.seed,
-            reverse_complement=config.data.reverse_complement,
-            rank=self.mesh.data.rank(),
-            context=(self.mesh.context.rank(), self.mesh.context.size()),
-            first_step=start,
-            prefetch=config.data.prefetch,
+        config, mesh, last_step = self.config, self.mesh, self.stages[-1].end_step
+        context = mesh.context.rank(), mesh.context.size()
+        read = StepReader(
+            self.store, self.stages, config.data, seed=config.seed, rank=mesh.data.rank(), context=context
         )
+        steps = range(self.state["step"], last_step)
         self.model.train()
         clock = Clock()
-        last_step = self.stages[-1].end_step
-        try:
+        with Loader(read, steps, workers=config.data.workers, prefetch=config.data.prefetch) as batches:
             for batch in batches:
                 step = batch.step + 1  # steps are counted when done
                 with self.profile or nullcontext():
-                    loss_sum, valid, norm, lr = self._step(batch)
+                    loss_sum, total, norm, lr = self._step(batch)
                 clock.add(batch.stage.tokens_per_step, batch.wait_s)
                 if step % config.train.log_interval == 0 or step == batch.stage.end_step:
-                    self._log(step, batch.stage, loss_sum, valid, norm, lr, clock)
+                    self._log(step, batch.stage, loss_sum, total, norm, lr, clock)
                 if step == last_step or _due(step, config.train.eval_interval):
                     self._evaluate(step, final=step == last_step)
                     clock.skip()
                 if step == last_step or _due(step, config.train.save_interval):
                     self._save(step)
                     clock.skip()
-        finally:
-            batches.close()
 
     def _step(self, batch: StepBatch) -> tuple[torch.Tensor, float, float, float]:
-        """One optimizer step: (this rank's summed loss, valid targets over all ranks, gradient norm, rate)."""
+        """One optimizer step: (this rank's summed loss, weight of all targets over all ranks, gradient norm, rate)."""
         config = self.config
-        valid = self.mesh.all_reduce_sum(float((batch.targets >= 0).sum())) / self.mesh.tensor.size()
+        total = self.mesh.all_reduce_sum(batch.total_weight) / self.mesh.tensor.size()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
-        for a, first in enumerate(batch.first_samples):
-            inputs, targets = (torch.from_numpy(x[a]).to(self.mesh.device) for x in (batch.input_ids, batch.targets))
-            # What is dropped depends on the samples, not on which rank has them or on what was drawn before.
-            seeds = [_seed(config.seed, batch.step, first + i) for i in range(len(inputs))]
-            last = a == len(batch.first_samples) - 1
-            loss_sum += self.engine.accumulate(inputs, targets, seeds, scale=1 / max(valid, 1.0), last=last)
+        micro_batches = len(batch.first_samples)
+        with self.model.share_filters(micro_batches if self.engine.late_gradients else 1):
+            for a, first in enumerate(batch.first_samples):
+                inputs, targets = inputs_and_targets(batch.tokens[a].to(self.mesh.device))
+                weights = None if batch.weights is None else batch.weights[a].to(self.mesh.device)
+                # What is dropped depends on the samples, not on which rank has them or on what was drawn before.
+                seeds = [_seed(config.seed, batch.step, first + i) for i in range(len(inputs))]
+                last = a == micro_batches - 1
+                loss_sum += self.engine.accumulate(
+                    inputs, targets, seeds, weights=weights, scale=1 / (total or 1.0), last=last
+                )
         lr = learning_rate(config.optimizer, self._tokens_at(batch.step + 1), self._tokens_at(self.stages[-1].end_step))
         norm = self.engine.step(lr)
         if not math.isfinite(norm):
@@ -177,12 +175,12 @@ class _Run:
                 f"the gradient norm is {norm} at step {batch.step + 1} (learning rate {lr:.2e}); lower optimizer.lr "
                 f"or lengthen optimizer.lr_warmup_tokens and resume: checkpoints before this step are untouched"
             )
-        return loss_sum, valid, norm, lr
+        return loss_sum, total, norm, lr
 
     def _log(
-        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, valid: float, norm: float, lr: float, clock: Clock
+        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, total: float, norm: float, lr: float, clock: Clock
     ) -> None:
-        loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / max(valid, 1.0)
+        loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (total or 1.0)
         rate, step_s, wait_s, wait_share = clock.lap()
         tokens, memory = stage.tokens_at(step), peak_gib(self.mesh.device)
         self.trackers.log_metrics(

@@ -69,7 +69,7 @@ def introduction(config: RunConfig, stages: tuple[StagePlan, ...], mesh: Mesh) -
     model = config.model
     lines = [
         f"{config.name}: {model.num_parameters:,} parameters on {mesh.device.type}, {config.parallel.zero}, "
-        f"{config.precision}, data {config.data.path} ({config.data.source})",
+        f"{config.precision}, data {config.data.path} ({config.data.sampling})",
         f"  {config.layout.describe(mesh.world_size)}",
     ]
     if "A" in model.mixers:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_prep.shards import ShardOptions, write_shards
 from hyena_dist.config import RunConfig
 from hyena_dist.train.checkpoint import list_checkpoints
 from tests.distributed.training import curve, train_here
@@ -74,10 +75,11 @@ def test_the_grid_in_bf16(make_config: Callable[..., RunConfig], tmp_path: Path)
         assert a == pytest.approx(b, rel=2e-2, abs=1e-7)
 
 
-def test_variants_agree(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    """Presets, recomputed activations and data sources change how, not what is computed."""
-    zarr = make_config().data
-    shards = zarr.model_copy(update={"source": "webdataset"})
+def test_variants_agree(make_config: Callable[..., RunConfig], small_store: Path, tmp_path: Path) -> None:
+    """Presets, recomputed activations, data workers and shards change how, not what is computed."""
+    store = make_config().data
+    write_shards(small_store, tmp_path / "tars", ShardOptions(window=301), say=lambda _: None)
+    shards = store.model_copy(update={"path": str(tmp_path / "tars"), "workers": 1})
     variants: dict[str, dict[str, Any]] = {
         zero: {"parallel": {"zero": zero}}
         for zero in ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")

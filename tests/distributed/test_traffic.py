@@ -77,23 +77,24 @@ def test_bytes_of_a_mixer(pattern: str, order: int, d_model: int, taps: int, con
     if pattern == "A":
         expected = {("context", "all_to_all"): 4 * unit}
     else:
-        filters = (order - 1) * length * d_model * 4 * (p - 1) / p**2
+        in_filters = (order - 1) * length * d_model * 4 * (p - 1) / p**2
         # Each rank sends its tail to the right; with 24 positions a chunk, 31 positions reach over two borders.
         reached = [min(96 // p, taps - 1 - hop * (96 // p)) for hop in range(p - 1) if taps - 1 > hop * (96 // p)]
         halo = sum(n * (p - 1 - hop) / p for hop, n in enumerate(reached)) * batch * (order + 1) * d_model * size
-        expected = {("context", "all_to_all"): 2 * (order - 1) * unit + filters, ("context", "send"): halo}
+        expected = {("context", "all_to_all"): 2 * (order - 1) * unit + in_filters, ("context", "send"): halo}
     assert forward == pytest.approx(expected, rel=1e-6)
     assert backward == pytest.approx(expected, rel=1e-6)
     shape = communication.Shape(config, layout.parallel(), batch, length, size)
     mixer = communication.attention_mixer if pattern == "A" else communication.hyena_mixer
-    assert by_formula(mixer(shape)) == pytest.approx(expected)
+    both = [line.times(2) for line in mixer(shape)] + communication.filters(shape)
+    assert by_formula(both) == pytest.approx({key: 2 * value for key, value in expected.items()})
 
 
-def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int]]) -> list[list[Sent]]:
-    """Second optimizer step of each (preset, model, recomputation, bytes), of two micro-batches of 2 x 48."""
+def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int, int]]) -> list[list[Sent]]:
+    """Second optimizer step of each (preset, model, recomputation, bytes, micro-batches), micro-batches of 2 x 48."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     accounts = []
-    for name, config, recompute, size in cases:
+    for name, config, recompute, size, number in cases:
         torch.manual_seed(0)
         model, preset = HyenaDNA(config, mesh, DTYPES[size]), read_preset(name)
         model.backbone.activation_checkpointing = recompute
@@ -103,9 +104,9 @@ def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int
         counter = TrafficCounter(mesh)
         for _ in range(2):
             counter.take()
-            with counter:
-                for last in (False, True):
-                    engine.accumulate(inputs, targets, [0, 0], scale=1e-3, last=last)
+            with counter, model.share_filters(number if engine.late_gradients else 1):
+                for index in range(number):
+                    engine.accumulate(inputs, targets, [0, 0], scale=1e-3, last=index == number - 1)
                 engine.step(1e-3)
         accounts.append(counter.take())
     return accounts
@@ -128,22 +129,28 @@ def test_bytes_of_a_step(layout: Layout, tmp_path: Any) -> None:
     small_threshold = tmp_path / "threshold.json"
     small_threshold.write_text('{"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 100}}')
     cases = [
-        ("zero0", hybrid, False, 4),
-        ("zero1", hybrid, True, 4),
-        ("zero1", hybrid, False, 2),
-        ("zero2", hybrid, False, 4),
-        ("zero3", hybrid, False, 4),
-        (str(small_threshold), hybrid, False, 4),
+        ("zero0", hybrid, False, 4, 3),
+        ("zero1", hybrid, True, 4, 2),
+        ("zero1", hybrid, False, 2, 2),
+        ("zero2", hybrid, False, 4, 1),
+        ("zero2", hybrid, False, 4, 3),
+        ("zero2", hybrid, True, 4, 2),
+        ("zero2_offload", hybrid, False, 4, 2),
+        ("zero3", hybrid, False, 4, 2),
+        (str(small_threshold), hybrid, False, 4, 2),
     ]
     by_rank = run_ranks(layout.ranks, steps_of_a_run, layout, cases)
-    for index, (name, config, recompute, size) in enumerate(cases):
+    for index, (name, config, recompute, size, number) in enumerate(cases):
         measured = mean_over_ranks([rank[index] for rank in by_rank])
         parallel = layout.parallel(activation_checkpointing=recompute)
         shape = communication.Shape(config, parallel, 2, 48, size)
-        ranks = layout.context * layout.data
-        lines = [line.times(2) for line in communication.micro_batch(shape)]
-        lines += communication.zero(shape, zero_settings(read_preset(name)), ranks, 2)
+        settings = zero_settings(read_preset(name))
+        evaluations = settings.filter_evaluations(parallel, number)
+        assert evaluations == (1 if name in ("zero0", "zero1", "zero2") and not recompute else number)
+        lines = [line.times(number) for line in communication.micro_batch(shape)]
+        lines += [line.times(evaluations) for line in communication.filters(shape)]
+        lines += communication.zero(shape, settings, layout.context * layout.data, number)
         expected = by_formula(lines)
         # The norm's two or three numbers are all that stage 3 all-reduces over data ranks, and have no line.
         measured = {key: value for key, value in measured.items() if key in expected or value > 64}
-        assert measured == pytest.approx(expected, rel=0.01), (name, recompute, size)
+        assert measured == pytest.approx(expected, rel=0.01), (name, recompute, size, number)

@@ -30,7 +30,9 @@ def write_run(folder: Path) -> None:
     (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
 
 
-VERBS = "train,evaluate,export,demo,doctor,bench operator,bench context,data,data build,data verify"
+VERBS = (
+    "train,evaluate,export,demo,doctor,bench operator,bench context,bench data,data,data build,data verify,data leaks"
+)
 
 
 @pytest.mark.parametrize("verb", VERBS.split(","))

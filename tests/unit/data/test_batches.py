@@ -1,189 +1,216 @@
-"""The batches of a run: the same for every number of ranks, from any step, from either source."""
+"""The batches of a run: the same for every number of ranks and workers, from any step, from a store or from shards."""
 
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.build import BuildOptions, build_store
+from data_prep.shards import ShardOptions, write_shards
 from data_prep.splits import BedSplits
 from hyena_dist.config import RunConfig
 from hyena_dist.config_file import parse_config
-from hyena_dist.data.batches import IGNORE_INDEX, Batches, StepBatch, inputs_and_targets, read_windows
+from hyena_dist.data.batches import IGNORE_INDEX, StepBatch, StepReader, inputs_and_targets, read_windows
+from hyena_dist.data.loader import Loader
+from hyena_dist.data.sampling import Windows
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import CLS, MASK, PAD, UNK, A, C, G, N, T, decode
-from hyena_dist.data.windows import Window
 from hyena_dist.errors import UserError
 
 BED = "a\t0\t700\ttrain\na\t1000\t1500\ttrain\nb\t100\t300\ttrain\na\t700\t1000\tvalid\n"
-STAGES = [{"seq_length": 20, "train_iters": 3}, {"seq_length": 50, "train_iters": 4}]
+STAGES = [{"seq_length": 20, "train_iters": 3}, {"seq_length": 60, "train_iters": 4}]
+STEPS = 7
+BACK_ENDS = ("store", "shards")
+layouts = st.sampled_from([(ranks, context) for ranks in (1, 2, 4) for context in (1, 2, 5)])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("batches")
     draw = np.random.default_rng(0)
-    letters = {name: "".join(draw.choice(list("ACGTN"), 1500)) for name in "ab"}
+    letters = {name: "".join(draw.choice(list("ACGTNacgt"), 1500)) for name in "ab"}
     (path / "x.fa").write_text("".join(f">{name}\n{text}\n" for name, text in letters.items()))
     (path / "x.bed").write_text(BED)
-    build_store(
-        [path / "x.fa"], path / "s", BuildOptions(BedSplits(path / "x.bed"), shard_window=64), say=lambda _: None
-    )
-    return path / "s"
+    build_store([path / "x.fa"], path / "store", BuildOptions(BedSplits(path / "x.bed"), True), say=lambda _: None)
+    write_shards(path / "store", path / "shards", ShardOptions(window=101), say=lambda _: None)
+    return path
 
 
 @pytest.fixture(scope="module")
-def store(folder: Path) -> GenomeStore:
-    return GenomeStore.open(folder)
+def stores(folder: Path) -> dict[str, GenomeStore]:
+    return {name: GenomeStore.open(folder / name) for name in BACK_ENDS}
 
 
-def config(**train: Any) -> RunConfig:
+@pytest.fixture(scope="module")
+def store(stores: dict[str, GenomeStore]) -> GenomeStore:
+    return stores["store"]
+
+
+def config(train: dict[str, Any] | None = None, **data: Any) -> RunConfig:
     base = {"curriculum": STAGES, "global_batch_size": 8}
-    return parse_config({"data": {"path": "-"}, "train": base | train}, "test")
+    return parse_config({"seed": 5, "data": {"path": "-"} | data, "train": base | (train or {})}, "test")
 
 
-def run(
-    store: GenomeStore,
-    config: RunConfig,
-    ranks: int = 1,
-    rank: int = 0,
-    first_step: int = 0,
-    prefetch: int = 2,
-    **more: Any,
-) -> list[StepBatch]:
-    options = {"seed": 5, "reverse_complement": True} | more
-    batches = Batches(store, config.stages(ranks), rank=rank, first_step=first_step, prefetch=prefetch, **options)
-    steps = list(batches)
-    batches.close()
-    return steps
+def reader(
+    store: GenomeStore, run: RunConfig, ranks: int = 1, rank: int = 0, context: tuple[int, int] = (0, 1)
+) -> StepReader:
+    return StepReader(store, run.stages(ranks), run.data, seed=run.seed, rank=rank, context=context)
+
+
+def whole_steps(store: GenomeStore, run: RunConfig, ranks: int, contexts: int, steps: range) -> Iterator[StepBatch]:
+    """The global batch of each step, put together from what every rank reads: tokens [1, 8, L + 1]."""
+    readers = [[reader(store, run, ranks, rank, (c, contexts)) for c in range(contexts)] for rank in range(ranks)]
+    for step in steps:
+        rows: dict[int, torch.Tensor] = {}
+        weights: dict[int, torch.Tensor] = {}
+        total = 0.0
+        for of_rank in readers:
+            parts = [read(step) for read in of_rank]
+            # Chunks share their border: the last target of one is the first input of the next.
+            tokens = torch.cat([parts[0].tokens, *(p.tokens[..., 1:] for p in parts[1:])], dim=-1)
+            total += sum(p.total_weight for p in parts)
+            for a, first in enumerate(parts[0].first_samples):
+                for i in range(parts[0].stage.micro_batch_size):
+                    assert first + i not in rows, "two ranks read one sample"
+                    rows[first + i] = tokens[a, i]
+                    if parts[0].weights is not None:
+                        weights[first + i] = torch.cat([p.weights[a, i] for p in parts])
+        assert sorted(rows) == list(range(8))
+        tokens = torch.stack([rows[i] for i in range(8)])[None]
+        whole = torch.stack([weights[i] for i in range(8)])[None] if weights else None
+        yield StepBatch(parts[0].stage, step, tokens, whole, total, (0,))
 
 
 def same(a: StepBatch, b: StepBatch) -> bool:
-    return (
-        a.stage == b.stage
-        and a.step == b.step
-        and a.first_samples == b.first_samples
-        and np.array_equal(a.input_ids, b.input_ids)
-        and np.array_equal(a.targets, b.targets)
-    )
+    weights = (a.weights is None and b.weights is None) or torch.equal(a.weights, b.weights)
+    return torch.equal(a.tokens, b.tokens) and weights and a.total_weight == pytest.approx(b.total_weight, rel=1e-9)
 
 
 def test_shapes_and_types(store: GenomeStore) -> None:
-    steps = run(store, config(micro_batch_size=2), ranks=2)
-    assert [b.step for b in steps] == list(range(7))
-    assert [b.stage.number for b in steps] == [0, 0, 0, 1, 1, 1, 1]
-    for b in steps:
-        assert b.input_ids.shape == b.targets.shape == (2, 2, b.stage.seq_length)
-        assert b.input_ids.dtype == b.targets.dtype == np.int64
-        assert b.first_samples == (0, 4)
-        assert b.wait_s >= 0
+    read = reader(store, config({"micro_batch_size": 2}, soft_mask_loss_weight=0.5), ranks=2)
+    for step in range(STEPS):
+        batch = read(step)
+        assert (batch.step, batch.stage.number) == (step, int(step >= 3))
+        assert batch.tokens.shape == (2, 2, batch.stage.seq_length + 1)
+        assert batch.tokens.dtype == torch.uint8
+        assert batch.weights.shape == (2, 2, batch.stage.seq_length)
+        assert batch.weights.dtype == torch.float32
+        assert batch.first_samples == (0, 4)
+    assert reader(store, config())(0).weights is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    ranks=st.sampled_from([1, 2, 4]),
+    layout=layouts,
+    back_end=st.sampled_from(BACK_ENDS),
     micro=st.none() | st.sampled_from([1, 2]),
-    seed=st.integers(0, 2**40),
-    both=st.booleans(),
+    first=st.integers(0, STEPS - 1),
+    data=st.fixed_dictionaries(
+        {
+            "sampling": st.sampled_from(["interval", "published", "uniform"]),
+            "reverse_complement": st.booleans(),
+            "soft_mask_loss_weight": st.sampled_from([1.0, 0.1]),
+            "max_n_fraction": st.sampled_from([1.0, 0.5]),
+        }
+    ),
 )
-def test_the_global_batch_is_the_same_for_any_number_of_ranks(
-    store: GenomeStore, ranks: int, micro: int | None, seed: int, both: bool
+def test_the_global_batch_is_the_same_in_every_layout_from_any_step(
+    stores: dict[str, GenomeStore], layout: tuple[int, int], back_end: str, micro: int | None, first: int, data: Any
 ) -> None:
-    options = {"seed": seed, "reverse_complement": both}
-    one = run(store, config(micro_batch_size=8), **options)
-    many = [run(store, config(micro_batch_size=micro), ranks, rank, **options) for rank in range(ranks)]
-    for step, whole in enumerate(one):
-        length = whole.stage.seq_length
-        samples: dict[int, tuple[bytes, bytes]] = {}
-        for batches in many:
-            b = batches[step]
-            assert b.step == step
-            for a, first in enumerate(b.first_samples):
-                for i in range(b.stage.micro_batch_size):
-                    assert first + i not in samples, "two ranks read one sample"
-                    samples[first + i] = (b.input_ids[a, i].tobytes(), b.targets[a, i].tobytes())
-        assert sorted(samples) == list(range(8))
-        assert b"".join(samples[i][0] for i in range(8)) == whole.input_ids.tobytes()
-        assert b"".join(samples[i][1] for i in range(8)) == whole.targets.tobytes()
-        assert whole.input_ids.shape == (1, 8, length)
+    """What one rank reads in one go from the store, any ranks read from any step on, from either back end."""
+    ranks, context = layout
+    if back_end == "shards":
+        data |= {"soft_mask_loss_weight": 1.0}
+    whole = reader(stores["store"], config({"micro_batch_size": 8}, **data))
+    run = config({"micro_batch_size": micro}, **data)
+    for found in whole_steps(stores[back_end], run, ranks, context, range(first, STEPS)):
+        assert same(found, whole(found.step))
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_context_ranks_read_their_chunks(store: GenomeStore, size: int) -> None:
-    """Put side by side they are the windows, of either strand, and the targets across a border are there."""
-    stages = config(curriculum=[{"seq_length": 40, "train_iters": 4}])
-    whole = run(store, stages)
-    parts = [run(store, stages, context=(rank, size)) for rank in range(size)]
-    for step, batch in enumerate(whole):
-        assert np.array_equal(np.concatenate([p[step].input_ids for p in parts], axis=-1), batch.input_ids)
-        assert np.array_equal(np.concatenate([p[step].targets for p in parts], axis=-1), batch.targets)
+@pytest.mark.parametrize("back_end", BACK_ENDS)
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more processes than cores here
+def test_workers_read_the_same_in_order(stores: dict[str, GenomeStore], back_end: str, workers: int) -> None:
+    """In two goes that meet in the middle of a stage, with other numbers of ranks and workers before and after."""
+    alone = reader(stores["store"], config())
+    with Loader(reader(stores[back_end], config()), range(5), workers=workers, prefetch=2) as loader:
+        before = list(loader)
+    assert [b.step for b in before] == list(range(5))
+    assert all(same(b, alone(b.step)) for b in before)
+    for rank in range(2):
+        read = reader(stores[back_end], config(), 2, rank)
+        with Loader(read, range(5, STEPS), workers=3 - workers, prefetch=1) as loader:
+            after = list(loader)
+        assert [b.step for b in after] == [5, 6]
+        for batch in after:
+            firsts = torch.tensor(batch.first_samples)[:, None] + torch.arange(batch.stage.micro_batch_size)
+            assert torch.equal(batch.tokens.flatten(0, 1), alone(batch.step).tokens.flatten(0, 1)[firsts.flatten()])
 
 
-@settings(max_examples=20, deadline=None)
-@given(first_step=st.integers(0, 8), prefetch=st.integers(1, 9), ranks=st.sampled_from([1, 2, 4]), data=st.data())
-def test_goes_on_from_any_step(
-    store: GenomeStore, first_step: int, prefetch: int, ranks: int, data: st.DataObject
-) -> None:
-    rank = data.draw(st.integers(0, ranks - 1))
-    whole = run(store, config(), ranks, rank)
-    rest = run(store, config(), ranks, rank, first_step, prefetch)
-    assert len(rest) == max(0, 7 - first_step)
-    assert all(same(a, b) for a, b in zip(rest, whole[first_step:], strict=True))
-
-
-def test_steps_and_samples_differ(store: GenomeStore) -> None:
-    rows = [row.tobytes() for b in run(store, config())[:3] for row in b.input_ids.reshape(-1, 20)]
-    assert len(set(rows)) == len(rows) == 24
-
-
-def test_a_border_between_stages_does_not_start_the_data_again(store: GenomeStore) -> None:
+def test_samples_differ_within_and_across_stages(store: GenomeStore) -> None:
     stages = [{"seq_length": 20, "train_iters": n} for n in (3, 4)]
-    two, one = (run(store, config(curriculum=c)) for c in (stages, [{"seq_length": 20, "train_iters": 7}]))
-    for a, b in zip(two, one, strict=True):
-        assert np.array_equal(a.input_ids, b.input_ids)
-
-
-def test_either_source(folder: Path, store: GenomeStore) -> None:
-    shards = run(GenomeStore.open(folder, "webdataset"), config())
-    assert all(same(a, b) for a, b in zip(shards, run(store, config()), strict=True))
+    read = reader(store, config({"curriculum": stages}, sampling="uniform"))
+    rows = [row.numpy().tobytes() for step in range(STEPS) for row in read(step).tokens.flatten(0, 1)]
+    assert len(set(rows[:24])) == 24
+    assert len(set(rows)) > 50  # a stage draws anew: by chance, a window comes twice
 
 
 def test_targets_are_the_next_bases_of_the_training_regions(store: GenomeStore) -> None:
     text = {name: decode(store.read(name, 0, 1500)) for name in "ab"}
-    regions = [text[r.contig][r.start : r.end] for r in store.splits["train"]]
-    for b in run(store, config(), reverse_complement=False):
-        for inputs, targets in zip(
-            b.input_ids.reshape(-1, b.stage.seq_length), b.targets.reshape(-1, b.stage.seq_length), strict=True
-        ):
-            where = [region for region in regions if decode(inputs) in region]
-            assert where
-            following = where[0][where[0].index(decode(inputs)) :][1 : len(inputs) + 1]
-            assert "".join("N" if t == IGNORE_INDEX else decode(np.array([t])) for t in targets) == following
+    free = [text[r.contig][r.start : r.end] for ranges in store.free.values() for r in ranges]
+    read = reader(store, config())
+    for step in range(STEPS):
+        inputs, targets = inputs_and_targets(read(step).tokens)
+        assert inputs.dtype == targets.dtype == torch.int64
+        for row, following in zip(inputs.flatten(0, 1), targets.flatten(0, 1), strict=True):
+            where = next(region for region in free if decode(row.numpy()) in region)
+            expected = where[where.index(decode(row.numpy())) :][1 : len(row) + 1]
+            found = "".join("N" if t == IGNORE_INDEX else decode(np.array([t])) for t in following)
+            assert found == expected
 
 
 def test_specials_are_read_but_never_predicted() -> None:
-    tokens = np.array([[A, N, C, PAD, G, UNK, T, CLS, A, MASK, N]], dtype=np.uint8)
-    before = tokens.copy()
+    tokens = torch.tensor([[A, N, C, PAD, G, UNK, T, CLS, A, MASK, N]], dtype=torch.uint8)
     inputs, targets = inputs_and_targets(tokens)
     assert inputs.tolist() == [[A, N, C, PAD, G, UNK, T, CLS, A, MASK]]
     i = IGNORE_INDEX
     assert targets.tolist() == [[i, C, i, G, i, T, i, A, i, i]]
-    assert np.array_equal(tokens, before)
 
 
 def test_the_other_strand(store: GenomeStore) -> None:
-    forward, backward = read_windows(store, [Window("a", 40, 90), Window("a", 40, 90, reverse=True)])
-    pairs = str.maketrans("ACGT", "TGCA")
-    assert decode(backward) == decode(forward)[::-1].translate(pairs)
+    windows = Windows(np.array([0, 0]), np.array([40, 40]), np.array([False, True]))
+    forward, backward = read_windows(store, windows, 50)
+    assert decode(backward) == decode(forward)[::-1].translate(str.maketrans("ACGT", "TGCA"))
     assert decode(forward) == decode(store.read("a", 40, 90))
 
 
-def test_a_failure_in_the_background_reaches_the_reader(folder: Path, tmp_path: Path) -> None:
-    damaged = Path(shutil.copytree(folder, tmp_path / "s"))
-    (damaged / "genome.zarr/contigs/a/c/0").unlink()
-    with pytest.raises(UserError, match="contigs/a/c/0 is missing"):
-        run(GenomeStore.open(damaged), config())
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_weights_are_those_of_lower_case_targets(store: GenomeStore, folder: Path, weight: float, both: bool) -> None:
+    letters = {}
+    for record in (folder / "x.fa").read_text().split(">")[1:]:
+        name, text = record.split()
+        letters[name] = text
+    read = reader(store, config(soft_mask_loss_weight=weight, reverse_complement=both, sampling="uniform"))
+    sampler = read._samplers[1]
+    batch = read(3)
+    windows = sampler.windows(np.arange(8))
+    total = 0.0
+    for row, contig, start, reverse in zip(batch.weights[0], *windows, strict=True):
+        text = letters["ab"[contig]][start : start + 61]
+        text = text[::-1] if reverse else text
+        assert row.tolist() == [weight if letter.islower() else 1.0 for letter in text[1:]]
+        total += sum((weight if letter.islower() else 1.0) for letter in text[1:] if letter != "N")
+    assert batch.total_weight == pytest.approx(total, rel=1e-9)
+    _, targets = inputs_and_targets(batch.tokens)
+    assert batch.total_weight == pytest.approx(float(batch.weights[targets >= 0].double().sum()), rel=1e-6)
+
+
+def test_weights_need_a_soft_mask(stores: dict[str, GenomeStore]) -> None:
+    with pytest.raises(UserError, match="has no lower-case mask"):
+        reader(stores["shards"], config(soft_mask_loss_weight=0.5))

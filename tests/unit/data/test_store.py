@@ -1,8 +1,9 @@
-"""Reading a store: both sources return the bases of the FASTA file, and damage is never silent."""
+"""Reading a store and its shards: both return the bases of the FASTA file, and say what the manifest says."""
 
+import json
 import multiprocessing
 import pickle
-import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,62 +12,106 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.build import BuildOptions, build_store
-from data_prep.splits import BedSplits, BlockSplits
+from data_prep.shards import ShardOptions, write_shards
+from data_prep.splits import BedSplits
 from hyena_dist.data import GenomeStore, Interval
 from hyena_dist.data.tokenizer import encode
 from hyena_dist.errors import UserError
 
-SOURCES = ("zarr", "webdataset")
-LENGTHS = {"big": 200_000, "small": 500}  # big has several Zarr chunks and several shard windows
+LENGTHS = {"big": 200_000, "small": 500}
 
 
 @pytest.fixture(scope="module")
-def letters() -> dict[str, bytes]:
-    draw = np.random.default_rng(1)
-    return {name: draw.choice(np.frombuffer(b"ACGTNacgt", np.uint8), size).tobytes() for name, size in LENGTHS.items()}
+def opened(store_folder: Path, shards_folder: Path) -> tuple[GenomeStore, GenomeStore]:
+    return GenomeStore.open(store_folder), GenomeStore.open(str(shards_folder))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, letters: dict[str, bytes]) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    (folder / "x.fa").write_bytes(b"".join(b">%s\n%s\n" % (name.encode(), text) for name, text in letters.items()))
-    options = BuildOptions(BlockSplits((0.5, 0.3, 0.2)), soft_mask=True, shard_window=10_001, shard_megabytes=1)
-    build_store([folder / "x.fa"], folder / "s", options, say=lambda line: None)
-    return folder / "s"
+@pytest.fixture(params=["store", "shards"])
+def folder(request: pytest.FixtureRequest, store_folder: Path, shards_folder: Path) -> Path:
+    return store_folder if request.param == "store" else shards_folder
 
 
-@pytest.fixture
-def copy(store: Path, tmp_path: Path) -> Path:
-    """A store that a test may damage."""
-    return Path(shutil.copytree(store, tmp_path / "copy"))
+def test_what_it_says(folder: Path) -> None:
+    reader = GenomeStore.open(folder)
+    assert reader.path == folder
+    assert reader.location == str(folder)
+    assert reader.contigs == LENGTHS
+    assert reader.splits["valid"] == [Interval("big", 100_000, 160_000), Interval("small", 250, 400)]
+    assert reader.intervals["train"] == [Interval("big", 0, 100_000), Interval("small", 0, 250)]
+    assert reader.free == {"big": [Interval("big", 0, 100_000)], "small": [Interval("small", 0, 250)]}
+    assert reader.species == []
+    assert reader.species_of("big") is None
 
 
-@pytest.fixture(scope="module")
-def opened(store: Path) -> dict[str, GenomeStore]:
-    return {source: GenomeStore.open(store, source) for source in SOURCES}
+def test_species_and_free_ranges_of_a_manifest(store_copy: Path) -> None:
+    file = store_copy / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["species"] = ["a", "b"]
+    for contig, species in zip(manifest["contigs"], "ab", strict=True):
+        contig["species"] = species
+    manifest["splits"] = {
+        "train": [["big", 0, 10]],
+        "valid": [["big", 50, 60]],
+        "test": [["big", 0, 5], ["big", 60, 70], ["small", 0, 500]],
+    }
+    file.write_text(json.dumps(manifest))
+    reader = GenomeStore.open(store_copy)
+    assert reader.species == ["a", "b"]
+    assert (reader.species_of("big"), reader.species_of("small")) == ("a", "b")
+    assert reader.free == {"big": [Interval("big", 5, 50), Interval("big", 70, 200_000)], "small": []}
 
 
-def test_what_it_says(opened: dict[str, GenomeStore], store: Path) -> None:
-    for reader in opened.values():
-        assert reader.path == store
-        assert reader.contigs == LENGTHS
-        assert reader.splits["valid"] == [Interval("big", 100_000, 160_000), Interval("small", 250, 400)]
+def test_a_store_and_its_shards_have_one_fingerprint(opened: tuple[GenomeStore, ...], store_copy: Path) -> None:
+    store, shards = opened
+    assert store.fingerprint == shards.fingerprint
+    file = store_copy / "manifest.json"
+    file.write_text(file.read_text().replace("160000", "160001"))
+    assert GenomeStore.open(store_copy).fingerprint != store.fingerprint
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_any_range_equals_the_fasta(opened: dict[str, GenomeStore], letters: dict[str, bytes], data) -> None:
+@given(data=st.data())
+def test_any_range_equals_the_fasta(opened: tuple[GenomeStore, ...], letters: dict[str, bytes], data) -> None:
     contig = data.draw(st.sampled_from(sorted(LENGTHS)))
     start = data.draw(st.integers(0, LENGTHS[contig]))
-    end = min(LENGTHS[contig], start + data.draw(st.integers(0, 30_000)))
+    end = min(LENGTHS[contig], start + data.draw(st.integers(0, 9) | st.integers(0, 150_000)))
     expected = encode(letters[contig][start:end])
-    for reader in opened.values():
+    for reader in opened:
         tokens = reader.read(contig, start, end)
         assert tokens.dtype == np.uint8
         np.testing.assert_array_equal(tokens, expected)
-        mask = reader.soft_mask(contig, start, end)
-        assert mask.dtype == np.bool_
-        assert mask.tolist() == [letter > 96 for letter in letters[contig][start:end]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.integers(0, 500) | st.integers(60_000, 140_000),
+    windows=st.lists(st.tuples(st.sampled_from(sorted(LENGTHS)), st.floats(0, 1)), max_size=5),
+)
+def test_many_windows_at_once(opened: tuple[GenomeStore, ...], size: int, windows: list[tuple[str, float]]) -> None:
+    windows = [(contig, share) for contig, share in windows if size <= LENGTHS[contig]]
+    contigs = [contig for contig, _ in windows]
+    starts = [round(share * (LENGTHS[contig] - size)) for contig, share in windows]
+    for reader in opened:
+        expected = [reader.read(contig, at, at + size) for contig, at in zip(contigs, starts, strict=True)]
+        tokens = reader.read_many(contigs, starts, size)
+        assert tokens.shape == (len(windows), size)
+        assert tokens.flags.c_contiguous
+        assert tokens.flags.writeable
+        assert tokens.dtype == np.uint8
+        assert all(np.array_equal(row, tokens[i]) for i, row in enumerate(expected))
+        numbers = np.array([sorted(LENGTHS).index(contig) for contig in contigs], dtype=np.int32)
+        wide = np.zeros((len(windows), size + 3), dtype=np.uint8)
+        part = wide[:, 1 : size + 1]
+        assert reader.read_many(numbers, np.array(starts, dtype=np.int64), size, out=part) is part
+        np.testing.assert_array_equal(part, tokens)
+        assert not wide[:, [0, -2, -1]].any()
+
+
+def test_what_is_read_is_the_callers_own(opened: tuple[GenomeStore, ...]) -> None:
+    for reader in opened:
+        before = reader.read("big", 10, 20)
+        reader.read("big", 10, 20)[:] = 99
+        np.testing.assert_array_equal(reader.read("big", 10, 20), before)
 
 
 @settings(max_examples=12, deadline=None)
@@ -86,45 +131,35 @@ def test_any_fasta_through_a_build(
         cut = data.draw(st.integers(1, len(text)))
         rows += [f"{name}\t0\t{cut}\ttrain"] + [f"{name}\t{cut}\t{len(text)}\ttest"] * (cut < len(text))
     (folder / "x.bed").write_text("\n".join(rows), encoding="utf-8")
-    options = BuildOptions(BedSplits(folder / "x.bed"), shard_window=window)
-    build_store([folder / "x.fa"], folder / "s", options, say=lambda line: None)
-    for source in SOURCES:
-        reader = GenomeStore.open(folder / "s", source)
+    build_store([folder / "x.fa"], folder / "s", BuildOptions(BedSplits(folder / "x.bed")), say=lambda line: None)
+    write_shards(folder / "s", folder / "shards", ShardOptions(window), say=lambda line: None)
+    for path in (folder / "s", folder / "shards"):
+        reader = GenomeStore.open(path)
         for name, text in genome.items():
             np.testing.assert_array_equal(reader.read(name, 0, len(text)), encode(text))
 
 
-def test_shards_hold_the_splits_only(tmp_path: Path) -> None:
-    (tmp_path / "x.fa").write_text(">a\n" + "ACGT" * 100 + "\n>b\nACGT\n")
-    (tmp_path / "x.bed").write_text("a 100 200 train\na 300 400 test\n")
-    options = BuildOptions(BedSplits(tmp_path / "x.bed"), shard_window=30)
-    build_store([tmp_path / "x.fa"], tmp_path / "s", options, say=lambda line: None)
-    reader = GenomeStore.open(tmp_path / "s", "webdataset")
-    assert reader.read("a", 100, 200).size == 100
-    for contig, start, end in (("a", 99, 110), ("a", 190, 201), ("a", 150, 350), ("b", 0, 1)):
-        with pytest.raises(UserError, match=r"leaves the regions of the splits at .* read it with source zarr"):
-            reader.read(contig, start, end)
-    with pytest.raises(UserError, match="rebuild it with --soft-mask"):
-        reader.soft_mask("a", 100, 200)
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_ranges_that_do_not_exist(opened: dict[str, GenomeStore], source: str) -> None:
-    for start, end in ((-1, 5), (0, 501), (9, 8)):
-        with pytest.raises(UserError, match=f"range {start}-{end} is not inside contig 'small' of 500 bases"):
-            opened[source].read("small", start, end)
-    with pytest.raises(UserError, match="contig 'tiny' is not in"):
-        opened[source].read("tiny", 0, 1)
+def test_ranges_that_do_not_exist(opened: tuple[GenomeStore, ...]) -> None:
+    for reader in opened:
+        for start, end in ((-1, 5), (0, 501), (9, 8), (501, 501)):
+            message = f"range {start}-{end} is not inside contig 'small' of 500 bases"
+            with pytest.raises(UserError, match=message):
+                reader.read("small", start, end)
+            with pytest.raises(UserError, match=message):
+                reader.read_many(np.array([1, 1]), [start, 7], end - start)
+            with pytest.raises(UserError, match=message):
+                reader.soft_mask("small", start, end)
+        with pytest.raises(UserError, match="contig 'tiny' is not in"):
+            reader.read("tiny", 0, 1)
 
 
 def _read_in_child(reader: GenomeStore, queue) -> None:
     queue.put(reader.read("big", 9_000, 12_000).tobytes())
 
 
-@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads alive is what is tested
-def test_survives_pickle_and_fork(store: Path, source: str) -> None:
-    reader = GenomeStore.open(store, source)  # type: ignore[arg-type]
+def test_survives_pickle_and_fork(folder: Path) -> None:
+    reader = GenomeStore.open(folder)
     expected = reader.read("big", 9_000, 12_000).tobytes()  # opens the files before the fork
     assert pickle.loads(pickle.dumps(reader)).read("big", 9_000, 12_000).tobytes() == expected
     assert len(pickle.dumps(reader)) < 20_000
@@ -136,43 +171,24 @@ def test_survives_pickle_and_fork(store: Path, source: str) -> None:
     child.join()
 
 
-def test_not_a_store(tmp_path: Path, copy: Path) -> None:
+def test_threads_may_share_it(folder: Path, letters: dict[str, bytes]) -> None:
+    expected = encode(letters["big"])
+    for _ in range(20):
+        reader = GenomeStore.open(folder)
+        with ThreadPoolExecutor(4) as pool:
+            for tokens in pool.map(lambda _, reader=reader: reader.read("big", 0, 200_000), range(8)):
+                np.testing.assert_array_equal(tokens, expected)
+
+
+def test_not_a_store(tmp_path: Path, store_copy: Path) -> None:
     with pytest.raises(UserError, match="is not a hyena-dist store"):
         GenomeStore.open(tmp_path)
-    with pytest.raises(UserError, match="source 'tar' is not a way"):
-        GenomeStore.open(copy, "tar")  # type: ignore[arg-type]
-    (copy / "manifest.json").write_text("{")
+    file = store_copy / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for key in ("contigs", "splits", "zarr"):
+        file.write_text(json.dumps(manifest | {key: [[]]}))
+        with pytest.raises(UserError, match=r"manifest\.json is damaged .*; rebuild it with `hyena-dist data build`"):
+            GenomeStore.open(store_copy)
+    file.write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json cannot be read"):
-        GenomeStore.open(copy)
-
-
-@pytest.mark.parametrize(
-    ("source", "file"),
-    [
-        ("zarr", "genome.zarr/contigs/big/c/0"),
-        ("zarr", "genome.zarr/contigs/big/zarr.json"),
-        ("webdataset", "shards/train-000000.tar"),
-        ("webdataset", "shards/index.json"),
-    ],
-)
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
-def test_missing_and_damaged_files(copy: Path, source: str, file: str, damage: str) -> None:
-    path = copy / file
-    good = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    elif damage == "truncated":
-        path.write_bytes(good[: len(good) // 2])
-    elif path.suffix == ".tar":
-        # A byte that is no token. Other flips are left to verify: the tars are plain bytes without a checksum.
-        path.write_bytes(good[:1000] + b"\xff" * 100 + good[1100:])
-    else:
-        path.write_bytes(good[:100] + bytes([good[100] ^ 0xFF]) + good[101:])
-    with pytest.raises(UserError, match=f"{file}.*`hyena-dist data verify"):
-        GenomeStore.open(copy, source).read("big", 0, 100_000)  # type: ignore[arg-type]
-
-
-def test_a_missing_mask_file_is_not_read_as_unmasked(copy: Path) -> None:
-    (copy / "genome.zarr/soft_mask/big/c/0").unlink()
-    with pytest.raises(UserError, match="soft_mask/big/c/0 is missing"):
-        GenomeStore.open(copy).soft_mask("big", 0, 10)
+        GenomeStore.open(store_copy)

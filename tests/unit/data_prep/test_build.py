@@ -1,6 +1,6 @@
 """Building a store: what it holds, what it replaces, and what a failure leaves."""
 
-import errno
+import hashlib
 import json
 import shlex
 from collections.abc import Callable
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import zarr
 
-from data_prep import shards
 from data_prep.cli import main
 from hyena_dist.data import GenomeStore
 from hyena_dist.data.manifest import array_path
@@ -25,7 +24,7 @@ def manifest_of(store: Path) -> dict:
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
     for name in ("a", "b"):
-        run("build", genome, "--out", tmp_path / name, "--soft-mask", "--shard-window", 100)
+        run("build", genome, "--out", tmp_path / name, "--soft-mask")
     a, b = content(tmp_path / "a"), content(tmp_path / "b")
     manifests = [json.loads(files.pop("manifest.json")) for files in (a, b)]
     assert a == b
@@ -36,7 +35,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, genome: Path, run: 
 
 def test_the_command_in_the_manifest_builds_the_store_again(tmp_path: Path, genome: Path, run: Run) -> None:
     out = tmp_path / "a store"
-    run("build", genome, "--out", out, "--soft-mask", "--valid-contigs", "chr2", "--shard-window", 100)
+    run("build", genome, "--out", out, "--soft-mask", "--valid-contigs", "chr2")
     words = shlex.split(manifest_of(out)["command"])
     assert words[:3] == ["hyena-dist", "data", "build"]
     words[words.index(str(out))] = str(tmp_path / "again")
@@ -50,37 +49,11 @@ def test_zarr_arrays_open_with_plain_zarr(tmp_path: Path, run: Run) -> None:
     run("build", fasta, "--out", tmp_path / "s", "--soft-mask")
     group = zarr.open_group(str(tmp_path / "s" / "genome.zarr"), mode="r")
     assert group.attrs["tokenizer"]["A"] == 7
+    assert (group.attrs["format"], group.attrs["version"]) == ("hyena-dist-store", 2)
     found = {array.attrs["contig"]: array[:].tolist() for _, array in group["contigs"].arrays()}
     assert found == {"gi|1|ref/2": [7, 8, 9, 10, 11], "..": [7, 8, 9], "__x": [10]}
-    assert group[array_path("soft_mask", "..")][:].tolist() == [1, 1, 1]
+    assert group[array_path("soft_mask", "..")][:].tolist() == [[0, 3]]
     assert GenomeStore.open(tmp_path / "s").read("gi|1|ref/2", 1, 4).tolist() == [8, 9, 10]
-
-
-def test_shards_are_plain_webdataset(tmp_path: Path, genome: Path, run: Run) -> None:
-    import webdataset as wds
-
-    run("build", genome, "--out", tmp_path / "s", "--shard-window", 65, "--split-fractions", "0.5,0.5")
-    store = GenomeStore.open(tmp_path / "s")
-    urls = [str(tmp_path / "s" / shard["path"]) for shard in store.manifest["shards"] if shard["split"] == "train"]
-    covered = 0
-    for sample in wds.WebDataset(urls, shardshuffle=False).decode():
-        where = sample["json"]
-        assert where["split"] == "train"
-        expected = store.read(where["contig"], where["start"], where["end"])
-        assert sample["tokens.npy"].dtype == np.uint8
-        np.testing.assert_array_equal(sample["tokens.npy"], expected)
-        covered += where["end"] - where["start"] - 1
-    # Neighbours share one base, so that each base but a region's first is a target exactly once.
-    assert covered == sum(region.end - region.start - 1 for region in store.splits["train"])
-
-
-def test_shard_size(tmp_path: Path, run: Run) -> None:
-    fasta = tmp_path / "x.fa"
-    fasta.write_text(">a\n" + "ACGT" * 600_000 + "\n")
-    run("build", fasta, "--out", tmp_path / "s", "--shard-megabytes", 1, "--split-fractions", "1,0")
-    sizes = [shard["bytes"] for shard in manifest_of(tmp_path / "s")["shards"]]
-    assert len(sizes) == 3
-    assert max(sizes) <= 2**20 + 20_480
 
 
 def test_second_build_keeps_the_store(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
@@ -107,8 +80,8 @@ def test_a_damaged_store_is_not_kept_silently(
     tmp_path: Path, genome: Path, run: Run, refuse: Callable[..., str]
 ) -> None:
     run("build", genome, "--out", tmp_path / "s")
-    (tmp_path / "s" / "shards" / "train-000000.tar").unlink()
-    assert "train-000000.tar is missing" in refuse("build", genome, "--out", tmp_path / "s")
+    (tmp_path / "s/genome.zarr/contigs/chr1/c/0").unlink()
+    assert "contigs/chr1/c/0 is missing" in refuse("build", genome, "--out", tmp_path / "s")
 
 
 @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
@@ -127,29 +100,59 @@ def test_an_empty_folder_is_used(tmp_path: Path, genome: Path, run: Run) -> None
     run("verify", tmp_path / "s")
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_disk_full(
-    tmp_path: Path, genome: Path, run: Run, refuse: Callable[..., str], monkeypatch, overwrite: bool
-) -> None:
-    out = tmp_path / "s"
-    if overwrite:
-        run("build", genome, "--out", out, "--soft-mask")
+def test_intervals_are_what_the_splits_are_made_of(tmp_path: Path, genome: Path, run: Run) -> None:
+    run("build", genome, "--out", tmp_path / "s", "--split-fractions", "0.8,0.2", "--interval-length", 1000)
+    manifest = manifest_of(tmp_path / "s")
+    assert manifest["splits"]["train"] == [["chr1", 0, 2400], ["chr2", 0, 800]]
+    assert manifest["intervals"]["train"] == [
+        ["chr1", 0, 1000], ["chr1", 1000, 2000], ["chr1", 2000, 2400], ["chr2", 0, 800]
+    ]  # fmt: skip
+    bed = tmp_path / "x.bed"
+    bed.write_text("chr2 500 900 valid\nchr1 100 200 train\nchr1 50 150 train\nchr1 50 150 train\n")
+    run("build", genome, "--out", tmp_path / "t", "--bed", bed)
+    manifest = manifest_of(tmp_path / "t")
+    assert manifest["splits"]["train"] == [["chr1", 50, 200]]
+    assert manifest["intervals"]["train"] == [["chr1", 100, 200], ["chr1", 50, 150], ["chr1", 50, 150]]
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shards, "_add_file", full)
-    assert "No space left on device" in refuse("build", genome, "--out", out, *["--overwrite"] * overwrite)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["genome.fa", *["s"] * overwrite]
+def test_the_manifest_describes_the_content(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "x.fa").write_text(">a\nAACGTNNnac\n>b\nNN\n")
+    run("build", tmp_path / "x.fa", "--out", tmp_path / "s")
+    a, b = manifest_of(tmp_path / "s")["contigs"]
+    assert a == {
+        "name": "a",
+        "species": None,
+        "length": 10,
+        "sha256": hashlib.sha256(bytes([7, 7, 8, 9, 10, 11, 11, 11, 7, 8])).hexdigest(),
+        "composition": {"A": 3, "C": 2, "G": 1, "T": 1, "N": 3},
+        "soft_masked": 3,
+    }
+    assert b["composition"] == {"A": 0, "C": 0, "G": 0, "T": 0, "N": 2}
 
 
-def test_an_interrupted_build_leaves_nothing(tmp_path: Path, genome: Path, monkeypatch, capsys) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_number_of_processes_changes_nothing(tmp_path: Path, processes: int, run: Run, content: Content) -> None:
+    draw = np.random.default_rng(0)
+    inputs = []
+    for number in range(5):
+        path = tmp_path / f"{number}.fa"
+        sizes = [(5 - number) * 30_000 + 1, 70_000]
+        letters = [draw.choice(np.frombuffer(b"ACGTacgtN", np.uint8), size).tobytes() for size in sizes]
+        path.write_bytes(b"".join(b">%d-%d\n%s\n" % (number, i, text) for i, text in enumerate(letters)))
+        inputs.append(path)
+    run("build", *inputs, "--out", tmp_path / "1", "--soft-mask", "--processes", 1)
+    run("build", *inputs, "--out", tmp_path / "n", "--soft-mask", "--processes", processes)
+    one, many = content(tmp_path / "1"), content(tmp_path / "n")
+    del one["manifest.json"], many["manifest.json"]
+    assert one == many
+    names = [contig["name"] for contig in manifest_of(tmp_path / "n")["contigs"]]
+    assert names == [f"{number}-{i}" for number in range(5) for i in range(2)]
 
-    monkeypatch.setattr(shards, "_add_file", interrupt)
-    assert main(["build", str(genome), "--out", str(tmp_path / "s")]) == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["genome.fa"]
+
+def test_a_bed_file_is_read_before_the_work(tmp_path: Path, genome: Path, refuse: Callable[..., str]) -> None:
+    (tmp_path / "x.bed").write_text("chr1 5 3 train\n")
+    assert "interval 5-3 has no base" in refuse("build", genome, "--out", tmp_path / "s", "--bed", tmp_path / "x.bed")
+    assert not (tmp_path / "s.partial").exists()
 
 
 @pytest.mark.parametrize("command", ["build", "verify", "stats"])

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import demo_corpus, files
-from data_prep.fasta import read_fasta
+from data_prep.build import BuildOptions, build_store
+from data_prep.fasta import LOWER, read_fasta
+from hyena_dist.data.manifest import array_path
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
 
@@ -29,8 +32,14 @@ def bgzip(text: bytes, block: int = 40) -> bytes:
     return members + BGZIP_END
 
 
+def codes(path: Path) -> dict[str, np.ndarray]:
+    """The codes of each record of a file: token | LOWER."""
+    text = files.ahead(files.read_text(path))
+    return {name: np.frombuffer(b"".join(blocks), np.uint8) for name, blocks in read_fasta(path, text)}
+
+
 def records(path: Path) -> dict[str, str]:
-    return {record.name: decode(record.tokens) for record in read_fasta([path])}
+    return {name: decode(found & (LOWER - 1)) for name, found in codes(path).items()}
 
 
 TEXT = b">a first\nACGT\nRYKM\n\n>b\nacgun\n"
@@ -47,44 +56,62 @@ def test_formats(tmp_path: Path, pack, newline: bytes) -> None:
 def test_lower_case_is_kept_as_a_mask(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_bytes(b">a\nACgtn\nN-y\n")
-    (record,) = read_fasta([path])
-    assert record.lower_case.tolist() == [0, 0, 1, 1, 1, 0, 0, 1]
+    assert (codes(path)["a"] >= LOWER).tolist() == [False, False, True, True, True, False, False, True]
 
 
 names = st.text(string.ascii_letters + string.digits + "|/.:_-#é", min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    genome=st.dictionaries(names, st.text("ACGTUNRYacgtn", min_size=1, max_size=200), min_size=1, max_size=5),
-    width=st.integers(1, 80),
-    block=st.integers(1, 64),
-    final_newline=st.booleans(),
-)
-def test_any_wrapping_and_any_block_size_read_the_same(
-    tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str], width: int, block: int, final_newline: bool
-) -> None:
+line_ends = st.sampled_from(["\n", "\r\n", "\n\n"])
+genomes = st.dictionaries(names, st.text("ACGTUNRYacgtunx", min_size=1, max_size=200), min_size=1, max_size=5)
+
+
+def written(genome: dict[str, str], width: int, end: str, final_newline: bool) -> bytes:
     lines = []
     for name, sequence in genome.items():
         lines += [f">{name} text"] + [sequence[at : at + width] for at in range(0, len(sequence), width)]
-    path = tmp_path_factory.mktemp("fasta") / "x.fa"
-    path.write_text("\n".join(lines) + "\n" * final_newline, encoding="utf-8")
-    progress: list[tuple[int, float]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK", block)
-        read = list(read_fasta([path], lambda bases, share: progress.append((bases, share))))
-    assert {record.name: decode(record.tokens) for record in read} == {n: decode(encode(s)) for n, s in genome.items()}
-    assert all(
-        np.array_equal(record.lower_case, [letter.islower() for letter in genome[record.name]]) for record in read
-    )
-    assert sum(bases for bases, _ in progress) == sum(len(sequence) for sequence in genome.values())
-    assert progress[-1][1] == 1
+    return (end.join(lines) + end * final_newline).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(genomes, st.integers(1, 80), line_ends, st.integers(1, 64), st.booleans())
+def test_any_wrapping_and_any_block_size_read_the_same(
+    genome: dict[str, str], width: int, end: str, block: int, final_newline: bool
+) -> None:
+    text = written(genome, width, end, final_newline)
+    blocks = [text[at : at + block] for at in range(0, len(text), block)]
+    read = {name: np.frombuffer(b"".join(parts), np.uint8) for name, parts in read_fasta(Path("x"), blocks)}
+    assert {name: decode(found & (LOWER - 1)) for name, found in read.items()} == {
+        name: decode(encode(sequence)) for name, sequence in genome.items()
+    }
+    for name, sequence in genome.items():
+        assert (read[name] >= LOWER).tolist() == [letter.islower() for letter in sequence]
+
+
+@settings(max_examples=25, deadline=None)
+@given(genomes, st.integers(1, 80), line_ends, st.booleans(), st.sampled_from([bytes, gzip.compress, bgzip]))
+def test_any_fasta_comes_back_from_a_store_by_plain_zarr(
+    tmp_path_factory: pytest.TempPathFactory, genome: dict[str, str], width: int, end: str, final: bool, pack
+) -> None:
+    folder = tmp_path_factory.mktemp("fasta")
+    (folder / "x.fa").write_bytes(pack(written(genome, width, end, final)))
+    build_store([folder / "x.fa"], folder / "s", BuildOptions(soft_mask=True), say=lambda _: None)
+    group = zarr.open_group(str(folder / "s/genome.zarr"), mode="r")
+    assert len(list(group["contigs"].array_keys())) == len(genome)
+    for name, sequence in genome.items():
+        assert group[array_path("contigs", name)].attrs["contig"] == name
+        assert np.array_equal(group[array_path("contigs", name)][:], encode(sequence))
+        lower_case = np.zeros(len(sequence), bool)
+        for first, last in group[array_path("soft_mask", name)][:]:
+            assert not lower_case[max(0, first - 1) : last].any()
+            lower_case[first:last] = True
+        assert lower_case.tolist() == [letter.islower() for letter in sequence]
 
 
 def test_demo_corpus_is_the_slice_its_origin_states() -> None:
-    (record,) = read_fasta([demo_corpus()])
-    assert record.tokens.size == 5_000_000
-    assert int((record.tokens == 11).sum()) == 50_000
+    (found,) = codes(demo_corpus()).values()
+    assert found.size == 5_000_000
+    assert int((found == 11).sum()) == 50_000
     origin = (demo_corpus().parent / "ORIGIN.md").read_text()
     assert files.describe_file(demo_corpus())["sha256"] in origin
 
@@ -98,10 +125,10 @@ def test_demo_corpus_is_the_slice_its_origin_states() -> None:
         pytest.param(b">a\n>b\nACGT\n", "record 'a' of .* has no sequence", id="no sequence"),
         pytest.param(b">b\nACGT\n>a\n\n", "record 'a' of .* has no sequence", id="no sequence at the end"),
         pytest.param(b">\nACGT\n", "line 1 is a '>' header without a name", id="no name"),
-        pytest.param(b">a\nACGT\n\nACLGT\n", "line 4 column 3: record 'a' has letter 'L'", id="protein"),
-        pytest.param(b">a\r\nAC GT\r\nAC*\r\n", "line 3 column 3: record 'a' has letter '\\*'", id="stop codon"),
-        pytest.param(b">a\nAC>GT\n", "line 2 column 3: record 'a' has letter '>'", id="header inside a line"),
-        pytest.param(b">a\nACGT\n>b\nA\n>a\nACGT\n", "record name 'a' .* second time", id="duplicate"),
+        pytest.param(b">a\nACGT\n\nACLGT\n", "line 4: base 7 of record 'a' is 'L'", id="protein"),
+        pytest.param(b">a\r\nAC GT\r\nAC*\r\n", "line 3: base 7 of record 'a' is '\\*'", id="stop codon"),
+        pytest.param(b">a\nAC>GT\n", "line 2: base 3 of record 'a' is '>'", id="header inside a line"),
+        pytest.param(b">a\nACGT\n>b\nA\n>a\nACGT\n", "record name 'a' occurs a second time", id="duplicate"),
         pytest.param(gzip.compress(TEXT * 50)[:-20], "truncated gzip", id="truncated gzip"),
         pytest.param(gzip.compress(TEXT)[:5], "truncated gzip", id="truncated gzip header"),
         pytest.param(gzip.compress(TEXT)[:-8] + b"12345678", "corrupt gzip", id="gzip with a wrong checksum"),
@@ -122,8 +149,40 @@ def test_missing_file_and_folder(tmp_path: Path, refuse) -> None:
     assert "Is a directory" in refuse("build", tmp_path, "--out", tmp_path / "out")
 
 
-def test_duplicate_name_in_another_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_duplicate_name_in_another_file(tmp_path: Path, processes: int) -> None:
     for name in ("x.fa", "y.fa"):
         (tmp_path / name).write_bytes(b">a\nACGT\n")
-    with pytest.raises(UserError, match=r"record name 'a' of .*y\.fa occurs a second time \(first in .*x\.fa\)"):
-        list(read_fasta([tmp_path / "x.fa", tmp_path / "y.fa"]))
+    with pytest.raises(UserError, match=r"record name 'a' is in .*\.fa and in .*\.fa, .* human="):
+        build_store([tmp_path / "x.fa", tmp_path / "y.fa"], tmp_path / "s", processes=processes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.fa", "y.fa"]
+
+
+def test_text_that_gzip_holds_back_is_not_lost(tmp_path: Path) -> None:
+    """A highly compressed file gives many full blocks for one piece of input; zeros may fill up its end."""
+    path = tmp_path / "x.fa.gz"
+    text = b">a\n" + b"A" * (5 * files.BLOCK + 17) + b"\n"
+    path.write_bytes(gzip.compress(text) + gzip.compress(b"CC\n") + bytes(1000))
+    assert codes(path)["a"].size == 5 * files.BLOCK + 17 + 2
+
+
+def test_blocks_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa.gz"
+    path.write_bytes(bgzip(b">a\n" + b"ACGT" * files.BLOCK, block=50_000))
+    sizes = [len(block) for block in files.read_text(path)]
+    assert sum(sizes) == 3 + 4 * files.BLOCK
+    assert max(sizes) < 2 * files.BLOCK
+
+
+def test_ahead_ends_when_its_user_does() -> None:
+    made = []
+
+    def blocks():
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    for number in files.ahead(blocks(), depth=2):
+        if number == 3:
+            break
+    assert len(made) < 10

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import zarr
 
+from data_prep.build import BuildOptions
 from data_prep.cli import main
 from hyena_dist.data import manifest as layout
 from hyena_dist.data.manifest import read_manifest
@@ -16,11 +17,12 @@ README = files("data_prep").joinpath("README.md").read_text(encoding="utf-8")
 
 def test_every_key_of_the_manifest_is_described(tmp_path: Path, genome: Path) -> None:
     assert main(["build", str(genome), "--out", str(tmp_path / "s")]) == 0
-    manifest = read_manifest(tmp_path / "s")
+    assert main(["shards", str(tmp_path / "s"), "--out", str(tmp_path / "shards")]) == 0
+    store, shards = read_manifest(tmp_path / "s"), read_manifest(tmp_path / "shards")
     described = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
-    assert set(manifest) <= set(described)
-    for part in ("options", "contigs", "shards"):
-        entry = manifest[part] if isinstance(manifest[part], dict) else manifest[part][0]
+    assert set(store) | set(shards) == set(described)
+    for part in ("options", "contigs", "shards", "sources"):
+        entry = shards[part] if isinstance(shards[part], dict) else shards[part][0]
         row = re.search(rf"^\| `{part}` \|.*$", README, flags=re.MULTILINE)
         assert row
         assert all(f"`{key}`" in row[0] for key in entry), part
@@ -30,7 +32,7 @@ def test_numbers(tmp_path: Path, genome: Path) -> None:
     main(["build", str(genome), "--out", str(tmp_path / "s")])
     array = zarr.open_array(str(tmp_path / "s/genome.zarr/contigs/chr1"), mode="r")
     assert (array.chunks, array.fill_value) == ((layout.ZARR_CHUNK,), layout.ZARR_FILL)
-    for number in (layout.ZARR_CHUNK, layout.ZARR_SHARD, 2**16 + 1):
+    for number in (layout.ZARR_CHUNK, layout.ZARR_SHARD, 2**20 + 1, BuildOptions().interval_length):
         assert f"{number:,}" in README
     assert f"version {layout.VERSION}" in README
     assert " ".join(f"{name} {token}" for token, name in enumerate(TOKENS)) in README

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import BedSplits, BlockSplits, ContigSplits, merge
+from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig, merge, tile
 from hyena_dist.data.manifest import Interval
 from hyena_dist.errors import UserError
 
@@ -17,7 +17,9 @@ CONTIGS = {"chr2": 1000, "chr10": 2000, "7": 300}
 
 
 def test_blocks() -> None:
-    assert BlockSplits((0.9, 0.1)).assign({"20": 5_000_000}) == {
+    splits, intervals = assign(BlockSplits((0.9, 0.1)), {"20": 5_000_000}, 2_000_000)
+    assert intervals["train"] == [("20", 0, 2_000_000), ("20", 2_000_000, 4_000_000), ("20", 4_000_000, 4_500_000)]
+    assert splits == {
         "train": [Interval("20", 0, 4_500_000)],
         "valid": [Interval("20", 4_500_000, 5_000_000)],
         "test": [],
@@ -29,7 +31,7 @@ def test_blocks() -> None:
     st.dictionaries(st.text(min_size=1), st.integers(1, 10**10), min_size=1, max_size=4),
 )
 def test_blocks_cover_every_base_once(weights: list[int], contigs: dict[str, int]) -> None:
-    splits = BlockSplits(tuple(weight / sum(weights) for weight in weights)).assign(contigs)
+    splits, _ = assign(BlockSplits(tuple(weight / sum(weights) for weight in weights)), contigs, 10**8)
     whole = [Interval(contig, 0, length) for contig, length in contigs.items()]
     everything = [interval for intervals in splits.values() for interval in intervals]
     assert merge(everything, contigs) == whole
@@ -37,7 +39,7 @@ def test_blocks_cover_every_base_once(weights: list[int], contigs: dict[str, int
 
 
 def test_contigs() -> None:
-    splits = ContigSplits(valid=("7",), test=("10",)).assign(CONTIGS)
+    splits, _ = assign(ContigSplits(valid=("7",), test=("10",)), CONTIGS, 100)
     assert splits == {
         "train": [Interval("chr2", 0, 1000)],
         "valid": [Interval("7", 0, 300)],
@@ -52,11 +54,45 @@ def test_bed(tmp_path: Path) -> None:
         "chr10\t500\t900\ttrain\nchr10\t100\t500\ttrain\nchr10\t50\t200\ttrain\n"
         "chr2\t0\t1000\ttrain\textra\nchr7\t10\t20\tvalid\n\nchr10\t900\t2000\ttest\n"
     )
-    assert BedSplits(bed).assign(CONTIGS) == {
+    splits, intervals = assign(BedSplits(bed), CONTIGS, 1)
+    assert intervals["train"][:3] == [("chr10", 500, 900), ("chr10", 100, 500), ("chr10", 50, 200)]
+    assert splits == {
         "train": [Interval("chr2", 0, 1000), Interval("chr10", 50, 900)],
         "valid": [Interval("7", 10, 20)],
         "test": [Interval("chr10", 900, 2000)],
     }
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.integers(1, 100))
+def test_tiles_are_the_region_cut_up(start: int, size: int, length: int) -> None:
+    region = Interval("a", start, start + size)
+    tiles = tile(region, length)
+    assert merge(tiles, {"a": 1000}) == [region]
+    assert sum(each.end - each.start for each in tiles) == size
+    assert all(each.end - each.start == length for each in tiles[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "species", "found"),
+    [
+        ("20", None, "chr20"),
+        ("chrMT", None, "MT"),
+        ("chr20", "human", "human.chr20"),
+        ("20", "human", "human.chr20"),
+        ("human.20", "human", "human.chr20"),
+        ("human.20", None, "human.chr20"),
+        ("human.chrKI27.1", None, "human.KI27.1"),
+        ("KI27.1", "human", "human.KI27.1"),
+    ],
+)
+def test_names_of_contigs(name: str, species: str | None, found: str) -> None:
+    contigs = dict.fromkeys(["chr20", "MT", "human.chr20", "human.KI27.1"], 1)
+    assert find_contig(name, contigs, "here", species) == found
+
+
+def test_species_of_a_bed_file_is_not_another(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"contig '20' is not in"):
+        find_contig("20", {"mouse.20": 1, "20": 1}, "here", "human")
 
 
 intervals = st.builds(
@@ -82,7 +118,7 @@ def test_merge_keeps_the_same_bases(given_intervals: list[Interval]) -> None:
     ("row", "says"),
     [
         ("chr1\t2900\t3001\ttest", "line 2: interval 2900-3001 is not inside contig 'chr1' of 3000 bases"),
-        ("chr1\t50\t50\ttest", "line 2: interval 50-50 is not inside"),
+        ("chr1\t50\t50\ttest", "line 2: interval 50-50 has no base"),
         ("chrX\t0\t10\ttest", "line 2: contig 'chrX' is not in the FASTA files, where the nearest name is 'chr[12]'"),
         ("chr1\t200\t300\tdev", "line 2: split 'dev' is not one of train, valid, test"),
         ("chr1\t200\ttest", "line 2: 'chr1.*test' is not a row"),
@@ -117,8 +153,7 @@ def test_bed_without_intervals(tmp_path: Path, genome: Path, refuse: Callable[..
         ("--test-contigs chr2 --bed x.bed", "--bed and --valid-contigs/--test-contigs are two ways"),
         ("--valid-contigs chrm2", "--valid-contigs: contig 'chrm2' .* nearest name is 'chr2'"),
         ("--valid-contigs chr1 --test-contigs 1", "'chr1' is in --valid-contigs and in --test-contigs"),
-        ("--shard-window 1", "shard window 1"),
-        ("--shard-megabytes 0", "shard size 0"),
+        ("--interval-length 1", "interval length 1 has no next token"),
     ],
 )
 def test_bad_split_flags(tmp_path: Path, genome: Path, refuse: Callable[..., str], flags: str, says: str) -> None:

@@ -41,7 +41,7 @@ def saved(tmp_path: Path) -> Path:
         {"train": TRAIN | {"micro_batch_size": 4, "micro_batch_tokens": 64, "save_interval": 1}},
         {"train": second_stage(micro_batch_size=2)},
         {"evaluation": {"lengths": [64]}, "tracking": {"mlflow": False}},
-        {"data": {"path": "copy", "source": "webdataset", "prefetch": 5}},
+        {"data": {"path": "https://example.org/shards", "workers": 3, "prefetch": 5}},
     ],
     ids=str,
 )
@@ -63,6 +63,11 @@ def test_what_is_free(saved: Path, sections: dict[str, Any]) -> None:
         (
             {"data": {"path": "store", "reverse_complement": True}},
             r"data\.reverse_complement was False and is now True",
+        ),
+        ({"data": {"path": "store", "sampling": "uniform"}}, r"data\.sampling was 'interval' and is now 'uniform'"),
+        (
+            {"data": {"path": "store", "soft_mask_loss_weight": 0.1}},
+            r"data\.soft_mask_loss_weight was 1\.0 and is now 0\.1",
         ),
     ],
     ids=str,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.build import BuildOptions, build_store
+from data_prep.shards import ShardOptions, write_shards
 from data_prep.splits import BedSplits, BlockSplits
 from hyena_dist.data.manifest import Interval
 from hyena_dist.data.store import GenomeStore
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "x.fa").write_text("".join(f">{name}\n{text}\n" for name, text in texts.items()))
     # Gaps before, between and after the regions.
     (path / "x.bed").write_text("a\t10\t200\ttrain\na\t250\t390\tvalid\nb\t0\t90\tvalid\nb\t90\t400\ttrain\n")
-    options = BuildOptions(BedSplits(path / "x.bed"), shard_window=50)
+    options = BuildOptions(BedSplits(path / "x.bed"))
     build_store([path / "x.fa"], path / "s", options, say=lambda _: None)
     return path / "s"
 
@@ -62,7 +63,7 @@ def slow_nll(
     texts: dict[str, str], tables: list[Counter[str]], regions: list[Interval], windows: list[Window], order: int
 ) -> tuple[float, int]:
     total, number = 0.0, 0
-    for contig, start, end, _ in windows:
+    for contig, start, end in windows:
         first = max(r.start for r in regions if r.contig == contig and r.start <= start < r.end)
         for position in range(start + 1, end):
             if texts[contig][position] == "N":
@@ -105,10 +106,11 @@ def test_equals_a_dictionary(
         assert nll == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_tar_shards_give_the_same(folder: Path, store: GenomeStore) -> None:
-    # They hold the regions only, so that nothing before a region may be asked for.
+def test_the_tar_shards_give_the_same(folder: Path, store: GenomeStore, tmp_path: Path) -> None:
+    # Their tars for validation hold its regions only, so that nothing before a region may be asked for.
+    write_shards(folder, tmp_path / "shards", ShardOptions(window=50), say=lambda _: None)
     windows = tile(store.splits["valid"], 20, 100)
-    shards = GenomeStore.open(folder, "webdataset")
+    shards = GenomeStore.open(tmp_path / "shards")
     assert windows[0].start == 250
     assert markov_perplexity(shards, windows, 5) == markov_perplexity(store, windows, 5)
 

@@ -1,0 +1,141 @@
+"""From a store back to FASTA: the same letters, lower-case where the soft mask says so."""
+
+import gzip
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.progress import Progress
+from data_prep.splits import find_contig
+from hyena_dist.data.manifest import Interval
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.tokenizer import A
+from hyena_dist.errors import UserError
+
+_BLOCK = 2**22
+"""Bases that are in memory at once, about."""
+_LETTERS = np.frombuffer(b"?" * A + b"ACGTN", dtype=np.uint8)
+_LOWER_CASE = np.uint8(0x20)
+"""The bit that makes an ASCII letter lower-case."""
+
+
+def export_fasta(
+    path: str | Path,
+    out: Path | None = None,
+    *,
+    contigs: Sequence[str] = (),
+    regions: Sequence[str] = (),
+    line_width: int = 60,
+) -> None:
+    """Write the sequences of a store as FASTA.
+
+    A contig's header is its name, a region's `contig:start-end` (from 0, end not included, as `bedtools getfasta`).
+    The letters are those that the store was built from, except that IUPAC codes, X, '-' and '.' have become N and U
+    has become T, and that all are upper-case unless the store has a soft mask. Memory is a few MB.
+
+    Args:
+        path: folder of a store, or of its shards.
+        out: the file, compressed if its name ends in .gz, always to the same bytes; it appears, or is replaced, when
+            it is complete. None writes to stdout.
+        contigs: names, where a missing or extra leading "chr" is accepted; empty for all.
+        regions: `contig:start-end`, instead of contigs.
+        line_width: letters in a line; 0 writes each sequence as one line.
+
+    Raises:
+        UserError: no store, an unknown contig, a range that leaves its contig, a missing or damaged file of the store,
+            or a file that cannot be written.
+    """
+    if line_width < 0:
+        raise UserError(f"--line-width {line_width} is negative; use 60, or 0 for one line per sequence")
+    if contigs and regions:
+        raise UserError(
+            f"--contigs {','.join(contigs)} and --region {regions[0]} are two choices of what to write; give one of them"
+        )
+    store = GenomeStore.open(path)
+    wanted: list[tuple[str, Interval]] = []
+    for name in contigs or ([] if regions else store.contigs):
+        contig = find_contig(name, store.contigs, "--contigs")
+        wanted.append((contig, Interval(contig, 0, store.contigs[contig])))
+    for text in regions:
+        region = _region(text, store)
+        wanted.append((str(region), region))
+
+    bases = sum(region.end - region.start for _, region in wanted)
+    with _output(out) as stream, Progress("writing FASTA", bases) as progress:
+        for name, region in wanted:
+            stream.write(f">{name}\n".encode())
+            for text in _lines(store, region, line_width, progress.advance):
+                stream.write(text)
+
+
+def _lines(store: GenomeStore, region: Interval, width: int, on_bases: Callable[[int], object]) -> Iterator[bytes]:
+    """Yield a region's text in blocks of whole lines."""
+    contig, start, end = region
+    block = max(1, _BLOCK // width) * width if width else _BLOCK
+    for at in range(start, end, block):
+        stop = min(end, at + block)
+        letters = _LETTERS[store.read(contig, at, stop)]
+        if store.has_soft_mask:
+            letters |= store.soft_mask(contig, at, stop) * _LOWER_CASE
+        yield _broken(letters, width)
+        on_bases(stop - at)
+    if not width:
+        yield b"\n"
+
+
+def _broken(letters: NDArray[np.uint8], width: int) -> bytes:
+    """Letters with a line feed after each `width` of them and after the last; width 0 adds none."""
+    if not width:
+        return letters.tobytes()
+    full = letters.size // width
+    lines = np.full((full, width + 1), ord("\n"), dtype=np.uint8)
+    lines[:, :width] = letters[: full * width].reshape(full, width)
+    rest = letters[full * width :].tobytes()
+    return lines.tobytes() + (rest + b"\n" if rest else b"")
+
+
+def _region(text: str, store: GenomeStore) -> Interval:
+    name, _, span = text.rpartition(":")  # the last colon, since a name may hold one
+    start, _, end = span.replace(",", "").partition("-")
+    if not (name and start.isdecimal() and end.isdecimal()):
+        raise UserError(f"--region {text} is not contig:start-end; write one such as chr1:1000-2000")
+    contig = find_contig(name, store.contigs, "--region")
+    length = store.contigs[contig]
+    if not int(start) < int(end) <= length:
+        raise UserError(
+            f"--region {text} is not inside contig {contig!r} of {length} bases; keep 0 <= start < end <= {length}"
+        )
+    return Interval(contig, int(start), int(end))
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[IO[bytes]]:
+    """Where the text goes: stdout, or a file that is put in its place when nothing failed."""
+    if out is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    try:
+        if out.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        with partial.open("wb") as raw:
+            if out.suffix == ".gz":
+                # Neither a time nor a name in the header, so that the same sequences give the same bytes.
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as stream:
+                    yield stream
+            else:
+                yield raw
+        partial.replace(out)
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror or error}); free some space or choose another path with --out"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""Counts of all k-mers of a store: the windows of k bases without N, at every position of every contig."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.tokenizer import BASES, A, C, G, Tokens
+from hyena_dist.errors import UserError
+
+MAX_K = 8
+"""4^8 = 65,536 counts; the codes of longer k-mers would not fit into 16 bits, nor their table on a page."""
+_BLOCK = 2**20
+"""Bases that are counted at once: their codes stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class KmerTable:
+    """How often each k-mer occurs on the strand that the store holds.
+
+    Attributes:
+        k: bases of a k-mer.
+        counts: species ("" if the store has none) -> int64 [4^k], by code: the k-mer as a number of base 4 with the
+            digits A 0, C 1, G 2, T 3, so that the order is the alphabet's.
+        cpg: species -> observed / expected CpG, as `cpg_ratio` says; nan without C or G.
+    """
+
+    k: int
+    counts: dict[str, NDArray[np.int64]]
+    cpg: dict[str, float]
+
+    @property
+    def total(self) -> NDArray[np.int64]:
+        """Counts over all species, int64 [4^k]."""
+        return np.sum(list(self.counts.values()), axis=0)
+
+
+def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = lambda count: None) -> KmerTable:
+    """Count every window of k bases without N.
+
+    Memory is a few MB however long a contig is.
+
+    Args:
+        store: where the tokens are.
+        k: 1 to 8.
+        on_bases: called with the number of bases after each block that was counted.
+
+    Raises:
+        UserError: a k out of range, or a missing or damaged file.
+    """
+    if not 1 <= k <= MAX_K:
+        raise UserError(f"k-mers of {k} bases cannot be counted; choose 1 to {MAX_K}")
+    # A contig without a species, beside others that have one, is counted under "".
+    names = {contig: store.species_of(contig) or "" for contig in store.contigs}
+    counts = {name: np.zeros(4**k, np.int64) for name in dict.fromkeys(names.values())}
+    cpg = dict.fromkeys(counts, 0)
+    bases = {name: np.zeros(4, np.int64) for name in counts}
+    for entry in store.manifest["contigs"]:
+        name, length = names[entry["name"]], entry["length"]
+        bases[name] += [entry["composition"][letter] for letter in "ACGT"]
+        for start in range(0, length, _BLOCK):
+            # A block reaches into the next so far that each window and each pair has its start in one block alone.
+            new = min(_BLOCK, length - start)
+            block = store.read(entry["name"], start, min(length, start + new + max(k, 2) - 1))
+            counts[name] += np.bincount(window_codes(block[: new + k - 1], k), minlength=4**k)
+            pair = block[: new + 1]
+            cpg[name] += int(np.count_nonzero((pair[:-1] == C) & (pair[1:] == G)))
+            on_bases(new)
+    return KmerTable(k, counts, {name: cpg_ratio(bases[name], cpg[name]) for name in counts})
+
+
+def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:
+    """Codes of the windows of k bases that hold A, C, G and T alone.
+
+    Args:
+        tokens: uint8 [L].
+        k: 1 to 8.
+
+    Returns:
+        uint16 [at most L - k + 1], in order of position.
+    """
+    windows = tokens.size - k + 1
+    if windows <= 0:
+        return np.empty(0, np.uint16)
+    digits = (tokens - np.uint8(A)).astype(np.uint16)
+    codes = digits[:windows] & 3
+    for offset in range(1, k):
+        codes <<= 2
+        codes |= digits[offset : offset + windows] & 3
+    other = digits >= len(BASES)
+    if not other.any():
+        return codes
+    bad = other[:windows].copy()
+    for offset in range(1, k):
+        bad |= other[offset : offset + windows]
+    return codes[~bad]
+
+
+def cpg_ratio(bases: NDArray[np.int64], cpg: int) -> float:
+    """Observed / expected CpG: CpG * bases / (C * G), by Gardiner-Garden and Frommer (1987); nan without C or G.
+
+    About 1 where C and G meet by chance, 0.2 in vertebrates, whose methylated CpG decays.
+
+    Args:
+        bases: counts of A, C, G, T.
+        cpg: count of CG.
+    """
+    expected = int(bases[1]) * int(bases[2])
+    return cpg * int(bases.sum()) / expected if expected else float("nan")
+
+
+def both_strands(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts over both strands: those of a k-mer and those of its reverse complement; int64 [4^k] to int64 [4^k].
+
+    A palindrome such as ACGT counts twice at each place, once per strand.
+    """
+    k = (counts.size.bit_length() - 1) // 2
+    codes = np.arange(counts.size)
+    reverse = np.zeros_like(codes)
+    for _ in range(k):
+        reverse = reverse << 2 | 3 - (codes & 3)
+        codes >>= 2
+    return counts + counts[reverse]
+
+
+def kmer_names(k: int) -> list[str]:
+    """All k-mers in the order of their codes: AA, AC, AG, AT, CA, ..."""
+    names = [""]
+    for _ in range(k):
+        names = [name + letter for name in names for letter in "ACGT"]
+    return names

@@ -1,0 +1,264 @@
+"""A picture of a store: GC, N, soft mask and splits along each contig."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyena_dist.data.manifest import STORE_FORMAT
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.tokenizer import VOCAB
+from hyena_dist.tracking import figures
+
+WINDOW_COLUMNS = ("track", "start", "end", *"ACGTN", "soft_masked")
+_TRACKS = 24
+"""Contigs that have a row of their own; more could not be told apart."""
+_WINDOWS = 800
+"""Windows of a row, at most: about one for each pixel."""
+_BLOCK = 2**22
+_NAME = 24
+"""Letters of a name that are shown."""
+
+# Colours of Okabe and Ito, which the colour-blind tell apart.
+_GC, _N, _MASK = "#0072B2", "#BBBBBB", "#CC79A7"
+_SPLITS = {"train": "#56B4E9", "valid": "#D55E00", "test": "#009E73"}
+# Bottom and top of what a row of height 1 shows.
+_GC_BAND, _MASK_BAND, _SPLIT_BAND = (0.42, 0.94), (0.24, 0.36), (0.06, 0.18)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One row of the picture: a contig, or several end to end.
+
+    Attributes:
+        name: what the row is called.
+        contigs: name -> where the contig starts in the row, in bases.
+        length: bases.
+        edges: int64 [windows + 1], from 0 to `length`.
+        counts: int64 [windows, 6]: A, C, G, T, N and lower-case bases of each window.
+    """
+
+    name: str
+    contigs: dict[str, int]
+    length: int
+    edges: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @property
+    def gc(self) -> NDArray[np.float64]:
+        """Share of G and C of the known bases, [windows]; nan where nine tenths or more are N."""
+        known = self.counts[:, :4].sum(axis=1)
+        enough = known * 10 > np.diff(self.edges)
+        return np.where(enough, self.counts[:, 1:3].sum(axis=1) / np.maximum(known, 1), np.nan)
+
+    def share(self, column: int) -> NDArray[np.float64]:
+        """Share of all bases that `counts[:, column]` is, [windows]."""
+        return self.counts[:, column] / np.diff(self.edges)
+
+
+def read_tracks(store: GenomeStore, on_bases: Callable[[int], object] = lambda count: None) -> list[Track]:
+    """Count the bases in windows along the longest contigs and, in a last row, along all others end to end."""
+    longest = sorted(store.contigs, key=lambda name: store.contigs[name], reverse=True)
+    own = set(longest[:_TRACKS])
+    groups = {name: [name] for name in store.contigs if name in own}
+    if others := [name for name in store.contigs if name not in own]:
+        groups[f"{len(others):,} others"] = others
+    size = _round_up(store.contigs[longest[0]] / _WINDOWS)
+    return [_read_track(store, name, contigs, size, on_bases) for name, contigs in groups.items()]
+
+
+def window_rows(tracks: Sequence[Track]) -> Iterator[tuple[object, ...]]:
+    """Rows of WINDOW_COLUMNS: what the picture shows."""
+    for track in tracks:
+        for start, end, counts in zip(track.edges, track.edges[1:], track.counts.tolist(), strict=False):
+            yield track.name, int(start), int(end), *counts
+
+
+def _read_track(
+    store: GenomeStore, name: str, contigs: list[str], size: int, on_bases: Callable[[int], object]
+) -> Track:
+    starts = np.cumsum([0, *(store.contigs[contig] for contig in contigs)]).tolist()
+    length = starts.pop()
+    size = max(size, _round_up(length / _WINDOWS))
+    counts = np.zeros((-(-length // size), 6), np.int64)
+    masked = has_soft_mask(store)
+    for contig, origin in zip(contigs, starts, strict=True):
+        for at in range(0, store.contigs[contig], _BLOCK):
+            tokens = store.read(contig, at, min(store.contigs[contig], at + _BLOCK))
+            first = (origin + at) // size
+            # Where the windows begin in the block; the first may have begun before it.
+            begins = np.arange(first * size, origin + at + tokens.size, size) - (origin + at)
+            begins[0] = 0
+            kinds = [tokens == VOCAB[letter] for letter in "ACGTN"]
+            if masked:
+                kinds.append(store.soft_mask(contig, at, at + tokens.size))
+            for column, kind in enumerate(kinds):
+                counts[first : first + begins.size, column] += np.add.reduceat(kind, begins, dtype=np.int64)
+            on_bases(tokens.size)
+    edges = np.append(np.arange(0, length, size), length)
+    return Track(name, dict(zip(contigs, starts, strict=True)), length, edges, counts)
+
+
+def _round_up(bases: float) -> int:
+    """The next of 1, 2, 5, 10, 20, 50, ..."""
+    unit = 1
+    while True:
+        for factor in (1, 2, 5):
+            if unit * factor >= bases:
+                return unit * factor
+        unit *= 10
+
+
+def has_soft_mask(store: GenomeStore) -> bool:
+    """Whether `store.soft_mask` has an answer: shards hold none."""
+    return bool(store.manifest["format"] == STORE_FORMAT and store.manifest["options"]["soft_mask"])
+
+
+def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
+    """Draw the tracks, one below the other on one axis of positions.
+
+    Args:
+        store: has the name and the splits.
+        tracks: from `read_tracks`.
+        out: the picture.
+    """
+    widest = max(track.length for track in tracks if len(track.contigs) == 1)
+    row_height = float(np.clip(8 / len(tracks), 0.42, 2.2))
+    figure, (axes,) = figures.new_figure(1)
+    figure.set_size_inches(11, row_height * len(tracks) + 1.6)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.set(xlim=(0, widest), ylim=(0, len(tracks)))
+
+    total = np.sum([track.counts.sum(axis=0) for track in tracks], axis=0)
+    mean = _gc(total)
+    limits = _gc_limits(tracks, mean)
+    for row, track in enumerate(reversed(tracks)):
+        scale = min(1.0, widest / track.length)
+        _draw_windows(axes, row, track, scale, limits, mean, has_soft_mask(store))
+        _draw_splits(axes, row, track, scale, store)
+    _label_rows(axes, tracks, widest)
+    _label_positions(axes, widest)
+    axes.set_title(f"{store.path.name}: {len(store.contigs):,} contigs, {_length(sum(store.contigs.values()))}")
+    figure.legend(
+        handles=_legend(store, limits, mean), loc="outside upper center", ncols=7, frameon=False, fontsize=8,
+        handlelength=1.4, columnspacing=1.4,
+    )  # fmt: skip
+    figures.save(figure, out)
+
+
+def _draw_windows(
+    axes: Any, row: int, track: Track, scale: float, limits: tuple[float, float], mean: float, masked: bool
+) -> None:
+    """Draw N as grey columns, GC as a line in front of them, and the lower-case share as columns below."""
+    edges = track.edges * scale
+    bottom, top = row + _GC_BAND[0], row + _GC_BAND[1]
+    low, high = limits
+
+    def height(gc: Any) -> Any:
+        return bottom + (np.clip(gc, low, high) - low) / (high - low) * (top - bottom)
+
+    axes.stairs(bottom + track.share(4) * (top - bottom), edges, baseline=bottom, fill=True, color=_N, linewidth=0)
+    axes.hlines(height(mean), 0, edges[-1], color=figures.GREY, linewidth=0.5, linestyle=(0, (4, 3)))
+    axes.stairs(height(track.gc), edges, baseline=None, color=_GC, linewidth=0.8)
+    if masked:
+        bottom, top = row + _MASK_BAND[0], row + _MASK_BAND[1]
+        axes.stairs(bottom + track.share(5) * (top - bottom), edges, baseline=bottom, fill=True, color=_MASK)
+        axes.hlines(bottom, 0, edges[-1], color=_MASK, linewidth=0.5)
+
+
+def _draw_splits(axes: Any, row: int, track: Track, scale: float, store: GenomeStore) -> None:
+    bottom, top = row + _SPLIT_BAND[0], row + _SPLIT_BAND[1]
+    axes.broken_barh([(0, track.length * scale)], (bottom, top - bottom), facecolor="#EEEEEE")
+    for split, regions in store.splits.items():
+        spans = [
+            ((track.contigs[contig] + start) * scale, (end - start) * scale)
+            for contig, start, end in regions
+            if contig in track.contigs
+        ]
+        # The thin edge keeps a region visible that is narrower than a pixel.
+        axes.broken_barh(spans, (bottom, top - bottom), color=_SPLITS[split], linewidth=0.3)
+
+
+def _label_rows(axes: Any, tracks: Sequence[Track], widest: int) -> None:
+    """Write each row's name left of it, and its numbers right of it."""
+    names = []
+    for track in reversed(tracks):
+        name = track.name if len(track.name) <= _NAME else f"{track.name[: _NAME - 1]}…"
+        if len(track.contigs) > 1:
+            name += "\nend to end" + (", shrunk" if track.length > widest else "")
+        names.append(name)
+    axes.set_yticks(np.arange(len(tracks)) + 0.5, names, fontsize=8)
+    axes.tick_params(axis="y", length=0)
+
+    columns: list[tuple[str, Callable[[Track, NDArray[np.int64]], str]]] = [
+        ("length", lambda track, total: _length(track.length)),
+        ("GC", lambda track, total: _percent(_gc(total))),
+        ("N", lambda track, total: _percent(total[4] / track.length)),
+        ("lower-case", lambda track, total: _percent(total[5] / track.length)),
+    ]
+    if not any(track.counts[:, 5].any() for track in tracks):
+        columns.pop()
+    for number, (title, text) in enumerate(columns):
+        x = 1.085 + 0.065 * number + 0.02 * (number == 3)
+        style = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 8}
+        axes.text(x, len(tracks) + 0.02, title, **style | {"va": "bottom"}, color=figures.GREY)
+        for row, track in enumerate(reversed(tracks)):
+            axes.text(x, row + 0.5, text(track, track.counts.sum(axis=0)), **style)
+
+
+def _label_positions(axes: Any, widest: int) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(unit="b", sep=" "))
+    axes.spines["bottom"].set_visible(True)
+    axes.set_xlabel(f"position (windows of {_round_up(widest / _WINDOWS):,} b)")
+
+
+def _legend(store: GenomeStore, limits: tuple[float, float], mean: float) -> list[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    low, high = limits
+    handles: list[Any] = [
+        Line2D([], [], color=_GC, label=f"GC, from {low:.0%} to {high:.0%}"),
+        Line2D([], [], color=figures.GREY, linestyle="--", linewidth=0.8, label=f"GC of all, {_percent(mean)}"),
+        Patch(color=_N, label="N"),
+    ]
+    if has_soft_mask(store):
+        handles.append(Patch(color=_MASK, label="lower-case share"))
+    genome = sum(store.contigs.values())
+    for split, regions in store.splits.items():
+        if regions:
+            share = sum(region.end - region.start for region in regions) / genome
+            handles.append(Patch(color=_SPLITS[split], label=f"{split} {_percent(share)}"))
+    return handles
+
+
+def _gc(counts: NDArray[np.int64]) -> float:
+    return float(counts[1:3].sum() / counts[:4].sum()) if counts[:4].any() else float("nan")
+
+
+def _gc_limits(tracks: Sequence[Track], mean: float) -> tuple[float, float]:
+    """Ends of the scale of GC: all but the rarest windows fit in, in steps of 5 %."""
+    gc = np.concatenate([track.gc for track in tracks])
+    gc = gc[np.isfinite(gc)]
+    if not gc.size:
+        return 0.0, 1.0
+    low, high = np.quantile(gc, [0.005, 0.995])
+    low, high = min(low, mean - 0.05), max(high, mean + 0.05)
+    return max(0.0, float(np.floor(low * 20) / 20)), min(1.0, float(np.ceil(high * 20) / 20))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if np.isfinite(share) else "-"
+
+
+def _length(bases: int) -> str:
+    for unit, name in ((10**9, "Gb"), (10**6, "Mb"), (10**3, "kb")):
+        if bases >= unit:
+            return f"{bases / unit:.3g} {name}"
+    return f"{bases} b"

@@ -1,0 +1,133 @@
+"""UCSC 2bit files to tokens, in blocks.
+
+The format (genome.ucsc.edu/FAQ/FAQformat.html#format7), all numbers uint32 in the byte order of the signature:
+
+    header      signature 0x1A412743, version 0, number of sequences, 0
+    index       for each sequence: length of its name (uint8), name, offset of its record
+    record      dnaSize; nBlockCount, starts, sizes; maskBlockCount, starts, sizes; 0; packed DNA
+
+Packed DNA has four bases in a byte, the first in the highest bits: T 0, C 1, A 2, G 3.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.fasta import LOWER, Record
+from data_prep.files import BLOCK, unreadable
+from hyena_dist.data.tokenizer import A, C, G, N, T
+from hyena_dist.errors import UserError
+
+_SIGNATURE = 0x1A412743
+# Byte of packed DNA -> its four tokens, as one uint32.
+_FOUR_TOKENS = np.array([T, C, A, G], np.uint8)[np.arange(256)[:, None] >> np.arange(6, -1, -2) & 3].view(np.uint32)[
+    :, 0
+]
+
+
+class Entry(NamedTuple):
+    """A sequence in the index of a 2bit file: its name, where its record begins, and how long the record is."""
+
+    name: str
+    offset: int
+    bytes: int
+
+
+def read_index(path: Path) -> list[Entry]:
+    """Read which sequences a 2bit file holds.
+
+    Raises:
+        UserError: an unreadable file, another version, or a damaged index.
+    """
+    try:
+        with path.open("rb") as stream:
+            order = _byte_order(path, stream.read(4))
+            version, count, _ = struct.unpack(f"{order}3I", _exactly(path, stream, 12))
+            if version != 0:
+                raise UserError(f"{path} is 2bit version {version}, and this program reads 0; convert it to FASTA")
+            names, offsets = [], []
+            for _ in range(count):
+                (size,) = _exactly(path, stream, 1)
+                names.append(_exactly(path, stream, size).decode("utf-8", "replace"))
+                offsets.append(struct.unpack(f"{order}I", _exactly(path, stream, 4))[0])
+            end = stream.seek(0, 2)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not names:
+        raise UserError(f"{path} is empty; give a 2bit file with at least one sequence")
+    ends = dict(zip(sorted(offsets), [*sorted(offsets)[1:], end], strict=True))
+    return [Entry(name, offset, ends[offset] - offset) for name, offset in zip(names, offsets, strict=True)]
+
+
+def read_twobit(path: Path, entries: Iterable[Entry]) -> Iterator[Record]:
+    """Read sequences of a 2bit file, as `read_fasta` does those of a FASTA file.
+
+    Raises:
+        UserError: an unreadable or truncated file, or a sequence without bases.
+    """
+    try:
+        with path.open("rb") as stream:
+            order = _byte_order(path, stream.read(4))
+            for entry in entries:
+                stream.seek(entry.offset)
+                yield Record(entry.name, _blocks(path, stream, order, entry))
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _blocks(path: Path, stream: BinaryIO, order: str, entry: Entry) -> Iterator[bytes]:
+    def numbers(count: int) -> NDArray[np.int64]:
+        return np.frombuffer(_exactly(path, stream, 4 * count), f"{order}u4").astype(np.int64)
+
+    def ranges() -> NDArray[np.int64]:
+        count = int(numbers(1)[0])
+        if 8 * count > entry.bytes:
+            raise _damaged(path)
+        starts, sizes = numbers(count), numbers(count)
+        ends = starts + sizes
+        if count and (ends[-1] > size or (starts[1:] < ends[:-1]).any()):
+            raise _damaged(path)
+        return np.stack([starts, ends])
+
+    size = int(numbers(1)[0])
+    if not size:
+        raise UserError(f"sequence {entry.name!r} of {path} has no bases; remove it or fetch the file again")
+    unknown, masked = ranges(), ranges()
+    numbers(1)
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        packed = np.frombuffer(_exactly(path, stream, -(-(end - start) // 4)), np.uint8)
+        codes = _FOUR_TOKENS[packed].view(np.uint8)[: end - start]
+        for first, last in _inside(unknown, start, end):
+            codes[first:last] = N
+        for first, last in _inside(masked, start, end):
+            codes[first:last] |= LOWER
+        yield codes.tobytes()
+
+
+def _inside(ranges: NDArray[np.int64], start: int, end: int) -> list[list[int]]:
+    """The parts of sorted ranges int64 [2, k] that lie in [start, end), relative to start."""
+    first, last = np.searchsorted(ranges[1], start, "right"), np.searchsorted(ranges[0], end, "left")
+    return (np.clip(ranges[:, first:last], start, end) - start).T.tolist()
+
+
+def _byte_order(path: Path, signature: bytes) -> str:
+    for order in "<>":
+        if len(signature) == 4 and struct.unpack(f"{order}I", signature)[0] == _SIGNATURE:
+            return order
+    raise UserError(f"{path} is not a 2bit file, because its signature is {signature.hex()}; give 2bit or FASTA")
+
+
+def _exactly(path: Path, stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) != size:
+        raise _damaged(path)
+    return data
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is truncated or damaged, because its parts do not fit into it; fetch it again")

@@ -1,0 +1,172 @@
+"""Proves that a folder of shards is what its writer wrote, and that it has all that training may read."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from data_prep.progress import Progress
+from data_prep.shards import Sample
+from data_prep.splits import merge
+from data_prep.verify import Bad, StoreFile, bad_part, check_file, report_bad
+from data_prep.workers import Report, run_tasks
+from hyena_dist.data.manifest import SHARD_INDEX, SPLITS, Interval, fingerprint, free_ranges
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.tokenizer import A, N
+from hyena_dist.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A tar and what it must hold."""
+
+    folder: Path
+    file: StoreFile
+    split: str
+    samples: list[Sample]
+    species: dict[str, str | None]
+    against: Path | None
+
+
+def verify_shards(
+    folder: Path, manifest: dict[str, Any], against: Path | None, processes: int, say: Callable[[str], object]
+) -> str:
+    """Check every tar and every sample.
+
+    Checked are size and sha256 of each tar and of the index; each sample against its row (place, name, description,
+    crc32c) and, if asked, the tokens of the store; and that the samples cover the splits.
+
+    Args:
+        folder: of the shards.
+        manifest: its manifest.
+        against: the store that must have the same tokens, or None.
+        processes: how many at a time.
+        say: receives a line for each tar.
+
+    Returns:
+        What was verified.
+
+    Raises:
+        UserError: naming the first bad file, and how many are bad.
+    """
+    if against and fingerprint(GenomeStore.open(against).manifest) != fingerprint(manifest):
+        raise UserError(
+            f"{folder} holds other contigs or splits than {against}; name the store that the shards were made from"
+        )
+    entry = manifest["shard_index"]
+    index_file = StoreFile(entry["path"], entry["bytes"], entry["sha256"])
+    total = len(manifest["shards"]) + 1
+    if bad := check_file(folder, index_file):
+        report_bad(folder, manifest, [bad], total)
+    index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))
+    samples = {path: [Sample(*row) for row in rows] for path, rows in index.items()}
+    _verify_coverage(folder, manifest, samples)
+
+    species = {contig["name"]: contig["species"] for contig in manifest["contigs"]}
+    tasks = [
+        _Task(
+            folder,
+            StoreFile(shard["path"], shard["bytes"], shard["sha256"]),
+            shard["split"],
+            samples[shard["path"]],
+            species,
+            against,
+        )
+        for shard in manifest["shards"]
+    ]
+    with Progress("verifying", sum(shard["bytes"] for shard in manifest["shards"]), "bytes") as progress:
+        found: list[Bad | None] = run_tasks(_verify_tar, tasks, processes, progress.advance)
+    for task, wrong in zip(tasks, found, strict=True):
+        say(f"BAD {wrong.what} {wrong.reason}" if wrong else f"ok {task.file.path}, {len(task.samples)} samples")
+    report_bad(folder, manifest, [wrong for wrong in found if wrong], total)
+    return f"{total} files, {sum(map(len, samples.values()))} samples"
+
+
+def _verify_coverage(folder: Path, manifest: dict[str, Any], samples: dict[str, list[Sample]]) -> None:
+    lengths = {contig["name"]: contig["length"] for contig in manifest["contigs"]}
+    free = [region for ranges in free_ranges(lengths, manifest["splits"]).values() for region in ranges]
+    for split in SPLITS:
+        rows = [
+            _interval(sample)
+            for shard in manifest["shards"]
+            if shard["split"] == split
+            for sample in samples.get(shard["path"], [])
+        ]
+        unknown = next((row for row in rows if not 0 <= row.start < row.end <= lengths.get(row.contig, 0)), None)
+        if unknown:
+            raise bad_part(manifest, f"{split} sample {unknown} of {folder}", "is not inside a contig")
+        regions = free if split == "train" else [Interval(*region) for region in manifest["splits"][split]]
+        # Neighbours share a base, so that the samples of a region merge to it; regions may touch as well.
+        if merge(rows, lengths) != merge(regions, lengths):
+            raise bad_part(manifest, f"the {split} samples of {folder}", "do not cover the regions of that split")
+
+
+def _verify_tar(task: _Task, report: Report) -> Bad | None:
+    if bad := check_file(task.folder, task.file, lambda count: report(count)):
+        # Where the damage is, as far as the index tells.
+        with (task.folder / task.file.path).open("rb") if "missing" not in bad.reason else io.BytesIO() as stream:
+            for sample in task.samples:
+                stream.seek(sample.offset)
+                if google_crc32c.value(stream.read(sample.end - sample.start)) != sample.crc32c:
+                    return Bad(task.file.path, f"{bad.reason}, at sample {sample.key} with {_interval(sample)}")
+        return bad
+    store = GenomeStore.open(task.against) if task.against else None
+    try:
+        with tarfile.open(task.folder / task.file.path) as tar:
+            for sample in task.samples:
+                reason = _wrong_sample(tar, sample, task, store)
+                if reason:
+                    return Bad(task.file.path, f"{reason} at sample {sample.key} with {_interval(sample)}")
+            if tar.next() is not None:
+                return Bad(task.file.path, "holds more samples than its index says")
+    except tarfile.TarError as error:
+        return Bad(task.file.path, f"is no whole tar ({error})")
+    return None
+
+
+def _wrong_sample(tar: tarfile.TarFile, sample: Sample, task: _Task, store: GenomeStore | None) -> str | None:
+    array, description = tar.next(), tar.next()
+    if (
+        not array
+        or not description
+        or (array.name, description.name)
+        != (
+            f"{sample.key}.tokens.npy",
+            f"{sample.key}.json",
+        )
+    ):
+        return "holds other files than its index says"
+    content = _content(tar, array)
+    try:
+        tokens = np.load(io.BytesIO(content), allow_pickle=False)
+    except ValueError:
+        return "is damaged"
+    if tokens.dtype != np.uint8 or tokens.shape != (sample.end - sample.start,):
+        return "has an array of another type or length"
+    if sample.offset != array.offset_data + len(content) - tokens.size:
+        return "has tokens in another place than its index says"
+    if google_crc32c.value(tokens.tobytes()) != sample.crc32c:
+        return "has tokens of another crc32c than its index says"
+    if tokens.min() < A or tokens.max() > N:
+        return "has tokens other than A, C, G, T and N"
+    about = {**_interval(sample)._asdict(), "species": task.species[sample.contig], "split": task.split}
+    if json.loads(_content(tar, description)) != about:
+        return "has another description than its index"
+    if store and not np.array_equal(tokens, store.read(*_interval(sample))):
+        return f"has other tokens than {task.against}"
+    return None
+
+
+def _interval(sample: Sample) -> Interval:
+    return Interval(sample.contig, sample.start, sample.end)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    return stream.read() if stream else b""

@@ -1,0 +1,118 @@
+"""Batches of a run, in order, read ahead by a thread or by processes."""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hyena_dist.data.batches import StepBatch
+from hyena_dist.errors import UserError
+
+Read = Callable[[int], StepBatch]
+
+_DYING_S = 1.0
+"""How long a worker can take to die."""
+
+
+class Loader:
+    """Iterates over the batches of some steps; a context manager around the loop that trains on them.
+
+    Args:
+        read: the batch of a step; every worker has a copy.
+        steps: in order.
+        workers: processes that read; 0 for a thread of this process.
+        prefetch: steps that the thread, or each process, reads ahead.
+
+    Raises:
+        UserError: what `read` raised, in the same words; and, from anywhere in the `with` block, since torch learns it
+            from a signal, that a worker has died.
+    """
+
+    def __init__(self, read: Read, steps: range, *, workers: int, prefetch: int) -> None:
+        self._batches = (
+            _by_processes(read, steps, workers, prefetch) if workers else _by_a_thread(read, steps, prefetch)
+        )
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._batches.close()
+        died = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.]*)", str(error))
+        if isinstance(error, RuntimeError) and died:
+            raise UserError(
+                f"the data worker with process id {died[1]} {died[2].strip()}, perhaps because memory ran out; lower "
+                f"data.workers or data.prefetch and resume, which changes no sample"
+            ) from error
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            yield batch._replace(wait_s=time.perf_counter() - begin)
+
+
+def _by_a_thread(read: Read, steps: range, prefetch: int) -> Generator[StepBatch, None, None]:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="data")
+    try:
+        pending: deque[Future[StepBatch]] = deque(pool.submit(read, step) for step in steps[:prefetch])
+        for step in steps[prefetch:]:
+            batch = pending.popleft().result()
+            pending.append(pool.submit(read, step))
+            yield batch
+        for future in pending:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _by_processes(read: Read, steps: range, workers: int, prefetch: int) -> Generator[StepBatch, None, None]:
+    batches = DataLoader(
+        _Steps(read),
+        sampler=steps,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),  # its seed for workers, which is not used, else moves torch's global generator
+    )
+    iterator: Any = iter(batches)
+    try:
+        for batch in iterator:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    except (EOFError, OSError) as error:  # what a dying worker leaves broken can show before its death does
+        time.sleep(_DYING_S)
+        if dead := [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]:
+            raise RuntimeError(f"DataLoader worker (pid(s) {', '.join(dead)}) exited unexpectedly") from error
+        raise
+    finally:
+        iterator._shutdown_workers()  # now: an error's traceback would keep workers, and torch's watch over them, alive
+
+
+class _Steps(Dataset[StepBatch | UserError]):
+    """Torch raises a worker's error again with a traceback for a text, so that a UserError comes as a value."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def __getitem__(self, step: int) -> StepBatch | UserError:
+        try:
+            return self._read(step)
+        except UserError as error:
+            return error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,160 @@
+"""Reading ahead: in order, by a thread or by processes, and what happens when one of them fails."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+import torch
+
+from hyena_dist.config import StagePlan
+from hyena_dist.data.batches import StepBatch
+from hyena_dist.data.loader import Loader
+from hyena_dist.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+STAGE = StagePlan(0, 2, 1, 1, 1, 1, 0, 100, 0)
+WORKERS = [0, 1, 3]
+
+
+def read(step: int) -> StepBatch:
+    """A batch that tells its step and who read it."""
+    return StepBatch(STAGE, step, torch.full((1, 1, 3), step, dtype=torch.uint8), None, float(os.getpid()), (0,))
+
+
+def read_slowly(step: int) -> StepBatch:
+    time.sleep(0.05)
+    return read(step)
+
+
+def fail(step: int) -> StepBatch:
+    if step == 5:
+        raise UserError("contig chr1:5-6 is damaged; rebuild it")
+    return read(step)
+
+
+def break_down(step: int) -> StepBatch:
+    raise ZeroDivisionError(f"at step {step}")
+
+
+def die(step: int) -> StepBatch:
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(step)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+def leaves_as_before(before: tuple[set[int], int]) -> None:
+    """Processes and threads are those of before, at the latest in some seconds."""
+    deadline = time.monotonic() + 10
+    while (children(), threading.active_count()) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("prefetch", [1, 5])
+def test_all_steps_in_order(workers: int, prefetch: int) -> None:
+    before = children(), threading.active_count()
+    with Loader(read, range(3, 20), workers=workers, prefetch=prefetch) as loader:
+        batches = list(loader)
+    assert [b.step for b in batches] == list(range(3, 20))
+    assert all(b.tokens.tolist() == [[[b.step] * 3]] for b in batches)
+    assert all(b.stage == STAGE and b.first_samples == (0,) for b in batches)
+    readers = {int(b.total_weight) for b in batches}
+    assert len(readers) == max(1, workers)
+    assert (os.getpid() in readers) == (workers == 0)
+    leaves_as_before(before)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_no_steps(workers: int) -> None:
+    with Loader(read, range(4, 4), workers=workers, prefetch=2) as loader:
+        assert list(loader) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_leaving_early_leaves_nothing_behind(workers: int) -> None:
+    before = children(), threading.active_count()
+    with Loader(read_slowly, range(1000), workers=workers, prefetch=3) as loader:
+        assert next(iter(loader)).step == 0
+    leaves_as_before(before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_waits_are_those_of_the_reader_alone(workers: int) -> None:
+    """A loop slower than the reading waits for the first batch only, one that is faster for every batch."""
+    with Loader(read_slowly, range(12), workers=workers, prefetch=2) as loader:
+        waits = []
+        for batch in loader:
+            waits.append(batch.wait_s)
+            time.sleep(0.15 if batch.step < 6 else 0)
+    assert waits[0] > 0.04
+    assert sum(waits[1:6]) < 0.1
+    assert sum(waits[8:]) > 0.1
+
+
+def consume(read: Callable[[int], StepBatch], workers: int, act: Callable[[StepBatch], object]) -> None:
+    with Loader(read, range(50), workers=workers, prefetch=2) as loader:
+        for batch in loader:
+            act(batch)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_an_error_of_the_store_comes_in_its_own_words(workers: int) -> None:
+    seen: list[int] = []
+    with pytest.raises(UserError, match=r"^contig chr1:5-6 is damaged; rebuild it$"):
+        consume(fail, workers, lambda batch: seen.append(batch.step))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_ours_keeps_its_type(workers: int) -> None:
+    with pytest.raises(ZeroDivisionError, match="at step 0"):
+        consume(break_down, workers, print)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_killed_worker_is_named(workers: int) -> None:
+    with pytest.raises(UserError, match=r"data worker with process id \d+ .*data\.workers or data\.prefetch"):
+        consume(die, workers, lambda _: time.sleep(0.01))
+
+
+def test_a_worker_killed_while_the_loop_computes() -> None:
+    """Torch raises from a signal, wherever the main thread is."""
+    started = children()
+    killed: list[int] = []
+
+    def kill_worker(_: StepBatch) -> None:
+        killed.extend(children() - started)
+        os.kill(killed[0], signal.SIGKILL)
+        time.sleep(30)
+
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"process id \d+ is killed by signal: Killed") as caught:
+        consume(read, 1, kill_worker)
+    assert f"process id {killed[0]} " in str(caught.value)
+    assert time.monotonic() - begin < 20
+
+
+def test_other_errors_of_the_loop_pass() -> None:
+    def complain(_: StepBatch) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        consume(read, 1, complain)
+
+
+def test_workers_do_not_move_the_random_numbers_of_training() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with Loader(read, range(3), workers=1, prefetch=1) as loader:
+        list(loader)
+    assert torch.equal(torch.rand(3), expected)
