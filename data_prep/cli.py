@@ -122,12 +122,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stats = _command(
         commands,
         "stats",
-        "show composition, masks and splits of a store",
-        "example:\n  hyena-dist data stats data/hg38 --csv hg38.csv\n",
+        "show composition, masks, splits and k-mers of a store, and draw them along its contigs",
+        "example:\n  hyena-dist data stats data/hg38 --csv hg38.csv --kmers 6 --plot hg38.png\n",
     )
-    stats.add_argument("store", type=Path, metavar="DIR", help="folder of the store")
-    stats.add_argument("--csv", type=Path, metavar="FILE", help="also write the table here")
+    stats.add_argument("store", metavar="DIR", help="folder of the store or the shards")
+    stats.add_argument("--csv", type=Path, metavar="FILE", help="also write the tables here and beside it")
+    stats.add_argument("--kmers", type=int, metavar="K", help="also count the windows of K bases, 1 to 8")
+    stats.add_argument(
+        "--plot", type=Path, metavar="FILE", help="also draw GC, N, soft mask and splits (.png, .pdf, .svg)"
+    )
     stats.set_defaults(handler=_stats)
+
+    export = _command(
+        commands,
+        "export-fasta",
+        "write a store's sequences as FASTA",
+        "examples:\n  hyena-dist data export-fasta data/hg38 --out hg38.fa.gz\n"
+        "  hyena-dist data export-fasta data/hg38 --region chr1:1000-2000\n",
+    )
+    export.add_argument("store", metavar="DIR", help="folder of the store or the shards")
+    export.add_argument(
+        "--out", type=Path, metavar="FILE", help="compressed if it ends in .gz (default: standard output)"
+    )
+    export.add_argument("--contigs", metavar="A,B", help="these alone")
+    export.add_argument("--region", action="append", metavar="CONTIG:START-END", help="from 0, END not included")
+    export.add_argument("--line-width", type=int, default=60, metavar="N", help="0 for one line (default: %(default)s)")
+    export.set_defaults(handler=_export)
 
     leaks = _command(
         commands,
@@ -230,7 +250,14 @@ def _verify(args: argparse.Namespace) -> None:
 def _stats(args: argparse.Namespace) -> None:
     from data_prep.stats import print_stats
 
-    print_stats(args.store, args.csv)
+    print_stats(args.store, args.csv, args.kmers, args.plot)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from data_prep.export_fasta import export_fasta
+
+    contigs = _names(args.contigs)
+    export_fasta(args.store, args.out, contigs=contigs, regions=args.region or (), line_width=args.line_width)
 
 
 def _leaks(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ _BLOCK = 2**22
 _LETTERS = np.frombuffer(b"?" * A + b"ACGTN", dtype=np.uint8)
 _LOWER_CASE = np.uint8(0x20)
 """The bit that makes an ASCII letter lower-case."""
+
+
+class _Sink(Protocol):
+    """Takes bytes: a file, a compressed one, or stdout."""
+
+    def write(self, data: bytes, /) -> int: ...
 
 
 def export_fasta(
@@ -55,7 +61,7 @@ def export_fasta(
         raise UserError(f"--line-width {line_width} is negative; use 60, or 0 for one line per sequence")
     if contigs and regions:
         raise UserError(
-            f"--contigs {','.join(contigs)} and --region {regions[0]} are two choices of what to write; give one of them"
+            f"--contigs {','.join(contigs)} and --region {regions[0]} are two choices of what to write; give one"
         )
     store = GenomeStore.open(path)
     wanted: list[tuple[str, Interval]] = []
@@ -70,8 +76,8 @@ def export_fasta(
     with _output(out) as stream, Progress("writing FASTA", bases) as progress:
         for name, region in wanted:
             stream.write(f">{name}\n".encode())
-            for text in _lines(store, region, line_width, progress.advance):
-                stream.write(text)
+            for block in _lines(store, region, line_width, progress.advance):
+                stream.write(block)
 
 
 def _lines(store: GenomeStore, region: Interval, width: int, on_bases: Callable[[int], object]) -> Iterator[bytes]:
@@ -115,7 +121,7 @@ def _region(text: str, store: GenomeStore) -> Interval:
 
 
 @contextmanager
-def _output(out: Path | None) -> Iterator[IO[bytes]]:
+def _output(out: Path | None) -> Iterator[_Sink]:
     """Where the text goes: stdout, or a file that is put in its place when nothing failed."""
     if out is None:
         yield sys.stdout.buffer

@@ -85,7 +85,7 @@ def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:
     if windows <= 0:
         return np.empty(0, np.uint16)
     digits = (tokens - np.uint8(A)).astype(np.uint16)
-    codes = digits[:windows] & 3
+    codes: NDArray[np.uint16] = np.bitwise_and(digits[:windows], np.uint16(3), dtype=np.uint16)
     for offset in range(1, k):
         codes <<= 2
         codes |= digits[offset : offset + windows] & 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.stats import _print_table, write_csv
+from data_prep.stats import print_table, write_csv
 from hyena_dist.data.starts import Genome, Ranges, Sampling, interval_starts, uniform_starts
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
@@ -41,7 +41,7 @@ def print_leaks(
     store = GenomeStore.open(path)
     rows = leaks(store, lengths, sampling)
     units = "free ranges" if sampling == "uniform" else "training intervals"
-    _print_table(COLUMNS, rows, say)
+    print_table(COLUMNS, rows, say)
     say("")
     say(f"windows      different ones of seq_length + 1 bases that training can read ({sampling})")
     say(f"used         {units} long enough; left_out, bases_left_out: the others")

@@ -53,7 +53,7 @@ def print_stats(
     store = GenomeStore.open(path)
     _check_outputs(csv_file, plot)  # before the long work
     rows = store_stats(store)
-    _print_table(COLUMNS, _shortened(rows), say)
+    print_table(COLUMNS, _shortened(rows), say)
     if csv_file:
         write_csv(csv_file, COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
     bases = sum(store.contigs.values())
@@ -175,7 +175,7 @@ def _shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*kept, others, *rows[len(contigs) :]]
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], say: Say) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], say: Say) -> None:
     """Print aligned columns, text left and numbers right, without columns that are empty."""
     columns = [column for column in columns if any(row[column] != "" for row in rows)]
     cells = {column: [column, *(_shown(row[column]) for row in rows)] for column in columns}
@@ -214,7 +214,7 @@ def _print_kmers(table: KmerTable, say: Say) -> None:
         for kind, codes in (("most frequent", order[:shown]), ("least frequent", order[-shown:]))
         for code in codes
     ]
-    _print_table(list(rows[0]), rows, say)
+    print_table(list(rows[0]), rows, say)
     ratios = ", ".join(f"{species} {ratio:.3f}".strip() for species, ratio in table.cpg.items())
     say(f"CpG observed/expected: {ratios}")
 

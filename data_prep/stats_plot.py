@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.manifest import STORE_FORMAT
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.tracking import figures
@@ -84,7 +83,7 @@ def _read_track(
     length = starts.pop()
     size = max(size, _round_up(length / _WINDOWS))
     counts = np.zeros((-(-length // size), 6), np.int64)
-    masked = has_soft_mask(store)
+    masked = store.has_soft_mask
     for contig, origin in zip(contigs, starts, strict=True):
         for at in range(0, store.contigs[contig], _BLOCK):
             tokens = store.read(contig, at, min(store.contigs[contig], at + _BLOCK))
@@ -112,11 +111,6 @@ def _round_up(bases: float) -> int:
         unit *= 10
 
 
-def has_soft_mask(store: GenomeStore) -> bool:
-    """Whether `store.soft_mask` has an answer: shards hold none."""
-    return bool(store.manifest["format"] == STORE_FORMAT and store.manifest["options"]["soft_mask"])
-
-
 def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
     """Draw the tracks, one below the other on one axis of positions.
 
@@ -137,7 +131,7 @@ def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
     limits = _gc_limits(tracks, mean)
     for row, track in enumerate(reversed(tracks)):
         scale = min(1.0, widest / track.length)
-        _draw_windows(axes, row, track, scale, limits, mean, has_soft_mask(store))
+        _draw_windows(axes, row, track, scale, limits, mean, store.has_soft_mask)
         _draw_splits(axes, row, track, scale, store)
     _label_rows(axes, tracks, widest)
     _label_positions(axes, widest)
@@ -228,7 +222,7 @@ def _legend(store: GenomeStore, limits: tuple[float, float], mean: float) -> lis
         Line2D([], [], color=figures.GREY, linestyle="--", linewidth=0.8, label=f"GC of all, {_percent(mean)}"),
         Patch(color=_N, label="N"),
     ]
-    if has_soft_mask(store):
+    if store.has_soft_mask:
         handles.append(Patch(color=_MASK, label="lower-case share"))
     genome = sum(store.contigs.values())
     for split, regions in store.splits.items():

@@ -37,7 +37,7 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     if fresh:
         _forget_run(config.run_dir)
 
-    print("[1/2] FASTA -> Zarr and WebDataset: 5 Mb of human chr20, the last 10 % held out", flush=True)
+    print("[1/2] FASTA -> packed Zarr: 5 Mb of human chr20, the last 10 % held out", flush=True)
     build_store(
         [demo_corpus()],
         store,
