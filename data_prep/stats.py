@@ -208,7 +208,7 @@ def _print_kmers(table: KmerTable, say: Say) -> None:
             "": kind,
             "kmer": names[code],
             "count": int(counts[code]),
-            "frequency": f"{counts[code] / max(1, total):.3g}",
+            "per_million": round(1e6 * counts[code] / max(1, total)),
             "both_strands": int(both[code]),
         }
         for kind, codes in (("most frequent", order[:shown]), ("least frequent", order[-shown:]))

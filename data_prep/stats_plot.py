@@ -24,8 +24,24 @@ _NAME = 24
 # Colours of Okabe and Ito, which the colour-blind tell apart.
 _GC, _N, _MASK = "#0072B2", "#BBBBBB", "#CC79A7"
 _SPLITS = {"train": "#56B4E9", "valid": "#D55E00", "test": "#009E73"}
-# Bottom and top of what a row of height 1 shows.
-_GC_BAND, _MASK_BAND, _SPLIT_BAND = (0.42, 0.94), (0.24, 0.36), (0.06, 0.18)
+_GROUND = "#F4F4F4"
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Bottom and top, as shares of a row's height, of the three things that it shows."""
+
+    gc: tuple[float, float]
+    mask: tuple[float, float] | None
+    splits: tuple[float, float]
+
+    @classmethod
+    def of(cls, inches: float, masked: bool) -> "Bands":
+        """The bands of a row of this height: what is left of it by thin bars is for GC."""
+        bar = 0.04 + 0.035 / inches
+        splits = (0.5 * bar, 1.5 * bar)
+        mask = (2 * bar, 3.5 * bar) if masked else None
+        return cls((4 * bar if mask else 2 * bar, 0.96), mask, splits)
 
 
 @dataclass(frozen=True)
@@ -129,49 +145,60 @@ def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
     total = np.sum([track.counts.sum(axis=0) for track in tracks], axis=0)
     mean = _gc(total)
     limits = _gc_limits(tracks, mean)
+    bands = Bands.of(row_height, masked=bool(total[5]))
     for row, track in enumerate(reversed(tracks)):
         scale = min(1.0, widest / track.length)
-        _draw_windows(axes, row, track, scale, limits, mean, store.has_soft_mask)
-        _draw_splits(axes, row, track, scale, store)
+        _draw_windows(axes, row, track, scale, bands, limits, mean)
+        _draw_splits(axes, row, track, scale, bands, store)
     _label_rows(axes, tracks, widest)
     _label_positions(axes, widest)
-    axes.set_title(f"{store.path.name}: {len(store.contigs):,} contigs, {_length(sum(store.contigs.values()))}")
+    contigs = f"{len(store.contigs):,} contig{'s' if len(store.contigs) > 1 else ''}"
+    axes.set_title(f"{store.path.resolve().name}: {contigs}, {_length(sum(store.contigs.values()))}", loc="left")
     figure.legend(
-        handles=_legend(store, limits, mean), loc="outside upper center", ncols=7, frameon=False, fontsize=8,
+        handles=_legend(store, limits, mean, bands), loc="outside upper left", ncols=7, frameon=False, fontsize=8,
         handlelength=1.4, columnspacing=1.4,
     )  # fmt: skip
     figures.save(figure, out)
 
 
 def _draw_windows(
-    axes: Any, row: int, track: Track, scale: float, limits: tuple[float, float], mean: float, masked: bool
+    axes: Any, row: int, track: Track, scale: float, bands: Bands, limits: tuple[float, float], mean: float
 ) -> None:
     """Draw N as grey columns, GC as a line in front of them, and the lower-case share as columns below."""
     edges = track.edges * scale
-    bottom, top = row + _GC_BAND[0], row + _GC_BAND[1]
+    bottom, top = row + bands.gc[0], row + bands.gc[1]
     low, high = limits
 
     def height(gc: Any) -> Any:
         return bottom + (np.clip(gc, low, high) - low) / (high - low) * (top - bottom)
 
+    # The ground shows where the scale of GC begins and ends.
+    axes.broken_barh([(0, edges[-1])], (bottom, top - bottom), facecolor=_GROUND)
     axes.stairs(bottom + track.share(4) * (top - bottom), edges, baseline=bottom, fill=True, color=_N, linewidth=0)
     axes.hlines(height(mean), 0, edges[-1], color=figures.GREY, linewidth=0.5, linestyle=(0, (4, 3)))
     axes.stairs(height(track.gc), edges, baseline=None, color=_GC, linewidth=0.8)
-    if masked:
-        bottom, top = row + _MASK_BAND[0], row + _MASK_BAND[1]
+    if bands.mask:
+        bottom, top = row + bands.mask[0], row + bands.mask[1]
+        axes.broken_barh([(0, edges[-1])], (bottom, top - bottom), facecolor=_GROUND)
         axes.stairs(bottom + track.share(5) * (top - bottom), edges, baseline=bottom, fill=True, color=_MASK)
-        axes.hlines(bottom, 0, edges[-1], color=_MASK, linewidth=0.5)
 
 
-def _draw_splits(axes: Any, row: int, track: Track, scale: float, store: GenomeStore) -> None:
-    bottom, top = row + _SPLIT_BAND[0], row + _SPLIT_BAND[1]
-    axes.broken_barh([(0, track.length * scale)], (bottom, top - bottom), facecolor="#EEEEEE")
+def _draw_splits(axes: Any, row: int, track: Track, scale: float, bands: Bands, store: GenomeStore) -> None:
+    """Draw where the splits are; of several contigs end to end, how large they are."""
+    bottom, top = row + bands.splits[0], row + bands.splits[1]
+    axes.broken_barh([(0, track.length * scale)], (bottom, top - bottom), facecolor=_GROUND)
+    at = 0.0
     for split, regions in store.splits.items():
         spans = [
             ((track.contigs[contig] + start) * scale, (end - start) * scale)
             for contig, start, end in regions
             if contig in track.contigs
         ]
+        if len(track.contigs) > 1:
+            # Of many short contigs the regions would be narrower than a pixel; their share of the row tells more.
+            share = sum(width for _, width in spans)
+            spans = [(at, share)]
+            at += share
         # The thin edge keeps a region visible that is narrower than a pixel.
         axes.broken_barh(spans, (bottom, top - bottom), color=_SPLITS[split], linewidth=0.3)
 
@@ -180,7 +207,9 @@ def _label_rows(axes: Any, tracks: Sequence[Track], widest: int) -> None:
     """Write each row's name left of it, and its numbers right of it."""
     names = []
     for track in reversed(tracks):
-        name = track.name if len(track.name) <= _NAME else f"{track.name[: _NAME - 1]}…"
+        name = track.name
+        if len(name) > _NAME:  # the end of a name often tells contigs apart
+            name = f"{name[: _NAME // 2 - 1]}…{name[-_NAME // 2 :]}"
         if len(track.contigs) > 1:
             name += "\nend to end" + (", shrunk" if track.length > widest else "")
         names.append(name)
@@ -195,12 +224,12 @@ def _label_rows(axes: Any, tracks: Sequence[Track], widest: int) -> None:
     ]
     if not any(track.counts[:, 5].any() for track in tracks):
         columns.pop()
-    for number, (title, text) in enumerate(columns):
-        x = 1.085 + 0.065 * number + 0.02 * (number == 3)
-        style = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 8}
-        axes.text(x, len(tracks) + 0.02, title, **style | {"va": "bottom"}, color=figures.GREY)
+    right_of = axes.get_yaxis_transform()
+    for (title, text), points in zip(columns, (62, 104, 142, 196), strict=False):
+        style = {"xycoords": right_of, "textcoords": "offset points", "ha": "right", "fontsize": 8}
+        axes.annotate(title, (1, len(tracks)), (points, 4), color=figures.GREY, va="bottom", **style)
         for row, track in enumerate(reversed(tracks)):
-            axes.text(x, row + 0.5, text(track, track.counts.sum(axis=0)), **style)
+            axes.annotate(text(track, track.counts.sum(axis=0)), (1, row + 0.5), (points, 0), va="center", **style)
 
 
 def _label_positions(axes: Any, widest: int) -> None:
@@ -212,18 +241,18 @@ def _label_positions(axes: Any, widest: int) -> None:
     axes.set_xlabel(f"position (windows of {_round_up(widest / _WINDOWS):,} b)")
 
 
-def _legend(store: GenomeStore, limits: tuple[float, float], mean: float) -> list[Any]:
+def _legend(store: GenomeStore, limits: tuple[float, float], mean: float, bands: Bands) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     low, high = limits
     handles: list[Any] = [
-        Line2D([], [], color=_GC, label=f"GC, from {low:.0%} to {high:.0%}"),
+        Line2D([], [], color=_GC, label=f"GC, {low:.0%} at the bottom, {high:.0%} at the top"),
         Line2D([], [], color=figures.GREY, linestyle="--", linewidth=0.8, label=f"GC of all, {_percent(mean)}"),
         Patch(color=_N, label="N"),
     ]
-    if store.has_soft_mask:
-        handles.append(Patch(color=_MASK, label="lower-case share"))
+    if bands.mask:
+        handles.append(Patch(color=_MASK, label="lower-case, 0 to 100%"))
     genome = sum(store.contigs.values())
     for split, regions in store.splits.items():
         if regions:

@@ -1,6 +1,9 @@
 """FASTA -> store -> FASTA gives the same sequences back."""
 
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,16 @@ def test_regions_contigs_and_compression(genome: Path, tmp_path: Path, run: Run)
     assert (tmp_path / "a.fa.gz").read_bytes() == (tmp_path / "b.fa.gz").read_bytes()
     run("export-fasta", tmp_path / "s", "--out", tmp_path / "c.fa", "--contigs", "chr2")
     assert (tmp_path / "c.fa").read_text() == ">chr2\n" + genome.read_text().split(">")[2].partition("\n")[2]
+
+
+def test_a_reader_that_stops_early_is_no_error(genome: Path, tmp_path: Path, run: Run) -> None:
+    run("build", genome, "--out", tmp_path / "s")
+    command = [sys.executable, "-m", "data_prep", "export-fasta", str(tmp_path / "s")]
+    reading, writing = os.pipe()
+    os.close(reading)  # so that every write fails, as it does sooner or later in `... | head`
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_mistakes(genome: Path, tmp_path: Path, run: Run, refuse: Refuse) -> None:

@@ -1,5 +1,6 @@
 """Stores of several species, from the genomes beside the repository."""
 
+import csv
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,17 @@ def test_one_store_of_many_species(kind: str, count: int, tmp_path: Path, run: C
     assert "verified" in run("verify", tmp_path / "s")
     store = GenomeStore.open(tmp_path / "s")
     assert store.species == list(files)
+    run("stats", tmp_path / "s", "--csv", tmp_path / "stats.csv")
+    with (tmp_path / "stats.csv").open() as stream:
+        bases = {row["name"]: int(row["bases"]) for row in csv.DictReader(stream) if row["kind"] == "species"}
+    assert list(bases) == list(files)
     for name, file in files.items():
         with gzip.open(file, "rt") as stream:
             letters = "".join(line.strip() for line in stream if not line.startswith(">")).upper()
         own = [contig for contig in store.contigs if store.species_of(contig) == name]
         assert own
         assert all(contig.startswith(f"{name}.") for contig in own)
-        assert sum(store.contigs[contig] for contig in own) == len(letters)
+        assert sum(store.contigs[contig] for contig in own) == bases[name] == len(letters)
         exported = tmp_path / "x.fa"
         run("export-fasta", tmp_path / "s", "--contigs", ",".join(own), "--out", exported)
         back = "".join(line for line in exported.read_text().splitlines() if not line.startswith(">")).upper()
