@@ -151,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
     step.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
     step.add_argument("--activation-checkpointing", action="store_true", help="keep each layer's input alone")
-    step.add_argument("--repeats", type=int, default=1, metavar="N", help="default: %(default)s")
+    step.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="steps after the first; 0 times the first (%(default)s)"
+    )
     step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     context = _verb(
         benches,
@@ -302,7 +304,7 @@ def _bench_step(args: argparse.Namespace) -> None:
     from hyena_dist.bench.step import StepCase, bench_step
 
     case = StepCase(
-        args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(1, args.repeats)
+        args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(0, args.repeats)
     )
     bench_step(_lengths(args.lengths), case, args.out)
 

@@ -28,6 +28,7 @@ class StepCase(NamedTuple):
     activation_checkpointing: bool
     device: str
     repeats: int
+    """Steps after the first, of which the median is taken; with 0 the first itself is."""
 
 
 def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None:
@@ -41,7 +42,8 @@ def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None
     checkpointing = "with" if case.activation_checkpointing else "without"
     print(
         f"{case.n_layer} layers, d_model {case.d_model}, batch 1, {case.dtype}, {case.device}, {checkpointing} "
-        f"activation checkpointing; forward, backward and AdamW, medians of {case.repeats} after the first step"
+        f"activation checkpointing; forward, backward and AdamW, "
+        + (f"medians of {case.repeats} after the first step" if case.repeats else "the first step")
     )
     print(f"{'length':>9} {'step':>9} {'per token':>12} {'ratio':>7} {'over baseline':>14} {'in all':>9}")
     rows: list[list[object]] = []
@@ -82,4 +84,4 @@ def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
         optimizer.zero_grad()
         seconds.append(now(device) - start)
     most = peak(device)
-    return statistics.median(seconds[1:]), (most - before) / 1e9, most / 1e9
+    return statistics.median(seconds[1:] or seconds), (most - before) / 1e9, most / 1e9
