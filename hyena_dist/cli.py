@@ -177,7 +177,17 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--lengths", default="1024,32768,1048576", metavar="N,N", help="%(default)s")
     data.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read; default: %(default)s")
     data.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
-    for each in (operator, step, context, data):
+    ingest = _verb(
+        benches,
+        "ingest",
+        "from FASTA to a verified store, by the time that gzip takes for the same files",
+        _bench_ingest,
+        "hyena-dist bench ingest chr20.fa.gz --copies 10 --out jobs/results",
+    )
+    ingest.add_argument("fasta", type=Path, metavar="FILE", help="FASTA in gzip or bgzip")
+    ingest.add_argument("--copies", type=int, default=10, metavar="N", help="default: %(default)s")
+    ingest.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    for each in (operator, step, context, data, ingest):
         each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
     _verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -319,6 +329,12 @@ def _bench_data(args: argparse.Namespace) -> None:
     from hyena_dist.bench.data import bench_data
 
     bench_data(args.store, args.fasta, _lengths(args.lengths), args.workers, args.repeats, args.out)
+
+
+def _bench_ingest(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.ingest import bench_ingest
+
+    bench_ingest(args.fasta, args.copies, args.repeats, args.out)
 
 
 def _lengths(text: str) -> list[int]:
