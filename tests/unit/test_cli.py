@@ -31,7 +31,7 @@ def write_run(folder: Path) -> None:
 
 
 VERBS = (
-    "train,evaluate,export,demo,doctor,bench operator,bench context,bench data,data,data build,data verify,data leaks"
+    "train,evaluate,export,demo,doctor,bench operator,bench step,bench context,bench data,bench ingest,data,data build,data verify,data leaks"
 )
 
 

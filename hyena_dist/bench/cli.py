@@ -1,0 +1,124 @@
+"""The verbs under `hyena-dist bench`. Each imports what it needs when it runs."""
+
+import argparse
+from pathlib import Path
+
+from hyena_dist.verbs import parse_lengths, verb
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands to `parser`."""
+    benches = parser.add_subparsers(title="what", metavar="WHAT", required=True)
+    operator = verb(
+        benches,
+        "operator",
+        "a model with our Hyena layers, with the published computation of them, and with attention",
+        _bench_operator,
+        "hyena-dist bench operator --lengths 1024,8192,131072 --out jobs/results",
+    )
+    operator.add_argument("--lengths", default="1024,8192,32768,131072,1048576", metavar="N,N", help="%(default)s")
+    operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
+    operator.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    operator.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    operator.add_argument("--repeats", type=int, default=3, metavar="N", help="default: %(default)s")
+    operator.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    operator.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="per case; default: %(default)s")
+    operator.add_argument(
+        "--self-check", action="store_true", help="only compare what DEVICE computes with float64; exit code 1 if wrong"
+    )
+    step = verb(
+        benches,
+        "step",
+        "time and memory of whole training steps: forward, backward and AdamW",
+        _bench_step,
+        "hyena-dist bench step --lengths 16384,1048576 --n-layer 2 --d-model 128",
+    )
+    step.add_argument("--lengths", default="16384,131072,1048576", metavar="N,N", help="%(default)s")
+    step.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
+    step.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    step.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    step.add_argument("--activation-checkpointing", action="store_true", help="keep each layer's input alone")
+    step.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="steps after the first; 0 times the first (%(default)s)"
+    )
+    step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    context = verb(
+        benches,
+        "context",
+        "how context ranks best share their work, on the ranks it is started on",
+        _bench_context,
+        "torchrun --nproc_per_node 4 -m hyena_dist bench context --out jobs/results",
+    )
+    context.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
+    context.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
+    context.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    data = verb(
+        benches,
+        "data",
+        "tokens/s of the loader into batches, beside the published way from FASTA",
+        _bench_data,
+        "hyena-dist bench data data/genome --lengths 1024,32768,1048576 --out jobs/results",
+    )
+    data.add_argument("store", nargs="?", metavar="STORE", help="a store or shards; the embedded corpus if not given")
+    data.add_argument("--fasta", type=Path, metavar="FILE", help="the same as plain FASTA; else written from STORE")
+    data.add_argument("--lengths", default="1024,32768,1048576", metavar="N,N", help="%(default)s")
+    data.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read; default: %(default)s")
+    data.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    ingest = verb(
+        benches,
+        "ingest",
+        "from FASTA to a verified store, by the time that gzip takes for the same files",
+        _bench_ingest,
+        "hyena-dist bench ingest chr20.fa.gz --copies 10 --out jobs/results",
+    )
+    ingest.add_argument("fasta", type=Path, metavar="FILE", help="FASTA in gzip or bgzip")
+    ingest.add_argument("--copies", type=int, default=10, metavar="N", help="default: %(default)s")
+    ingest.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    for each in (operator, step, context, data, ingest):
+        each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
+
+
+def _bench_operator(args: argparse.Namespace) -> int:
+    from hyena_dist.bench.operator import bench_operator
+    from hyena_dist.bench.self_check import self_check
+
+    if args.self_check:
+        return 0 if self_check(args.device) else 1
+    bench_operator(
+        parse_lengths(args.lengths),
+        dtypes=args.dtypes.split(","),
+        d_model=args.d_model,
+        n_layer=args.n_layer,
+        repeats=args.repeats,
+        device=args.device,
+        limit_s=args.limit_s,
+        out=args.out,
+    )
+    return 0
+
+
+def _bench_step(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.step import StepCase, bench_step
+
+    case = StepCase(
+        args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(0, args.repeats)
+    )
+    bench_step(parse_lengths(args.lengths), case, args.out)
+
+
+def _bench_context(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.context import bench_context
+
+    bench_context(args.d_model, args.length, args.repeats, args.out)
+
+
+def _bench_data(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.data import bench_data
+
+    bench_data(args.store, args.fasta, parse_lengths(args.lengths), args.workers, args.repeats, args.out)
+
+
+def _bench_ingest(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.ingest import bench_ingest
+
+    bench_ingest(args.fasta, args.copies, args.repeats, args.out)

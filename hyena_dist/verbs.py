@@ -1,0 +1,37 @@
+"""What the verbs of the command line share."""
+
+import argparse
+from collections.abc import Callable
+
+from hyena_dist.errors import UserError
+
+
+def verb(
+    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    handler: Callable[[argparse.Namespace], int | None],
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a verb with a summary, an example and the function that does it (None or its exit code)."""
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def parse_lengths(text: str) -> list[int]:
+    """The numbers of 256,1024 as a list.
+
+    Raises:
+        UserError: anything else.
+    """
+    try:
+        return [int(n) for n in text.split(",")]
+    except ValueError:
+        raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096") from None
