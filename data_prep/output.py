@@ -19,6 +19,6 @@ def existing_manifest(out: Path) -> dict[str, Any] | None:
         return read_manifest(out)
     except UserError as error:
         raise UserError(
-            f"{out} exists and is not replaced, because it is no store that can be read ({error}); "
+            f"{out} exists and is left as it is, because it is no store that can be read ({error}); "
             f"choose another folder with --out, or delete it"
         ) from error
