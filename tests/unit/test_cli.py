@@ -31,7 +31,8 @@ def write_run(folder: Path) -> None:
 
 
 VERBS = (
-    "train,evaluate,export,demo,doctor,bench operator,bench step,bench context,bench data,bench ingest,data,data build,data verify,data leaks"
+    "train,evaluate,export,demo,doctor,bench operator,bench step,bench context,bench data,bench ingest,"
+    "data,data build,data shards,data download,data verify,data stats,data export-fasta,data leaks"
 )
 
 
