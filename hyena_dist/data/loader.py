@@ -1,6 +1,9 @@
 """Batches of a run, in order, read ahead by a thread or by processes."""
 
+import ctypes
 import re
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +18,9 @@ from hyena_dist.data.batches import StepBatch
 from hyena_dist.errors import UserError
 
 Read = Callable[[int], StepBatch]
+
+_PR_SET_PDEATHSIG = 1
+"""Of Linux's <sys/prctl.h>."""
 
 _DYING_S = 1.0
 """How long a worker can take to die."""
@@ -84,6 +90,7 @@ def _by_processes(read: Read, steps: range, workers: int, prefetch: int) -> Gene
         num_workers=workers,
         prefetch_factor=prefetch,
         collate_fn=_unchanged,
+        worker_init_fn=_die_with_parent,
         generator=torch.Generator(),  # its seed for workers, which is not used, else moves torch's global generator
     )
     iterator: Any = iter(batches)
@@ -116,3 +123,9 @@ class _Steps(Dataset[StepBatch | UserError]):
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def _die_with_parent(worker: int) -> None:
+    """Ask Linux to kill this process when its parent is gone: one that was killed can no longer stop its workers."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

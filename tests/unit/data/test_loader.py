@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -158,3 +161,33 @@ def test_workers_do_not_move_the_random_numbers_of_training() -> None:
     with Loader(read, range(3), workers=1, prefetch=1) as loader:
         list(loader)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_do_not_outlive_a_killed_process(tmp_path: Path) -> None:
+    """As when a rank is killed: nobody is left to stop its workers."""
+    script = (
+        "import os, signal, psutil\n"
+        "from hyena_dist.data.loader import Loader\n"
+        "from tests.unit.data.test_loader import read\n"
+        "with Loader(read, range(100), workers=2, prefetch=2) as batches:\n"
+        "    next(iter(batches))\n"
+        "    print(*(child.pid for child in psutil.Process().children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # Not through a pipe, which living workers would hold open.
+    with open(tmp_path / "out", "w") as out:
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], stdout=out, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    workers = [int(pid) for pid in (tmp_path / "out").read_text().split()]
+    assert len(workers) >= 2
+    end = time.monotonic() + 3
+    while any(psutil.pid_exists(pid) and _runs(pid) for pid in workers):
+        assert time.monotonic() < end, workers
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
