@@ -27,10 +27,11 @@ def _convolutions(batch: int, kernels: Shape) -> int:
     return int(convolutions * channels * (2 * batch + 1) * _transform(length))
 
 
-def _convolutions_backward(batch: int, kernels: Shape) -> int:
-    """Spectra of input, kernel and gradient, gradients back; all but the last convolution's value again."""
+def _convolutions_backward(batch: int, kernels: Shape, kept: bool = False) -> int:
+    """Spectra of input and kernel unless kept, that of the gradient, gradients back; all values but the last again."""
     convolutions, channels, length = kernels
-    return int(channels * (convolutions * (4 * batch + 2) - batch) * _transform(length))
+    each = 4 * batch + 2 - (batch + 1 if kept else 0)
+    return int(channels * (convolutions * each - batch) * _transform(length))
 
 
 @register_flop_formula(torch.ops.hyena_dist.operator)
@@ -69,10 +70,10 @@ def mixer_backward_flops(
     *rest: Any,
     **_: Any,
 ) -> int:
-    """Each projection's two gradients, and the first projection again."""
-    rows = x[0] * x[1]
-    projections = 2 * rows * (3 * math.prod(in_weight) + 2 * math.prod(out_weight))
-    return projections + _convolutions_backward(x[1], rest[3])
+    """Each projection's two gradients, and the first projection again unless it was kept."""
+    rows, kept = x[0] * x[1], len(rest[4]) > 1
+    projections = 2 * rows * ((2 if kept else 3) * math.prod(in_weight) + 2 * math.prod(out_weight))
+    return projections + _convolutions_backward(x[1], rest[3], kept)
 
 
 @register_flop_formula(torch.ops.hyena_dist.mlp)
@@ -82,9 +83,9 @@ def mlp_flops(x: Shape, nw: Shape, nb: Shape, fc1_weight: Shape, *_: Any, **__: 
 
 
 @register_flop_formula(torch.ops.hyena_dist.mlp_backward)
-def mlp_backward_flops(dy: Shape, x: Shape, nw: Shape, nb: Shape, fc1_weight: Shape, *_: Any, **__: Any) -> int:
-    """Two gradients of each product, and the first product again."""
-    return 5 * 2 * math.prod(x[:-1]) * math.prod(fc1_weight)
+def mlp_backward_flops(dy: Shape, x: Shape, nw: Shape, nb: Shape, fc1_weight: Shape, *rest: Any, **_: Any) -> int:
+    """Two gradients of each product, and the first product again unless its activation was kept."""
+    return (4 if rest[3] else 5) * 2 * math.prod(x[:-1]) * math.prod(fc1_weight)
 
 
 @register_flop_formula(torch.ops.hyena_dist.head_nll)
