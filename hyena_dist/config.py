@@ -3,14 +3,17 @@
 Sizes have Megatron's names, the inside of the model HyenaDNA's. Runs on login nodes: no torch.
 """
 
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from hyena_dist.config_section import Section
-from hyena_dist.curriculum import StagePlan, TrainConfig
+from hyena_dist.curriculum import CurriculumStage, StagePlan, TrainConfig
 from hyena_dist.layout import Layout, nearest
+from hyena_dist.parallel_config import ParallelConfig
 
 
 class ModelConfig(Section):
@@ -97,18 +100,6 @@ class ModelConfig(Section):
         return self.padded_vocab_size * d + mixers + self.n_layer * (mlp + 4 * d) + 2 * d
 
 
-class ParallelConfig(Section):
-    """How a run is spread over ranks; data_parallel_size is derived."""
-
-    tensor_model_parallel_size: int = Field(1, gt=0)
-    context_parallel_size: int = Field(1, gt=0)
-    sequence_parallel: bool = Field(
-        False, description="Megatron's: norms, dropout and residual stream spread over the tensor ranks by position"
-    )
-    zero: str = Field("zero1", description="a preset of ds_configs/ (zero0, ..., zero3_offload) or a JSON file")
-    activation_checkpointing: bool = False
-
-
 class DataConfig(Section):
     """What is read, and in what order."""
 
@@ -130,6 +121,7 @@ class DataConfig(Section):
     )
     workers: int = Field(0, ge=0, description="processes that read; 0: a thread")
     prefetch: int = Field(2, ge=1, description="steps that the thread, or each process, reads ahead")
+    timeout_s: float = Field(600.0, gt=0, description="a batch that takes longer to come ends the run")
 
 
 class OptimizerConfig(Section):
@@ -175,6 +167,16 @@ class TrackingConfig(Section):
     system_metrics: bool = True
 
 
+AUTO = (
+    "parallel.tensor_model_parallel_size",
+    "parallel.context_parallel_size",
+    "parallel.activation_checkpointing",
+    "parallel.zero",
+    "train.micro_batch_size",
+)
+"""What may be given as `auto`: plan/ fills it in for every stage that does not say it itself."""
+
+
 class RunConfig(Section):
     """A whole run."""
 
@@ -191,11 +193,28 @@ class RunConfig(Section):
     train: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    auto: tuple[str, ...] = Field((), description="what was given as `auto` and is not planned yet; see AUTO")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_autos(cls, tree: Any) -> Any:
+        """`auto` in the place of a value becomes an entry in `auto`."""
+        if not isinstance(tree, dict):
+            return tree
+        tree, auto = dict(tree), list(tree.get("auto", ()))
+        for path in AUTO:
+            section, key = path.split(".")
+            values = tree.get(section)
+            if isinstance(values, dict) and values.get(key) == "auto":
+                tree[section] = {k: v for k, v in values.items() if k != key}
+                auto.append(path)
+        return tree | {"auto": auto}
 
     @model_validator(mode="after")
     def _layout_works(self) -> "RunConfig":
-        if problem := self.layout.problem():
-            raise ValueError(problem)
+        for layout in self._layouts():
+            if problem := layout.problem():
+                raise ValueError(problem)
         return self
 
     @property
@@ -210,23 +229,13 @@ class RunConfig(Section):
 
     @property
     def layout(self) -> Layout:
-        """What the ranks share."""
-        model, parallel = self.model, self.parallel
-        lengths = [(f"stage {i}", s.seq_length) for i, s in enumerate(self.train.curriculum, 1)]
-        return Layout(
-            parallel.tensor_model_parallel_size,
-            parallel.context_parallel_size,
-            parallel.sequence_parallel,
-            d_model=model.d_model,
-            d_inner=model.inner_size,
-            vocabulary=model.padded_vocab_size,
-            heads=model.attention_heads if "A" in model.mixers else None,
-            l_max=model.l_max,
-            lengths=(*lengths, *(("evaluation", n) for n in self.evaluation.lengths)),
-        )
+        """What the ranks share under the run's `parallel`, with the lengths of every stage that is trained so."""
+        stages = enumerate(self.train.curriculum, 1)
+        same = self.parallel.processes
+        return self._layout(self.parallel, [(i, s.seq_length) for i, s in stages if self._of(s).processes == same])
 
     def data_parallel_size(self, world_size: int) -> int:
-        """Ranks that hold different samples.
+        """Ranks that hold different samples under the run's `parallel`.
 
         Raises:
             UserError: a world size that does not split into this layout, with the arithmetic and the nearest that does.
@@ -239,4 +248,42 @@ class RunConfig(Section):
         Raises:
             UserError: a world size or batch sizes that do not divide, with the arithmetic and the nearest that does.
         """
-        return self.train.stages(self.data_parallel_size(world_size))
+        parallels = [self._of(stage) for stage in self.train.curriculum]
+        return self.train.stages([(p, self._layout(p).data_parallel_size(world_size)) for p in parallels])
+
+    def links(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
+        """The curriculum cut where the layout of processes changes: each part is trained by other processes.
+
+        Raises:
+            UserError: as `stages`.
+        """
+        groups = itertools.groupby(self.stages(world_size), lambda stage: stage.parallel.processes)
+        return tuple(tuple(stages) for _, stages in groups)
+
+    def _of(self, stage: CurriculumStage) -> ParallelConfig:
+        return stage.parallel.over(self.parallel)
+
+    def _layouts(self) -> Iterator[Layout]:
+        """One for every set of processes, with the lengths that they see; the last ones evaluate."""
+        numbered = list(enumerate(self.train.curriculum, 1))
+        groups = [list(g) for _, g in itertools.groupby(numbered, lambda pair: self._of(pair[1]).processes)]
+        for group in groups:
+            lengths = [(number, stage.seq_length) for number, stage in group]
+            yield self._layout(self._of(group[0][1]), lengths, evaluates=group is groups[-1])
+
+    def _layout(
+        self, parallel: ParallelConfig, stages: Sequence[tuple[int, int]] = (), evaluates: bool = True
+    ) -> Layout:
+        model = self.model
+        evaluation = [("evaluation", n) for n in self.evaluation.lengths] if evaluates else []
+        return Layout(
+            parallel.tensor_model_parallel_size,
+            parallel.context_parallel_size,
+            parallel.sequence_parallel,
+            d_model=model.d_model,
+            d_inner=model.inner_size,
+            vocabulary=model.padded_vocab_size,
+            heads=model.attention_heads if "A" in model.mixers else None,
+            l_max=model.l_max,
+            lengths=(*((f"stage {i}", n) for i, n in stages), *evaluation),
+        )

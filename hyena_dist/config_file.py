@@ -41,7 +41,11 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 
 def dump_config(config: BaseModel) -> str:
     """The resolved configuration as YAML that load_config reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    tree = config.model_dump(mode="json")
+    for path in tree.pop("auto", ()):
+        section, key = path.split(".")
+        tree[section][key] = "auto"
+    return yaml.safe_dump(tree, sort_keys=False)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

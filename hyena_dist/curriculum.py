@@ -1,12 +1,14 @@
 """The length warm-up: stages as they are asked for, and with every size worked out."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from hyena_dist.config_section import Section
 from hyena_dist.errors import UserError
+from hyena_dist.parallel_config import ParallelConfig, StageParallel
 
 
 class CurriculumStage(Section):
@@ -16,6 +18,7 @@ class CurriculumStage(Section):
     tokens: int | None = Field(None, gt=0)
     train_iters: int | None = Field(None, gt=0)
     micro_batch_size: int | None = Field(None, gt=0)
+    parallel: StageParallel = Field(StageParallel(), description="what is otherwise than in the run's `parallel`")
 
     @model_validator(mode="after")
     def _one_budget(self) -> "CurriculumStage":
@@ -38,6 +41,7 @@ class StagePlan(NamedTuple):
     end_step: int
     first_token: int
     """Number of tokens (targets, padding included) seen before this stage."""
+    parallel: ParallelConfig
 
     @property
     def tokens_per_step(self) -> int:
@@ -70,6 +74,16 @@ class TrainConfig(Section):
     eval_interval: int = Field(0, ge=0, description="0: only at the end")
     save_interval: int = Field(500, ge=0, description="0: only at the end")
     keep_last: int = Field(2, gt=0, description="checkpoints to keep")
+    async_save: bool = Field(True, description="write checkpoints while training goes on")
+    on_nan: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="what follows a loss or gradient that is not finite, or spikes: stop; skip: the step updates "
+        "nothing; rollback: start again from the checkpoint before, without the samples that led there",
+    )
+    spike_sigma: float | None = Field(
+        None, gt=0, description="a spike: so many standard deviations above the mean of the last 128 steps; off if none"
+    )
+    timeout_s: float = Field(1800.0, gt=0, description="a step that takes longer ends the run, naming the stuck rank")
 
     @model_validator(mode="after")
     def _one_batch(self) -> "TrainConfig":
@@ -77,29 +91,29 @@ class TrainConfig(Section):
             raise ValueError("train needs either global_batch_size or global_batch_tokens, not both")
         return self
 
-    def stages(self, data_parallel_size: int) -> tuple[StagePlan, ...]:
-        """The curriculum for so many ranks that hold different samples.
+    def stages(self, layouts: Sequence[tuple[ParallelConfig, int]]) -> tuple[StagePlan, ...]:
+        """The curriculum, of which each stage is spread as `layouts` says: (layout, data-parallel size).
 
         Raises:
             UserError: batch sizes that do not divide, with the arithmetic and the nearest size that does.
         """
         plans: list[StagePlan] = []
-        dp = data_parallel_size
+        units = [math.prod(self._factors(s, dp).values()) for s, (_, dp) in zip(self.curriculum, layouts, strict=True)]
         step = token = 0
-        for index, stage in enumerate(self.curriculum):
-            batch, micro = self._batches(stage, dp)
+        for index, (stage, (parallel, dp)) in enumerate(zip(self.curriculum, layouts, strict=True)):
+            batch, micro = self._batches(stage, dp, math.lcm(*units))
             per_step = batch * stage.seq_length
             iters = stage.train_iters or -(-(stage.tokens or 0) // per_step)
             accumulation = batch // (micro * dp)
             plan = StagePlan(
-                index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, first_token=token
+                index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, token, parallel
             )
             plans.append(plan)
             step, token = step + iters, token + iters * per_step
         return tuple(plans)
 
-    def _batches(self, stage: CurriculumStage, dp: int) -> tuple[int, int]:
-        """Sequences per step, and per rank and pass."""
+    def _batches(self, stage: CurriculumStage, dp: int, fits_all: int) -> tuple[int, int]:
+        """Sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
         factors = self._factors(stage, dp)
         in_tokens = self.global_batch_size is None
         name = "global_batch_tokens" if in_tokens else "global_batch_size"
@@ -108,7 +122,6 @@ class TrainConfig(Section):
         if total % unit:
             product = " x ".join(f"{what} {size}" for what, size in factors.items())
             product += f" = {unit}" if len(factors) > 1 else ""
-            fits_all = math.lcm(*(math.prod(self._factors(s, dp).values()) for s in self.curriculum))
             raise UserError(f"{name} {total} is not a multiple of {product}; try {-(-total // fits_all) * fits_all}")
         batch = total // stage.seq_length if in_tokens else total
         if "micro_batch_size" in factors:

@@ -1,4 +1,4 @@
-"""The one exception that reaches a user as a sentence."""
+"""The exceptions that reach a user as a sentence."""
 
 
 class UserError(Exception):
@@ -7,3 +7,14 @@ class UserError(Exception):
     The message is one sentence with the value, the reason and the fix. The command line prints it without a
     traceback and exits with code 2; nothing that existed before is lost.
     """
+
+
+class TemporaryError(Exception):
+    """Something outside the run went wrong: another attempt may succeed, and the job layer makes it.
+
+    The message is one sentence for people. The command line prints it and exits with TEMPORARY.
+    """
+
+
+TEMPORARY = 75
+"""EX_TEMPFAIL of <sysexits.h>."""

@@ -14,7 +14,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.export_fasta import export_fasta
 from hyena_dist.bench.published_data import PublishedDataset
 from hyena_dist.bench.record import record
-from hyena_dist.config import DataConfig
+from hyena_dist.config import DataConfig, ParallelConfig
 from hyena_dist.curriculum import CurriculumStage, TrainConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
@@ -91,7 +91,7 @@ def _loader(store: GenomeStore, length: int, batch: int, workers: int) -> Loader
     stage = CurriculumStage(seq_length=length, train_iters=2**31)
     train = TrainConfig(curriculum=(stage,), global_batch_size=batch, micro_batch_size=batch)
     data = DataConfig(path=store.location)
-    read = StepReader(store, train.stages(1), data, seed=0, rank=0)
+    read = StepReader(store, train.stages([(ParallelConfig(), 1)]), data, seed=0, rank=0)
     return Loader(read, range(2**31), workers=workers, prefetch=data.prefetch)
 
 

@@ -44,6 +44,8 @@ class Mesh:
     sequence_parallel: bool = False
     """Whether the residual stream is spread over the tensor ranks by position (Megatron's sequence parallelism)."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    background: Any = field(default_factory=LocalGroup)
+    """All ranks over gloo, for a thread that writes checkpoints while training uses the other groups."""
 
     @property
     def is_main(self) -> bool:
@@ -68,18 +70,20 @@ class Mesh:
 
     def all_reduce_sum(self, value: float) -> float:
         """Sum of a number over all ranks, in float64."""
-        return self._all_reduce(value, dist.ReduceOp.SUM)
+        return self.all_reduce_sums(value)[0]
+
+    def all_reduce_sums(self, *values: float) -> list[float]:
+        """Sum of each number over all ranks, in float64, in one exchange."""
+        if self.world_size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU, over gloo: no wait for the GPU
+        dist.all_reduce(tensor)
+        sums: list[float] = tensor.tolist()
+        return sums
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; every rank gets the same answer."""
-        return self._all_reduce(float(flag), dist.ReduceOp.MAX) > 0
-
-    def _all_reduce(self, value: float, op: dist.ReduceOp.RedOpType) -> float:
-        if self.world_size == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64)  # on the CPU, over gloo: no wait for the GPU
-        dist.all_reduce(tensor, op=op)
-        return tensor.item()
+        return self.all_reduce_sum(float(flag)) > 0
 
     def on_main(self, action: Callable[[], T]) -> T:
         """The result of running `action` on the main process, on every rank.
@@ -154,9 +158,9 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
     else:
         keep_freed_memory()
     os.environ.setdefault("LOCAL_RANK", str(launch.local_rank))  # DeepSpeed insists on it
+    timeout = timedelta(seconds=timeout_s)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        timeout = timedelta(seconds=timeout_s)
         if launch.world_size == 1:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
         else:
@@ -180,6 +184,7 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
         data=parallel_state.get_data_parallel_group(),
         data_context=parallel_state.get_data_parallel_group(with_context_parallel=True),
         device=device,
+        background=dist.new_group(backend="gloo", timeout=timeout),
         sequence_parallel=config.sequence_parallel and config.tensor_model_parallel_size > 1,
     )
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyena_dist.errors import UserError
+from hyena_dist.parallel_config import ParallelConfig
 from tests.configs import config_with, refusal
 
 
@@ -17,6 +18,7 @@ def test_known_stages() -> None:
     assert first._asdict() == {
         "number": 0, "seq_length": 64, "global_batch_size": 8, "micro_batch_size": 4,
         "gradient_accumulation_steps": 1, "data_parallel_size": 2, "first_step": 0, "end_step": 2, "first_token": 0,
+        "parallel": ParallelConfig(),
     }  # fmt: skip
     assert (second.first_step, second.end_step, second.first_token) == (2, 7, 1024)
     assert second.tokens_per_step == 8 * 256

@@ -13,13 +13,13 @@ import psutil
 import pytest
 import torch
 
-from hyena_dist.config import StagePlan
+from hyena_dist.config import ParallelConfig, StagePlan
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.data.loader import Loader
 from hyena_dist.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-STAGE = StagePlan(0, 2, 1, 1, 1, 1, 0, 100, 0)
+STAGE = StagePlan(0, 2, 1, 1, 1, 1, 0, 100, 0, ParallelConfig())
 WORKERS = [0, 1, 3]
 
 
