@@ -6,7 +6,7 @@ Groups come from megatron.core.parallel_state and are passed into modules; nothi
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -145,7 +145,12 @@ def launch_environment() -> Launch:
 
 
 def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
-    """Join the process group this process was launched into and cut it into the mesh's groups.
+    """Join the process group this process was launched into and cut it into the mesh's groups."""
+    return cut(join_world(timeout_s), config)
+
+
+def join_world(timeout_s: float = 1800.0) -> Mesh:
+    """Join the process group this process was launched into; only what concerns all ranks works on the result.
 
     One process needs no environment and no port. `srun` alone is enough: rank 0's host and a port derived from the job
     are taken from SLURM's variables unless MASTER_ADDR and MASTER_PORT are set.
@@ -166,7 +171,11 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
         else:
             _fill_in_master()
             dist.init_process_group(backend, rank=launch.rank, world_size=launch.world_size, timeout=timeout)
+    return Mesh(device=device, background=dist.new_group(backend="gloo", timeout=timeout))
 
+
+def cut(world: Mesh, config: ParallelConfig) -> Mesh:
+    """Cut the ranks of `join_world` into the mesh's groups."""
     with warnings.catch_warnings():
         # megatron-core warns on every rank that Transformer Engine and Apex are absent; they are not used.
         warnings.simplefilter("ignore")
@@ -178,13 +187,12 @@ def initialize(config: ParallelConfig, timeout_s: float = 1800.0) -> Mesh:
             tensor_model_parallel_size=config.tensor_model_parallel_size,
             context_parallel_size=config.context_parallel_size,
         )
-    return Mesh(
+    return replace(
+        world,
         tensor=parallel_state.get_tensor_model_parallel_group(),
         context=parallel_state.get_context_parallel_group(),
         data=parallel_state.get_data_parallel_group(),
         data_context=parallel_state.get_data_parallel_group(with_context_parallel=True),
-        device=device,
-        background=dist.new_group(backend="gloo", timeout=timeout),
         sequence_parallel=config.sequence_parallel and config.tensor_model_parallel_size > 1,
     )
 
