@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
-from hyena_dist.errors import UserError
+from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.verbs import parse_lengths, verb
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _take_overrides(args, rest)
         return args.handler(args) or 0
-    except UserError as error:
+    except (UserError, TemporaryError) as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
         # which the launcher ends them.
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         if rank != "0":
             time.sleep(3)
         print(f"error: {error}" if rank == "0" else f"error on rank {rank}: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else TEMPORARY
     except KeyboardInterrupt:
         print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)
         return 130
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
     train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
     train.add_argument("--profile", choices=("comm",), help="comm: bytes and calls sent per step, beside the formulas")
+    train.add_argument("--last-stage", type=int, metavar="K", help="save and stop after stage K (counted from 1)")
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
@@ -129,19 +130,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(args: argparse.Namespace) -> None:
     from hyena_dist.config_file import load_config
+    from hyena_dist.plan.fit import fit
 
     config = load_config(args.run, args.overrides)
+    if args.last_stage is not None and not 1 <= args.last_stage <= len(config.train.curriculum):
+        raise UserError(
+            f"--last-stage {args.last_stage} is none of the {len(config.train.curriculum)} stages of the run"
+        )
     if args.dry_run:
-        _show(config, args.world_size)
+        _show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.mesh import initialize, launch_environment, shutdown
+    from hyena_dist.parallel.mesh import join_world, launch_environment, shutdown
 
-    config.stages(launch_environment().world_size)  # an impossible layout is refused before ranks wait for each other
-    from hyena_dist.train.loop import train
+    world_size = launch_environment().world_size
+    config = fit(config, world_size)
+    config.links(world_size)  # an impossible layout is refused before ranks wait for each other
+    from hyena_dist.train.run import train
 
-    mesh = initialize(config.parallel)
+    # The watchdog, which names the stuck rank, speaks before the collectives give up.
+    world = join_world(timeout_s=config.train.timeout_s + 60)
     try:
-        train(config, mesh, args.resume, profile_communication=args.profile == "comm")
+        train(config, world, args.resume, args.profile == "comm", args.last_stage)
     except UserError:
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise
@@ -153,19 +162,21 @@ def _show(config: "RunConfig", world_size: int) -> None:
     from hyena_dist.config_file import dump_config
     from hyena_dist.parallel.deepspeed_config import compose, read_preset
 
-    stages = config.stages(world_size)
-    deepspeed = compose(
-        read_preset(config.parallel.zero),
-        micro_batch_size=stages[0].micro_batch_size,
-        data_context_size=config.data_parallel_size(world_size) * config.parallel.context_parallel_size,
-        clip_grad=config.optimizer.clip_grad,
-    )
+    links = config.links(world_size)
     print(dump_config(config), end="")
     print(f"# {config.model.num_parameters:,} parameters, {world_size} ranks, run folder {config.run_dir}")
-    print(f"# {config.layout.describe(world_size)}")
-    for stage in stages:
-        print(f"# {stage.describe()}")
-    print(f"# DeepSpeed: {json.dumps(deepspeed)}")
+    for link in links:
+        parallel, first = link[0].parallel, link[0]
+        deepspeed = compose(
+            read_preset(parallel.zero),
+            micro_batch_size=first.micro_batch_size,
+            data_context_size=first.data_parallel_size * parallel.context_parallel_size,
+            clip_grad=config.optimizer.clip_grad,
+        )
+        print(f"# {config.layout_of(link).describe(world_size)}")
+        for stage in link:
+            print(f"# {stage.describe()}")
+        print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

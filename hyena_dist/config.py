@@ -227,20 +227,9 @@ class RunConfig(Section):
         """Context lengths of the evaluation, ascending."""
         return tuple(sorted(set(self.evaluation.lengths or [s.seq_length for s in self.train.curriculum])))
 
-    @property
-    def layout(self) -> Layout:
-        """What the ranks share under the run's `parallel`, with the lengths of every stage that is trained so."""
-        stages = enumerate(self.train.curriculum, 1)
-        same = self.parallel.processes
-        return self._layout(self.parallel, [(i, s.seq_length) for i, s in stages if self._of(s).processes == same])
-
-    def data_parallel_size(self, world_size: int) -> int:
-        """Ranks that hold different samples under the run's `parallel`.
-
-        Raises:
-            UserError: a world size that does not split into this layout, with the arithmetic and the nearest that does.
-        """
-        return self.layout.data_parallel_size(world_size)
+    def layout_of(self, link: Sequence[StagePlan]) -> Layout:
+        """What the ranks that train some stages share; all of them have one layout."""
+        return self._layout(link[0].parallel, [(stage.number + 1, stage.seq_length) for stage in link])
 
     def stages(self, world_size: int) -> tuple[StagePlan, ...]:
         """The curriculum for `world_size` ranks.

@@ -1,13 +1,13 @@
 """Batches of a run, in order, read ahead by a thread or by processes."""
 
 import ctypes
+import queue
 import re
 import signal
 import sys
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hyena_dist.data.batches import StepBatch
-from hyena_dist.errors import UserError
+from hyena_dist.errors import TemporaryError, UserError
 
 Read = Callable[[int], StepBatch]
 
@@ -34,15 +34,19 @@ class Loader:
         steps: in order.
         workers: processes that read; 0 for a thread of this process.
         prefetch: steps that the thread, or each process, reads ahead.
+        timeout_s: how long to wait for a batch.
 
     Raises:
+        TemporaryError: a batch did not come in time.
         UserError: what `read` raised, in the same words; and, from anywhere in the `with` block, since torch learns it
             from a signal, that a worker has died.
     """
 
-    def __init__(self, read: Read, steps: range, *, workers: int, prefetch: int) -> None:
+    def __init__(self, read: Read, steps: range, *, workers: int, prefetch: int, timeout_s: float = 600.0) -> None:
         self._batches = (
-            _by_processes(read, steps, workers, prefetch) if workers else _by_a_thread(read, steps, prefetch)
+            _by_processes(read, steps, workers, prefetch, timeout_s)
+            if workers
+            else _by_a_thread(read, steps, prefetch, timeout_s)
         )
 
     def __enter__(self) -> "Loader":
@@ -68,37 +72,73 @@ class Loader:
             yield batch._replace(wait_s=time.perf_counter() - begin)
 
 
-def _by_a_thread(read: Read, steps: range, prefetch: int) -> Generator[StepBatch, None, None]:
-    pool = ThreadPoolExecutor(1, thread_name_prefix="data")
+def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> Generator[StepBatch, None, None]:
+    room, filled = threading.Semaphore(prefetch), queue.SimpleQueue[StepBatch | BaseException]()
+    closed = threading.Event()
+
+    def work() -> None:
+        for step in steps:
+            room.acquire()
+            if closed.is_set():
+                return
+            try:
+                filled.put(read(step))
+            except BaseException as error:
+                filled.put(error)
+                return
+
+    # A daemon: a read that never ends does not keep the process from ending.
+    thread = threading.Thread(target=work, name="data", daemon=True)
+    thread.start()
     try:
-        pending: deque[Future[StepBatch]] = deque(pool.submit(read, step) for step in steps[:prefetch])
-        for step in steps[prefetch:]:
-            batch = pending.popleft().result()
-            pending.append(pool.submit(read, step))
+        for step in steps:
+            try:
+                batch = filled.get(timeout=timeout_s)
+            except queue.Empty:
+                raise _stalled(step, timeout_s) from None
+            if isinstance(batch, BaseException):
+                raise batch
+            room.release()
             yield batch
-        for future in pending:
-            yield future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        closed.set()
+        room.release()
+        thread.join(timeout=1.0)
 
 
-def _by_processes(read: Read, steps: range, workers: int, prefetch: int) -> Generator[StepBatch, None, None]:
+def _stalled(step: int, timeout_s: float) -> TemporaryError:
+    return TemporaryError(
+        f"the data of step {step + 1} did not come within data.timeout_s = {timeout_s:g} s: storage is stuck or slow; "
+        f"look at it, or raise data.timeout_s or data.prefetch, and resume"
+    )
+
+
+def _by_processes(
+    read: Read, steps: range, workers: int, prefetch: int, timeout_s: float
+) -> Generator[StepBatch, None, None]:
     batches = DataLoader(
         _Steps(read),
         sampler=steps,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=prefetch,
+        timeout=timeout_s,
         collate_fn=_unchanged,
         worker_init_fn=_die_with_parent,
         generator=torch.Generator(),  # its seed for workers, which is not used, else moves torch's global generator
     )
     iterator: Any = iter(batches)
+    ahead = iter(steps)
     try:
         for batch in iterator:
+            next(ahead)
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+    except RuntimeError as error:
+        if "DataLoader timed out" in str(error):
+            raise _stalled(next(ahead), timeout_s) from error
+        raise
     except (EOFError, OSError) as error:  # what a dying worker leaves broken can show before its death does
         time.sleep(_DYING_S)
         if dead := [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]:

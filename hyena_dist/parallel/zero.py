@@ -4,6 +4,7 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 """
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -112,6 +113,9 @@ class Engine:
             model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
         )
         self.model = model
+        self._norm, self._norm_limit = math.nan, math.inf
+        if self.stage > 0:
+            self._watch_norm(self.engine.optimizer)
 
     def accumulate(
         self,
@@ -146,15 +150,44 @@ class Engine:
             self.engine.step()  # counts the micro-batch; updates nothing
         return nll_sum.detach()
 
-    def step(self, lr: float) -> float:
-        """Clip and update with learning rate `lr`; returns the gradient's 2-norm before clipping."""
+    def step(self, lr: float, norm_limit: float = math.inf) -> tuple[float, bool]:
+        """Clip and update with learning rate `lr`, unless the gradient is not finite or its norm is above a limit.
+
+        Returns:
+            (the gradient's 2-norm before clipping, whether there was an update). Gradients are gone either way.
+        """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
-        norm = self._clip() if self.stage == 0 else None
+        self._norm_limit = norm_limit
+        if self.stage == 0:
+            self._norm = float(self._clip())
+            if not self._updates():
+                self.model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
         self.engine.step()
-        if norm is None:
-            norm = self.engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return self._norm, self._updates()
+
+    def _updates(self) -> bool:
+        return math.isfinite(self._norm) and self._norm <= self._norm_limit
+
+    def _watch_norm(self, zero: Any) -> None:
+        """Let ZeRO drop an update as it does after an overflow, before anything has changed, at our limit too.
+
+        It asks its own method for the norm (stage 3: for that of each group) and stops where that is infinite.
+        """
+        from deepspeed.runtime.utils import combine_grad_norm_groups
+
+        of_groups = self.stage == 3
+        method = "_get_norm_groups" if of_groups else "scaled_global_norm"
+        original = getattr(zero, method)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            found = original(*args, **kwargs)
+            self._norm = float(combine_grad_norm_groups(found) if of_groups else found)
+            if self._updates():
+                return found
+            return [math.inf] if of_groups else math.inf
+
+        setattr(zero, method, watched)
 
     def _clip(self) -> Tensor:
         """Clip by the norm over all parameters, each counted once however many tensor ranks share or repeat it."""

@@ -1,42 +1,59 @@
-"""The whole model and AdamW's moments, out of an engine and into one, whatever the layout of ranks and ZeRO stage.
+"""What an engine holds, fragment by fragment, and AdamW's moments into one, whatever the layout and ZeRO stage.
 
-What an engine of ours holds besides its layout is fp32 parameters and, for each, AdamW's two moments; AdamW's step
-count is that of the run, because every step updates. All ranks call these functions together.
+An engine of ours holds, besides its layout, fp32 parameters and, for each, AdamW's two moments; AdamW's step count is
+the number of updates, the same for all.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from hyena_dist.parallel.partition import part_of, partitions, whole_of
+from hyena_dist.parallel.partition import Partition, part_of, partitions
 from hyena_dist.parallel.zero import Engine, import_deepspeed
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def whole_weights(engine: Engine) -> Iterator[tuple[str, Tensor]]:
-    """Name and whole fp32 value of every parameter and stored buffer, one after the other on all ranks.
+class Fragment(NamedTuple):
+    """The elements of a tensor that this rank answers for; those of all ranks are the tensor, each element once."""
 
-    The tensors are the engine's own where nothing had to be put together: copy what is to be kept.
-    """
+    name: str
+    partition: Partition | None
+    """How tensor ranks share the tensor."""
+    shape: torch.Size
+    """Of the part that a tensor rank has: the whole tensor where there is no partition."""
+    start: int
+    """Of the fragment in the flattened part."""
+    values: Tensor
+    """[n], perhaps empty; the engine's own memory, which the next step changes."""
+
+    def whole_shape(self, tensor_ranks: int) -> tuple[int, ...]:
+        """Of the tensor, from that of the part."""
+        return tuple(self.shape) if self.partition is None else self.partition.whole_shape(self.shape, tensor_ranks)
+
+
+def weights(engine: Engine) -> list[Fragment]:
+    """Of every parameter and stored buffer; no rank talks to another."""
     parts, parameters = partitions(engine.model), dict(engine.model.named_parameters())
+    found = []
     for name, value in engine.model.state_dict().items():
-        if name in parameters:
-            value = _of_all_data_ranks(engine, parameters[name])
-        yield name, whole_of(value, parts.get(name), engine.mesh)
+        held = _held(engine, parameters[name]) if name in parameters else _share(engine, value.flatten())
+        shape = _shape(parameters[name]) if name in parameters else value.shape
+        found.append(_fragment(engine, name, parts.get(name), shape, *held))
+    return found
 
 
-def whole_moments(engine: Engine) -> Iterator[tuple[str, Tensor]]:
-    """'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>' with their whole fp32 values, as `whole_weights`."""
+def moments(engine: Engine) -> list[Fragment]:
+    """Of 'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>', as `weights`; zeros before the first update."""
     parts = partitions(engine.model)
-    _link_states(engine)
-    for name, parameter in engine.model.named_parameters():
-        for key in MOMENTS:
-            value = _of_all_data_ranks(engine, parameter, key)
-            yield f"{key}.{name}", whole_of(value, parts.get(name), engine.mesh)
+    return [
+        _fragment(engine, f"{key}.{name}", parts.get(name), _shape(parameter), *_held(engine, parameter, key))
+        for name, parameter in engine.model.named_parameters()
+        for key in MOMENTS
+    ]
 
 
 def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> None:
@@ -77,14 +94,49 @@ def _adamw(engine: Engine) -> Any:
     return engine.engine.optimizer if engine.stage == 0 else engine.engine.optimizer.optimizer
 
 
-def _of_all_data_ranks(engine: Engine, parameter: nn.Parameter, key: str | None = None) -> Tensor:
-    """A parameter, or one of its moments, that ZeRO has spread over the data and context ranks."""
-    utils = import_deepspeed().utils
-    if key is None:
-        return utils.safe_get_full_fp32_param(parameter) if engine.stage == 3 else parameter.detach()
+def _fragment(
+    engine: Engine, name: str, partition: Partition | None, shape: torch.Size, start: int, values: Tensor
+) -> Fragment:
+    if partition is None and engine.mesh.tensor.rank() > 0:
+        values = values[:0]  # tensor rank 0 has the same
+    return Fragment(name, partition, shape, start, values.detach())
+
+
+def _shape(parameter: Any) -> torch.Size:
+    return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape  # ZeRO-3 puts parameters away
+
+
+def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, Tensor]:
+    """(start, values) of the flattened parameter, or of its moment `key`, that this data and context rank updates."""
+    zero = engine.engine.optimizer
     if engine.stage == 0:
-        return _adamw(engine).state[parameter][key]
-    return utils.safe_get_full_optimizer_state(parameter, key)
+        return _share(engine, _state(engine, parameter, key).flatten())
+    if engine.stage == 3:
+        group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
+        start = engine.mesh.data_context.rank() * size
+        size = max(0, min(size, parameter.ds_numel - start))  # without the padding at the parameter's end
+        return start, _state(engine, zero.fp32_partitioned_groups_flat[group], key)[offset : offset + size]
+    mapping = parameter._hp_mapping
+    if mapping is None:
+        return 0, parameter.new_empty(0)
+    address = mapping.get_hp_fragment_address()
+    flat = _state(engine, zero.single_partition_of_fp32_groups[mapping.param_group_index], key)
+    return mapping.lp_fragment_address.start, flat[address.start : address.start + address.numel]
+
+
+def _share(engine: Engine, flat: Tensor) -> tuple[int, Tensor]:
+    """This data and context rank's share of what each of them holds."""
+    ranks = engine.mesh.data_context
+    size = -(-flat.numel() // ranks.size())
+    return ranks.rank() * size, flat[ranks.rank() * size : (ranks.rank() + 1) * size]
+
+
+def _state(engine: Engine, updated: Tensor, key: str | None) -> Tensor:
+    """A tensor that AdamW updates, or its moment."""
+    if key is None:
+        return updated
+    state: dict[str, Tensor] = _adamw(engine).state.get(updated, {})
+    return state[key] if key in state else updated.new_zeros(()).expand_as(updated)
 
 
 def _set(engine: Engine, parameter: Any, value: Tensor, key: str) -> None:

@@ -234,7 +234,7 @@ def step(config: RunConfig, stage: StagePlan, settings: Zero) -> list[Traffic]:
     lines += [line.times(settings.filter_evaluations(shape.parallel, accumulated)) for line in filters(shape)]
     lines += zero(shape, settings, ranks, accumulated)
     world = ranks * shape.tensor
-    lines.append(Traffic("world", "all_reduce", "count of targets", 2 * 8 * (world - 1) / world))
+    lines.append(Traffic("world", "all_reduce", "targets, signals, failed saves", 2 * 3 * 8 * (world - 1) / world))
     return _merged(lines)
 
 

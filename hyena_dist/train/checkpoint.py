@@ -12,13 +12,11 @@ Tensors are whole and have their parameters' names, so that any layout of ranks 
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from hyena_dist.config import RunConfig
@@ -26,11 +24,12 @@ from hyena_dist.config_file import dump_config
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_weights, published_config, read_tensors
-from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine
-from hyena_dist.parallel.zero_state import set_moments, whole_moments, whole_weights
+from hyena_dist.parallel.zero_state import set_moments
+from hyena_dist.train.tensor_file import write_tensors
 
-# What may differ between a checkpoint and the run that continues it: nothing that the losses depend on.
+# What may differ between a checkpoint and the run that continues it: nothing that the losses depend on, but for what
+# is done when they go wrong.
 _FREE = {
     "name": True,
     "output_dir": True,
@@ -44,75 +43,14 @@ _FREE = {
         "keep_last": True,
         "micro_batch_size": True,
         "micro_batch_tokens": True,
-        "curriculum": {"micro_batch_size": True},  # of each stage
+        "curriculum": {"micro_batch_size": True, "parallel": True},  # of each stage
+        "async_save": True,
+        "on_nan": True,
+        "spike_sigma": True,
+        "timeout_s": True,
     },
-    "data": {"path": True, "workers": True, "prefetch": True},
+    "data": {"path": True, "workers": True, "prefetch": True, "timeout_s": True},
 }
-
-
-def save(
-    directory: Path, step: int, engine: Engine, model: HyenaDNA, config: RunConfig, state: dict[str, Any], mesh: Mesh
-) -> Path:
-    """Write the checkpoint of `step` below `directory` and drop the oldest ones; every rank must call this.
-
-    Raises:
-        UserError: a file could not be written. What was there before is untouched.
-    """
-    final = directory / f"step-{step:08d}"
-    partial = directory / f".{final.name}.partial"
-
-    def make_folder() -> None:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-
-    try:
-        mesh.on_main(make_folder)
-        _save_moments(partial, engine)
-        tensors = {name: _kept(t) for name, t in whole_weights(engine) if mesh.is_main}
-        mesh.on_main(lambda: _finish(partial, final, tensors, model, config, {"step": step, **state}))
-    except OSError as error:
-        if mesh.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
-        last = latest(directory)
-        kept = f"the last whole one is {last}" if last else "there is none before it"
-        raise UserError(
-            f"cannot save the checkpoint of step {step} in {directory}: {error.strerror or error}; "
-            f"{kept}; free some space and start again with --resume auto"
-        ) from error
-    if mesh.is_main:
-        for old in list_checkpoints(directory)[: -config.train.keep_last]:
-            shutil.rmtree(old)
-    return final
-
-
-def _save_moments(folder: Path, engine: Engine) -> None:
-    """Write the optimizer's files, each by the rank that collects its tensors, so that hosts share memory and disk.
-
-    Raises:
-        OSError: a file could not be written, on any rank: all ranks raise, so that none is left waiting.
-    """
-    mesh = engine.mesh
-    this_rank = mesh.data_context.rank() if mesh.tensor.rank() == 0 else None
-    loads, mine = [0] * mesh.data_context.size(), {}
-    for name, tensor in whole_moments(engine):
-        writer = loads.index(min(loads))  # the same on every rank
-        loads[writer] += tensor.numel()
-        if writer == this_rank:
-            mine[name] = _kept(tensor)
-    error = None
-    try:
-        if mine and this_rank is not None:
-            path = folder / f"optimizer-{this_rank + 1:05d}-of-{sum(n > 0 for n in loads):05d}.safetensors"
-            _write_tensors(path, mine)
-            _sync(path)  # another host's cache is out of the main process's reach
-    except OSError as caught:
-        error = caught
-    if mesh.any(error is not None):
-        raise error or OSError("another rank could not write its part of the checkpoint")
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def write_model(folder: Path, model: HyenaDNA, tensors: dict[str, Tensor]) -> None:
@@ -121,35 +59,8 @@ def write_model(folder: Path, model: HyenaDNA, tensors: dict[str, Tensor]) -> No
     Raises:
         OSError: a file could not be written.
     """
-    _write_tensors(folder / "model.safetensors", tensors)
+    write_tensors(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")
-
-
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # its own exception for a full disk
-        raise OSError(str(error)) from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that nobody else can read
-
-
-def _finish(
-    partial: Path, final: Path, tensors: dict[str, Tensor], model: HyenaDNA, config: RunConfig, state: dict[str, Any]
-) -> None:
-    write_model(partial, model, tensors)
-    (partial / "run.yaml").write_text(dump_config(config))
-    (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-    files = {str(p.relative_to(partial)): _fingerprint(p) for p in sorted(partial.rglob("*")) if p.is_file()}
-    (partial / "files.json").write_text(json.dumps(files, indent=2) + "\n")
-    for path in (*partial.rglob("*"), partial):
-        _sync(path)
-    replaced = partial.with_suffix(".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():  # a corrupt one that was passed over
-        os.replace(final, replaced)
-    os.replace(partial, final)
-    _sync(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_model(path: Path, model: HyenaDNA) -> None:
@@ -173,7 +84,8 @@ def load_optimizer(path: Path, engine: Engine) -> None:
             raise UserError(f"{path} has no {name}; continue from another checkpoint, or start anew with name=...")
         return tensors[name]
 
-    set_moments(engine, read, read_state(path)["step"])
+    state = read_state(path)
+    set_moments(engine, read, state.get("updates", state["step"]))  # steps that were skipped updated nothing
 
 
 def model_folder(path: Path) -> Path:
@@ -215,7 +127,7 @@ def check(path: Path) -> None:
         raise UserError(f"{path} is not a whole checkpoint (files.json unreadable); name another") from error
     for name, expected in files.items():
         try:
-            same = _fingerprint(path / name) == expected
+            same = fingerprint(path / name) == expected
         except OSError:
             same = False
         if not same:
@@ -274,12 +186,14 @@ def _first_difference(saved: Any, now: Any, free: Any, where: str = "") -> tuple
     return next((d for d in differences if d is not None), None)
 
 
-def _fingerprint(path: Path) -> list[Any]:
+def fingerprint(path: Path) -> list[Any]:
+    """[bytes, SHA-256] of a file, as files.json has them."""
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

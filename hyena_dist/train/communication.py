@@ -23,11 +23,11 @@ class CommunicationProfile:
     Use as a context manager around a step, then `report`.
     """
 
-    def __init__(self, config: RunConfig, mesh: Mesh) -> None:
+    def __init__(self, config: RunConfig, mesh: Mesh, zero: str) -> None:
         self.config, self.mesh = config, mesh
         self.counter = TrafficCounter(mesh)
         self.path = config.run_dir / "communication.csv"
-        self.zero = zero_settings(read_preset(config.parallel.zero))
+        self.zero = zero_settings(read_preset(zero))
 
     def __enter__(self) -> None:
         self.counter.take()  # whatever evaluation or saving sent

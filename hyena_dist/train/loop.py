@@ -1,260 +1,270 @@
 """The training run: data -> engine -> metrics, evaluation and checkpoints, from step 0 or from where it stopped."""
 
-import json
-import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from hyena_dist import outcome
 from hyena_dist.config import RunConfig, StagePlan
-from hyena_dist.config_file import dump_config
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.errors import UserError
-from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
-from hyena_dist.train import checkpoint
-from hyena_dist.train.clock import Clock, peak_gib
+from hyena_dist.outcome import Ending, Outcome
+from hyena_dist.parallel.mesh import Mesh, cut
+from hyena_dist.parallel.watchdog import Watchdog
 from hyena_dist.train.communication import CommunicationProfile
 from hyena_dist.train.evaluate import evaluation_windows, perplexity
+from hyena_dist.train.guard import Guard, Rollback, leave_out
+from hyena_dist.train.journal import Journal
 from hyena_dist.train.optimizer import learning_rate
 from hyena_dist.train.report import write_report
-from hyena_dist.train.setup import Resume, build, find_checkpoint, introduction
+from hyena_dist.train.saving import Saver
+from hyena_dist.train.setup import Place, Resume, build, find_place, introduction
+from hyena_dist.train.stop import StopSignal
 
 
-def train(config: RunConfig, mesh: Mesh, resume: Resume = "auto", profile_communication: bool = False) -> Path:
-    """Run a configuration to its end; every rank calls this.
+class Loop:
+    """What one set of processes does of a run; every rank has one."""
 
-    What happens at a step is a function of (config, step): samples, learning rate, dropout. A run that was stopped,
-    however rudely, therefore continues as if it had not been.
-
-    Args:
-        config: the run.
-        mesh: this rank's groups.
-        resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
-            has one.
-        profile_communication: print what each logged step sent, and keep it in communication.csv.
-
-    Returns:
-        The run's folder, with summary.json.
-
-    Raises:
-        UserError: a configuration, store or checkpoint that cannot be used, or a gradient that is not finite.
-    """
-    return _Run(config, mesh, resume, profile_communication).to_the_end()
-
-
-class _Run:
-    def __init__(self, config: RunConfig, mesh: Mesh, resume: Resume, profile_communication: bool) -> None:
-        self.config, self.mesh = config, mesh
-        self.stages = config.stages(mesh.world_size)
+    def __init__(
+        self, config: RunConfig, world: Mesh, resume: Resume, profile_communication: bool, last_stage: int | None
+    ) -> None:
+        self.config = config
         self.store = GenomeStore.open(config.data.path)
         self.lengths = config.evaluation_lengths
         for length in self.lengths:  # said now, not after a week of training
             evaluation_windows(self.store, config.evaluation.split, length, 1)
-        self.folder = config.run_dir
-        self.checkpoints = self.folder / "checkpoints"
-        found = mesh.on_main(lambda: find_checkpoint(config, self.store, resume))
-        self.state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
-        self.finished = self.state["step"] >= self.stages[-1].end_step
-        self.model, self.engine = build(config, mesh, self.stages[0].micro_batch_size, found)
-        self.progress = Progress(
-            self.stages[-1].end_step,
-            self.stages[-1].tokens_at(self.stages[-1].end_step),
-            enabled=mesh.is_main,
-            step=self.state["step"],
-            tokens=self._tokens_at(self.state["step"]),
-        )
-        self.profile = CommunicationProfile(config, mesh) if profile_communication else None
-        self.trackers = Trackers()
-        self.run_id: str | None = None
-        self.ui_command: str | None = None
-        mesh.on_main(self._open_trackers)
-        self._introduce(found)
+        self.place: Place = find_place(config, self.store, world, resume, last_stage)
+        self.state: dict[str, Any] = self.place.state
+        self.step: int = self.state["step"]
+        self.mesh = mesh = cut(world, self.place.parallel)
+        self.model, self.engine = build(config, mesh, self.place.link, self.place.found)
+        self.guard = Guard(config.train, self.state)
+        self.guard.read_left_out(config.run_dir)
+        self.journal = Journal(config, mesh, self.place.stages, self.state, self.engine.config)
+        self.note = self.journal.note
+        self.saver = Saver(config.run_dir / "checkpoints", self.engine, self.model, config, mesh, self.note)
+        zero = self.place.parallel.zero
+        self.profile = CommunicationProfile(config, mesh, zero) if profile_communication else None
+        for line in introduction(config, self.place, mesh):
+            self.note(line)
 
-    def to_the_end(self) -> Path:
+    def to_the_end(self, stop: StopSignal, on_hang: Callable[[str], None]) -> Outcome:
+        """Train, save, and report if the run is done.
+
+        Args:
+            stop: asked once a step.
+            on_hang: gets the watchdog's last words.
+        """
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+        place = self.place
         try:
-            if not self.finished:
-                self._train()
-            elif self.state["scored"] != self._scored():
-                self._evaluate(self.state["step"], final=True)
-            self.progress.close()  # what follows is a report, not progress
-            self._report()
-            status = "FINISHED"
+            if self.step < place.end_step:
+                with Watchdog(self.mesh, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
+                    self._train(stop)
+            elif place.finished and self.state["scored"] != self._scored():
+                self._evaluate(place.link[-1], final=True)
+            ending: Ending = "finished" if self.step == place.stages[-1].end_step else "stage"
+            if self.step < place.end_step:
+                ending = "stopped"
+            self.journal.progress.close()  # what follows is a report, not progress
+            result = Outcome(ending, self.step, place.stages_done(self.step), len(place.stages), self._sentence(ending))
+            if ending == "finished":
+                self._report()
+            elif self.mesh.is_main:
+                print(result.message, flush=True)
+            if self.mesh.is_main:
+                outcome.write(self.config.run_dir, result)
+            status = "FINISHED" if ending == "finished" else "KILLED"
         except KeyboardInterrupt:
             status = "KILLED"
             raise
         finally:
-            self.progress.close()
-            self.trackers.finish(status)
-        return self.folder
+            self.journal.close(status)
+        return result
 
-    # --- before the first step ---
-
-    def _open_trackers(self) -> None:
-        self.trackers.append(JsonlTracker(self.folder / "metrics.jsonl", self.state["step"] or None))
-        settings = self.config.tracking
-        if not settings.mlflow:
-            return
-        mlflow = MlflowTracker(
-            settings.uri,
-            settings.experiment,
-            self.config.name,
-            self.state.get("mlflow_run_id"),
-            self.config.output_dir,
-            settings.system_metrics,
-            say=self.progress.note,
+    def _sentence(self, ending: Ending) -> str:
+        place = self.place
+        done = f"step {self.step:,} of {place.stages[-1].end_step:,}"
+        if ending == "finished":
+            return f"finished at {done}"
+        if ending == "stopped":
+            return f"stopped and saved at {done}; the same command continues"
+        following = place.stages[place.stages_done(self.step)]
+        return (
+            f"stage {following.number} is done and saved at {done}; the same command, or the next job, starts stage "
+            f"{following.number + 1} with {self.config.layout_of([following]).describe(self.mesh.world_size)}"
         )
-        self.trackers.append(mlflow)
-        self.run_id, self.ui_command = mlflow.run_id, mlflow.ui_command
-        if not self.state["step"]:
-            mlflow.log_params({**self.config.model_dump(mode="json"), "world_size": self.mesh.world_size})
-        mlflow.log_text(dump_config(self.config), "run.yaml")
-        mlflow.log_text(json.dumps(self.engine.config, indent=2), "deepspeed.json")
-        mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
-
-    def _introduce(self, found: Path | None) -> None:
-        for line in introduction(self.config, self.stages, self.mesh):
-            self.progress.note(line)
-        if self.finished:
-            self.progress.note(f"already trained to step {self.state['step']:,}; keeping {found}")
-        elif found:
-            self.progress.note(f"continuing from {found}")
 
     # --- the steps ---
 
-    def _train(self) -> None:
-        config, mesh, last_step = self.config, self.mesh, self.stages[-1].end_step
+    def _train(self, stop: StopSignal) -> None:
+        config, mesh, place, clock = self.config, self.mesh, self.place, self.journal.clock
         context = mesh.context.rank(), mesh.context.size()
         read = StepReader(
-            self.store, self.stages, config.data, seed=config.seed, rank=mesh.data.rank(), context=context
+            self.store, place.stages, config.data, seed=config.seed, rank=mesh.data.rank(), context=context
         )
-        steps = range(self.state["step"], last_step)
         self.model.train()
-        clock = Clock()
-        with Loader(read, steps, workers=config.data.workers, prefetch=config.data.prefetch) as batches:
+        with Loader(
+            read,
+            range(self.step, place.end_step),
+            workers=config.data.workers,
+            prefetch=config.data.prefetch,
+            timeout_s=config.data.timeout_s,
+        ) as batches:
+            self.watchdog.at("data", self.step + 1)
             for batch in batches:
-                step = batch.step + 1  # steps are counted when done
-                with self.profile or nullcontext():
-                    loss_sum, total, norm, lr = self._step(batch)
-                clock.add(batch.stage.tokens_per_step, batch.wait_s)
-                if step % config.train.log_interval == 0 or step == batch.stage.end_step:
-                    self._log(step, batch.stage, loss_sum, total, norm, lr, clock)
-                if step == last_step or _due(step, config.train.eval_interval):
-                    self._evaluate(step, final=step == last_step)
-                    clock.skip()
-                if step == last_step or _due(step, config.train.save_interval):
-                    self._save(step)
-                    clock.skip()
+                if not self._step(batch, stop):
+                    return
+                self._after(batch.stage)
+                clock.skip()
+                self.watchdog.at("data", self.step + 1)
+        self.saver.finish()
 
-    def _step(self, batch: StepBatch) -> tuple[torch.Tensor, float, float, float]:
-        """One optimizer step: (this rank's summed loss, weight of all targets over all ranks, gradient norm, rate)."""
-        config = self.config
-        total = self.mesh.all_reduce_sum(batch.total_weight) / self.mesh.tensor.size()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.mesh.device)
-        micro_batches = len(batch.first_samples)
+    def _step(self, batch: StepBatch, stop: StopSignal) -> bool:
+        """One optimizer step; False if training is to end before it."""
+        step, mesh = batch.step + 1, self.mesh  # steps are counted when done
+        with self.profile or nullcontext():
+            # One exchange settles all that ranks must know alike.
+            targets, stopped, failed = mesh.all_reduce_sums(
+                batch.total_weight, stop.name is not None, self.saver.failed
+            )
+            if failed:
+                self.saver.finish()
+            if stopped:
+                self.note(f"{stop.name or 'a signal on another rank'}: saving at step {self.step:,}")
+                self._save(wait=True)
+                return False
+            self.step = step
+            if self.guard.leaves_out(step):
+                self.note(f"step {step:,} is left out")
+                return True
+            targets /= mesh.tensor.size()
+            self._enter(batch.stage, first=batch.step == batch.stage.first_step)
+            loss_sum = self._accumulate(batch, targets)
+            loss, norm, lr = self._update(loss_sum, targets)
+        self.journal.clock.add(batch.stage.tokens_per_step, batch.wait_s)
+        if step % self.config.train.log_interval == 0 or step == batch.stage.end_step:
+            loss = self._mean(loss_sum, targets) if loss is None else loss
+            self.journal.step(step, batch.stage, loss=loss, norm=norm, lr=lr)
+            for line in self.profile.report(step, batch.stage) if self.profile else []:
+                self.note(line)
+        return True
+
+    def _update(self, loss_sum: torch.Tensor, targets: float) -> tuple[float | None, float, float]:
+        """Let the optimizer step unless numbers went wrong: (mean loss if it was needed, gradient norm, rate)."""
+        step, stages = self.step, self.place.stages
+        lr = learning_rate(self.config.optimizer, self._tokens_at(step), stages[-1].tokens_at(stages[-1].end_step))
+        self.watchdog.at("update", step)
+        loss = self._mean(loss_sum, targets) if self.guard.needs_loss else None
+        norm, applied = self.engine.step(lr, self.guard.norm_limit(loss))
+        try:
+            if sentence := self.guard.judge(step, loss, norm, applied, lr):
+                self.note(sentence)
+        except Rollback as error:
+            rollback = error
+            self.mesh.on_main(lambda: leave_out(self.config.run_dir, rollback))
+            raise
+        return loss, norm, lr
+
+    def _accumulate(self, batch: StepBatch, targets: float) -> torch.Tensor:
+        """Forward and backward of every micro-batch; this rank's summed loss, float64."""
+        device, micro_batches = self.mesh.device, len(batch.first_samples)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         with self.model.share_filters(micro_batches if self.engine.late_gradients else 1):
             for a, first in enumerate(batch.first_samples):
-                inputs, targets = inputs_and_targets(batch.tokens[a].to(self.mesh.device))
-                weights = None if batch.weights is None else batch.weights[a].to(self.mesh.device)
+                self.watchdog.at(f"micro-batch {a + 1} of {micro_batches}", batch.step + 1)
+                inputs, labels = inputs_and_targets(batch.tokens[a].to(device))
+                weights = None if batch.weights is None else batch.weights[a].to(device)
                 # What is dropped depends on the samples, not on which rank has them or on what was drawn before.
-                seeds = [_seed(config.seed, batch.step, first + i) for i in range(len(inputs))]
+                seeds = [_seed(self.config.seed, batch.step, first + i) for i in range(len(inputs))]
                 last = a == micro_batches - 1
                 loss_sum += self.engine.accumulate(
-                    inputs, targets, seeds, weights=weights, scale=1 / (total or 1.0), last=last
+                    inputs, labels, seeds, weights=weights, scale=1 / (targets or 1.0), last=last
                 )
-        lr = learning_rate(config.optimizer, self._tokens_at(batch.step + 1), self._tokens_at(self.stages[-1].end_step))
-        norm = self.engine.step(lr)
-        if not math.isfinite(norm):
-            raise UserError(
-                f"the gradient norm is {norm} at step {batch.step + 1} (learning rate {lr:.2e}); lower optimizer.lr "
-                f"or lengthen optimizer.lr_warmup_tokens and resume: checkpoints before this step are untouched"
-            )
-        return loss_sum, total, norm, lr
+        return loss_sum
 
-    def _log(
-        self, step: int, stage: StagePlan, loss_sum: torch.Tensor, total: float, norm: float, lr: float, clock: Clock
-    ) -> None:
-        loss = self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (total or 1.0)
-        rate, step_s, wait_s, wait_share = clock.lap()
-        tokens, memory = stage.tokens_at(step), peak_gib(self.mesh.device)
-        self.trackers.log_metrics(
-            {
-                "train/loss": loss,
-                "train/ppl": math.exp(min(loss, 700)),
-                "train/lr": lr,
-                "train/grad_norm": norm,
-                "train/tokens": tokens,
-                "train/seq_length": stage.seq_length,
-                "throughput/tokens_per_second": rate,
-                "time/step_s": step_s,
-                "time/data_s": wait_s,
-                "memory/peak_gib": memory,
-            },
-            step,
-        )
-        self.progress.update(
-            step=step,
-            tokens=tokens,
-            seq_length=stage.seq_length,
-            loss=loss,
-            lr=lr,
-            grad_norm=norm,
-            tokens_per_second=rate,
-            memory_gib=memory,
-            data_wait=wait_share,
-        )
-        for line in self.profile.report(step, stage) if self.profile else []:
-            self.progress.note(line)
+    def _enter(self, stage: StagePlan, first: bool) -> None:
+        """What a stage may change while processes stay."""
+        self.model.backbone.activation_checkpointing = stage.parallel.activation_checkpointing
+        if first and self.mesh.device.type == "cuda":
+            torch.backends.cuda.cufft_plan_cache.clear()  # plans of lengths that do not come back keep work space
+            torch.cuda.empty_cache()
 
-    def _evaluate(self, step: int, final: bool) -> None:
+    def _after(self, stage: StagePlan) -> None:
+        """Evaluate and save where it is due."""
+        step, settings, end = self.step, self.config.train, self.place.end_step
+        final = step == self.place.stages[-1].end_step
+        self.journal.clock.skip()
+        if final or _due(step, settings.eval_interval):
+            self.watchdog.at("evaluation", step)
+            self._evaluate(stage, final)
+        if step == end or _due(step, settings.save_interval):
+            self.watchdog.at("saving", step)
+            self._save(wait=step == end)
+
+    def _mean(self, loss_sum: torch.Tensor, targets: float) -> float:
+        return self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (targets or 1.0)
+
+    # --- between steps ---
+
+    def _evaluate(self, stage: StagePlan, final: bool) -> None:
         settings = self.config.evaluation
         results = {}
-        for length in self.lengths if final else self.lengths[-1:]:
+        for length in self.lengths if final else self._interim_lengths():
             tokens = settings.max_tokens if final else settings.interval_max_tokens
             windows = evaluation_windows(self.store, settings.split, length, tokens)
             micro_batch_tokens = settings.micro_batch_tokens
             results[length] = perplexity(
                 self.model, self.store, windows, self.mesh, micro_batch_tokens=micro_batch_tokens
             )
-            self.progress.note(f"step {step:,}: {settings.split} perplexity at context {length:,}: {results[length]}")
-        longest = results[self.lengths[-1]]
-        metrics = {f"valid/{settings.split}/loss": longest.loss, f"valid/{settings.split}/ppl": longest.ppl}
-        metrics |= {f"valid/{settings.split}/ppl_{n}": p.ppl for n, p in results.items()}
-        self.trackers.log_metrics(metrics, step)
+        if results:
+            self.journal.evaluated(self.step, results)
         if final:
             self.state["evaluation"] = {str(n): p.to_json() for n, p in results.items()}
             self.state["scored"] = self._scored()
+
+    def _interim_lengths(self) -> tuple[int, ...]:
+        """The longest context that these processes are made for: all of them in the last link, else none longer."""
+        if self.place.link[-1] is self.place.stages[-1]:
+            return self.lengths[-1:]
+        longest = max(stage.seq_length for stage in self.place.link)
+        unit = self.mesh.residual_shard[1]
+        return tuple(n for n in self.lengths if n <= longest and n % unit == 0)[-1:]
 
     def _scored(self) -> dict[str, Any]:
         """What the final perplexities are measured on; a finished run is scored again if this changes."""
         settings = self.config.evaluation
         return {"split": settings.split, "lengths": list(self.lengths), "max_tokens": settings.max_tokens}
 
-    def _save(self, step: int) -> None:
+    def _save(self, wait: bool) -> None:
         self.state |= {
-            "step": step,
-            "tokens": self._tokens_at(step),
+            "step": self.step,
+            "tokens": self._tokens_at(self.step),
+            "stage": self.place.stages_done(self.step),
+            "stages": len(self.place.stages),
+            "updates": self.step - len(self.guard.skipped),
             "world_size": self.mesh.world_size,
-            "mlflow_run_id": self.run_id,
+            "mlflow_run_id": self.journal.run_id,
             "data": self.store.fingerprint,
-        }
-        path = checkpoint.save(self.checkpoints, step, self.engine, self.model, self.config, self.state, self.mesh)
-        self.progress.note(f"step {step:,}: saved {path}")
+        } | self.guard.state
+        self.saver.save(self.step, self.state, wait=wait)
+        self.guard.saved(self.step)
 
     def _report(self) -> None:
         if self.mesh.is_main:
-            write_report(self.folder, self.config, self.store, self.state, self.trackers, self.ui_command, print)
+            journal = self.journal
+            write_report(
+                self.config.run_dir, self.config, self.store, self.state, journal.trackers, journal.ui_command, print
+            )
         self.mesh.barrier()
 
     def _tokens_at(self, step: int) -> int:
-        stage = next((s for s in self.stages if step < s.end_step), self.stages[-1])
-        return stage.tokens_at(step)
+        stages = self.place.stages
+        return next((s for s in stages if step < s.end_step), stages[-1]).tokens_at(step)
 
 
 def _due(step: int, interval: int) -> bool:

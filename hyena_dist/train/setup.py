@@ -1,11 +1,12 @@
-"""What a run needs before its first step: where it stands, the model and the engine, and words about them."""
+"""What a run needs before its first step: where it stands, its processes' layout, the model and the engine."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from hyena_dist.config import RunConfig, StagePlan
+from hyena_dist.config import ParallelConfig, RunConfig, StagePlan
 from hyena_dist.config_file import dump_config
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
@@ -20,6 +21,50 @@ from hyena_dist.train.optimizer import parameter_groups
 
 Resume = Literal["auto", "never"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Place(NamedTuple):
+    """Where a run stands in its curriculum, and how far these processes bring it."""
+
+    stages: tuple[StagePlan, ...]
+    link: tuple[StagePlan, ...]
+    """The stages that the layout of these processes suits."""
+    end_step: int
+    """Where they end: with the run, with the link, or with the last stage that was asked for."""
+    found: Path | None
+    """The checkpoint to continue from."""
+    state: dict[str, Any]
+
+    @property
+    def parallel(self) -> ParallelConfig:
+        """The layout of these processes."""
+        return self.link[0].parallel
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole curriculum is done."""
+        return bool(self.state["step"] >= self.stages[-1].end_step)
+
+    def stages_done(self, step: int) -> int:
+        """Stages that end at or before a step."""
+        return sum(stage.end_step <= step for stage in self.stages)
+
+
+def find_place(
+    config: RunConfig, store: GenomeStore, world: Mesh, resume: Resume, last_stage: int | None = None
+) -> Place:
+    """Where to continue; every rank calls this, and the main process makes the run's folder.
+
+    Raises:
+        UserError: as `find_checkpoint`, or batches and layouts that these ranks cannot have.
+    """
+    links = config.links(world.world_size)
+    stages = tuple(stage for link in links for stage in link)
+    found = world.on_main(lambda: find_checkpoint(config, store, resume))
+    state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
+    link = next((link for link in links if state["step"] < link[-1].end_step), links[-1])
+    asked = stages[(last_stage or len(stages)) - 1].end_step
+    return Place(stages, link, min(link[-1].end_step, asked), found, state)
 
 
 def find_checkpoint(config: RunConfig, store: GenomeStore, resume: Resume) -> Path | None:
@@ -37,14 +82,13 @@ def find_checkpoint(config: RunConfig, store: GenomeStore, resume: Resume) -> Pa
         if checkpoint.read_state(found)["data"] != store.fingerprint:
             raise UserError(f"{found} was trained on other data than {config.data.path}; set data.path back")
     try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
         (config.run_dir / "run.yaml").write_text(dump_config(config))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
     return found
 
 
-def build(config: RunConfig, mesh: Mesh, micro_batch_size: int, found: Path | None) -> tuple[HyenaDNA, Engine]:
+def build(config: RunConfig, mesh: Mesh, link: Sequence[StagePlan], found: Path | None) -> tuple[HyenaDNA, Engine]:
     """The model and its engine on every rank, as initialised by the seed or as a checkpoint left them."""
     torch.manual_seed(config.seed)
     model = HyenaDNA(config.model, mesh, DTYPES[config.precision])
@@ -52,27 +96,32 @@ def build(config: RunConfig, mesh: Mesh, micro_batch_size: int, found: Path | No
         checkpoint.load_model(found, model)  # before the engine, which takes its shards of what it gets
     model.to(mesh.device)
     if mesh.device.type == "cpu":
-        tokens = max(stage.micro_batch_size * stage.seq_length for stage in config.stages(mesh.world_size))
+        tokens = max(stage.micro_batch_size * stage.seq_length for stage in link)
         keep_freed_memory(4 * tokens * config.model.d_model // mesh.context.size())
-    model.backbone.activation_checkpointing = config.parallel.activation_checkpointing
-    preset, settings = read_preset(config.parallel.zero), config.optimizer
+    preset, settings = read_preset(link[0].parallel.zero), config.optimizer
     groups = parameter_groups(model, settings)
     optimizer = adamw(groups, preset, lr=settings.lr, betas=settings.betas, eps=settings.eps)
+    micro_batch_size = link[0].micro_batch_size
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=micro_batch_size, clip_grad=settings.clip_grad)
     if found:
         checkpoint.load_optimizer(found, engine)
     return model, engine
 
 
-def introduction(config: RunConfig, stages: tuple[StagePlan, ...], mesh: Mesh) -> list[str]:
+def introduction(config: RunConfig, place: Place, mesh: Mesh) -> list[str]:
     """What is going to run, for people."""
     model = config.model
     lines = [
-        f"{config.name}: {model.num_parameters:,} parameters on {mesh.device.type}, {config.parallel.zero}, "
+        f"{config.name}: {model.num_parameters:,} parameters on {mesh.device.type}, {place.parallel.zero}, "
         f"{config.precision}, data {config.data.path} ({config.data.sampling})",
-        f"  {config.layout.describe(mesh.world_size)}",
+        f"  {config.layout_of(place.link).describe(mesh.world_size)}",
     ]
     if "A" in model.mixers:
         backend = usable_backends(mesh.device, DTYPES[config.precision], model.d_model // model.attention_heads)[0]
         lines.append(f"  attention by {backend}")
-    return lines + [f"  {stage.describe()}" for stage in stages]
+    lines += [f"  {stage.describe()}" for stage in place.stages]
+    if place.finished:
+        lines.append(f"already trained to step {place.state['step']:,}; keeping {place.found}")
+    elif place.found:
+        lines.append(f"continuing from {place.found}")
+    return lines

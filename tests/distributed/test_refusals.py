@@ -17,11 +17,11 @@ TRAIN = {"curriculum": [{"seq_length": 32, "train_iters": 2}], "global_batch_siz
 
 
 def refusal(config: RunConfig, resume: str = "auto") -> str:
-    from hyena_dist.parallel.mesh import initialize
-    from hyena_dist.train.loop import train
+    from hyena_dist.parallel.mesh import join_world
+    from hyena_dist.train.run import train
 
     try:
-        train(config, initialize(config.parallel, timeout_s=60), resume)  # type: ignore[arg-type]
+        train(config, join_world(timeout_s=60), resume)  # type: ignore[arg-type]
     except UserError as error:
         return str(error)
     return "started"

@@ -14,8 +14,8 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.zero import Engine, adamw
-from hyena_dist.parallel.zero_state import whole_weights
 from hyena_dist.train.optimizer import parameter_groups
+from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, build, chunk, whole_tensors
 from tests.processes import run_ranks
 
@@ -120,8 +120,8 @@ def steps_of_engine(mesh: Mesh, name: str, shared: bool) -> Trained:
                 scale, last = 1 / (number * BATCH * length), index == number - 1
                 engine.accumulate(inputs, targets, [0] * samples, scale=scale, last=last)
         evaluations.append(len(calls))
-        norms.append(engine.step(OPTIMIZER.lr))
-    return Trained(evaluations, norms, arrays(dict(whole_weights(engine))))
+        norms.append(engine.step(OPTIMIZER.lr)[0])
+    return Trained(evaluations, norms, arrays(whole_weights(engine)))
 
 
 @pytest.mark.parametrize("layout", [Layout(data=2), Layout(tensor=2, context=2, sequence_parallel=True)], ids=str)

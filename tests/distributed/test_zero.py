@@ -11,8 +11,8 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import initialize
 from hyena_dist.parallel.zero import Engine, adamw
-from hyena_dist.parallel.zero_state import whole_weights
 from hyena_dist.train.optimizer import parameter_groups
+from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, chunk
 from tests.processes import run_ranks
 
@@ -93,8 +93,8 @@ def through_deepspeed(layout: Layout, names: list[str]) -> list[Steps]:
                     scale=1 / valid_targets(step),
                     last=index == MICRO_BATCHES - 1,
                 )
-            norms.append(engine.step(OPTIMIZER.lr))
-        found.append((norms, {n: p.numpy().copy() for n, p in whole_weights(engine)}))
+            norms.append(engine.step(OPTIMIZER.lr)[0])
+        found.append((norms, {n: p.numpy().copy() for n, p in whole_weights(engine).items()}))
     return found if mesh.is_main else []
 
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from hyena_dist.config import RunConfig
-from hyena_dist.parallel.mesh import initialize
+from hyena_dist.parallel.mesh import join_world
 from hyena_dist.tracking import read_metrics
-from hyena_dist.train.loop import train
+from hyena_dist.train.run import train
 
 TIMING = {"time", "throughput/tokens_per_second", "time/step_s", "time/data_s", "memory/peak_gib"}
 
 
 def train_here(config: RunConfig) -> None:
-    train(config, initialize(config.parallel, timeout_s=60))
+    train(config, join_world(timeout_s=60))
 
 
 def curve(folder: Path) -> list[dict[str, float]]:

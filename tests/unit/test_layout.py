@@ -234,7 +234,7 @@ def test_a_known_world_size() -> None:
     )
     assert refusal(lambda: asked.stages(1)).endswith("= 4; start 4 ranks")
     assert refusal(lambda: asked.stages(0)).endswith("= 4; start 4 ranks")
-    assert asked.data_parallel_size(12) == 3
+    assert asked.layout_of(asked.stages(24)).data_parallel_size(12) == 3
 
 
 @given(sizes, sizes, st.integers(1, 8), st.integers(1, 5))
@@ -263,7 +263,7 @@ def test_batches_divide_among_data_parallel_ranks(tensor: int, context: int, dat
     ],
 )  # fmt: skip
 def test_describe(asked: dict[str, Any], ranks: int, line: str) -> None:
-    assert config(**asked).layout.describe(ranks) == line
+    assert config(**asked).layout_of(config(**asked).stages(ranks)).describe(ranks) == line
 
 
 def test_nearest() -> None:

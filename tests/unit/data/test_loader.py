@@ -16,7 +16,7 @@ import torch
 from hyena_dist.config import ParallelConfig, StagePlan
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.data.loader import Loader
-from hyena_dist.errors import UserError
+from hyena_dist.errors import TemporaryError, UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 STAGE = StagePlan(0, 2, 1, 1, 1, 1, 0, 100, 0, ParallelConfig())
@@ -191,3 +191,21 @@ def _runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def stall(step: int) -> StepBatch:
+    if step == 4:
+        time.sleep(60)
+    return read(step)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_storage_that_does_not_answer(workers: int) -> None:
+    """Batches read before are used; the stall is said with its step, and another attempt may follow."""
+    with Loader(stall, range(2, 9), workers=workers, prefetch=2, timeout_s=1) as loader:
+        batches = iter(loader)
+        assert [next(batches).step for _ in range(2)] == [2, 3]
+        with pytest.raises(TemporaryError, match=r"the data of step 5 did not come within data\.timeout_s = 1 s"):
+            next(batches)
+    with Loader(stall, range(2, 4), workers=workers, prefetch=2, timeout_s=1) as loader:
+        assert [batch.step for batch in loader] == [2, 3]

@@ -1,0 +1,78 @@
+"""A run from outside: its folder is taken, it trains as far as these processes can, and it says how it ended."""
+
+from contextlib import ExitStack
+
+from hyena_dist import outcome
+from hyena_dist.config import RunConfig
+from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.outcome import Ending, Outcome
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.watchdog import describe_collective_failure
+from hyena_dist.train.lock import RunLock
+from hyena_dist.train.loop import Loop
+from hyena_dist.train.setup import Resume
+from hyena_dist.train.stop import StopSignal
+
+
+def train(
+    config: RunConfig,
+    world: Mesh,
+    resume: Resume = "auto",
+    profile_communication: bool = False,
+    last_stage: int | None = None,
+) -> Outcome:
+    """Train until the run is done, the next stage needs other processes, or a signal asks to stop; all ranks call this.
+
+    What happens at a step is a function of (config, step): samples, learning rate, dropout. A run that was stopped,
+    however rudely, therefore continues as if it had not been.
+
+    Args:
+        config: the run, with nothing left `auto`.
+        world: from join_world.
+        resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
+            has one.
+        profile_communication: print what each logged step sent, and keep it in communication.csv.
+        last_stage: the stage, counted from 1, after which to stop; the last if not given.
+
+    Returns:
+        How it ended; outcome.json in the run's folder says the same.
+
+    Raises:
+        UserError: a configuration, store or checkpoint that cannot be used, a full disk, or a loss that is no number.
+        TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
+    """
+    loop: Loop | None = None
+
+    def tell(error: UserError | TemporaryError) -> None:
+        """Leave word of an error, unless another rank has: what it says came first."""
+        if outcome.read(config.run_dir) is None:
+            ending: Ending = "failed" if isinstance(error, UserError) else "fault"
+            step, done = (loop.step, loop.place.stages_done(loop.step)) if loop else (0, 0)
+            stages = len(config.train.curriculum)
+            outcome.write(config.run_dir, Outcome(ending, step, done, stages, str(error)))
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        try:
+            world.on_main(lambda: _take(config, stack))
+            loop = Loop(config, world, resume, profile_communication, last_stage)
+            return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
+        except (UserError, TemporaryError) as error:
+            tell(error)
+            raise
+        except RuntimeError as error:
+            failure = describe_collective_failure(error)
+            if failure is None:
+                raise
+            tell(failure)
+            raise failure from error
+
+
+def _take(config: RunConfig, stack: ExitStack) -> None:
+    """Make the run's folder ours; on the main process."""
+    try:
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
+    stack.enter_context(RunLock(config.run_dir))
+    outcome.clear(config.run_dir)
