@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test lint test-slurm clean
+.PHONY: demo install test lint test-slurm test-chaos clean
 
 demo: install  ## the main job on an embedded corpus
 	$(BIN)/hyena-dist demo
@@ -20,6 +20,9 @@ test: install  ## everything that runs on this machine
 
 test-slurm: install  ## the tests on a real SLURM cluster alone
 	$(BIN)/python -m pytest tests/slurm
+
+test-chaos: install  ## sixty kills, full disks and NaN at random moments: about ten minutes
+	CHAOS_STRIKES=60 $(BIN)/python -m pytest tests/chaos -s
 
 lint: install  ## style, types and the import contract
 	$(BIN)/ruff check .

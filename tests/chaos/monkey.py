@@ -1,0 +1,140 @@
+"""Does to a run what happens to runs: kills its processes at random moments, fills its disk."""
+
+import contextlib
+import random
+import resource
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from hyena_dist.outcome import read
+from hyena_dist.train.checkpoint import check, list_checkpoints
+
+VICTIMS = ("rank", "worker", "launcher", "supervisor", "disk")
+_TINY = 2048
+"""Bytes that a file may have on a full disk."""
+
+
+class Monkey:
+    """Brings a run to its end, against itself.
+
+    Args:
+        command: the supervisor's; it is started again where it has ended.
+        run_dir: the run's folder.
+        boundaries: steps at which the curriculum changes.
+        seed: of all that is random.
+    """
+
+    def __init__(self, command: Sequence[str], run_dir: Path, boundaries: Sequence[int], seed: int) -> None:
+        self.command, self.run_dir, self.boundaries = list(command), run_dir, list(boundaries)
+        self.random = random.Random(seed)
+        self.strikes: Counter[str] = Counter()
+        self.moments: Counter[str] = Counter()
+        self.newest = 0
+
+    def finish(self, strikes: int, limit_s: float) -> None:
+        """Strike so many times, then let the run end.
+
+        Raises:
+            AssertionError: it does not end in time, ends before, or a checkpoint has gone.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            with subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as supervisor:
+                try:
+                    while supervisor.poll() is None:
+                        assert time.monotonic() < deadline, f"struck {self.strikes}, now at {self._step()}"
+                        if self.strikes.total() < strikes:
+                            self._strike(supervisor)
+                        else:
+                            time.sleep(0.05)
+                        self._look()
+                finally:
+                    if supervisor.poll() is None:
+                        kill(psutil.Process(supervisor.pid))
+            ended = read(self.run_dir)
+            if supervisor.returncode == 0 and ended is not None and ended.outcome == "finished":
+                assert self.strikes.total() >= strikes, f"ended after {self.strikes}"
+                return
+
+    def _strike(self, supervisor: "subprocess.Popen[bytes]") -> None:
+        """Wait for a moment of a random kind, then hit a random victim."""
+        moment = self.random.choice(("starting", "training", "training", "saving", "boundary"))
+        if not self._wait_for(moment, supervisor):
+            return
+        victim = self.random.choice(VICTIMS)
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            hit = self._find(supervisor.pid, victim)
+            if victim == "disk":
+                _, hard = hit.rlimit(resource.RLIMIT_FSIZE)
+                hit.rlimit(resource.RLIMIT_FSIZE, (_TINY, hard))
+            else:
+                hit.kill()
+            self.strikes[victim] += 1
+            self.moments[moment] += 1
+
+    def _wait_for(self, moment: str, supervisor: "subprocess.Popen[bytes]") -> bool:
+        """Whether the moment came before the supervisor ended; none is waited for longer than some seconds."""
+        began, first = time.monotonic(), self._step()
+        delay = self.random.uniform(0, 3.0 if moment == "starting" else 0.3)
+        partial = self.run_dir / "checkpoints"
+        while supervisor.poll() is None:
+            waited, step = time.monotonic() - began, self._step()
+            near = any(0 <= boundary - step <= 3 for boundary in self.boundaries)
+            moving = step != first
+            come = {
+                "starting": waited > delay,
+                "training": moving,
+                "saving": moving and any(partial.glob(".step-*")),
+                "boundary": moving and near,
+            }[moment]
+            if come or waited > 12:
+                time.sleep(0 if moment in ("starting", "saving") else delay)
+                return supervisor.poll() is None
+            time.sleep(0.002)
+        return False
+
+    def _find(self, pid: int, victim: str) -> psutil.Process:
+        """A living process of a kind.
+
+        Raises:
+            IndexError: there is none now.
+        """
+        supervisor = psutil.Process(pid)
+        if victim == "supervisor":
+            return supervisor
+        below = supervisor.children(recursive=True)
+        ranks = [p for p in below if "RANK" in p.environ() and "tests.chaos.train" in p.cmdline()]
+        kinds = {
+            "launcher": [p for p in below if "spawn" in p.cmdline()],
+            "rank": [p for p in ranks if "RANK" not in p.parent().environ()],
+            "worker": [p for p in ranks if "RANK" in p.parent().environ()],
+        }
+        found = kinds["rank" if victim == "disk" else victim]
+        return self.random.choice(found)
+
+    def _step(self) -> int:
+        """The number of rows of metrics, about that of steps."""
+        with contextlib.suppress(OSError):
+            return (self.run_dir / "metrics.jsonl").read_bytes().count(b"\n")
+        return 0
+
+    def _look(self) -> None:
+        """Whole checkpoints stay, and are what they were saved as."""
+        found = list_checkpoints(self.run_dir / "checkpoints")
+        newest = max((int(p.name.removeprefix("step-")) for p in found), default=0)
+        assert newest >= self.newest, f"step {self.newest} was saved, {newest} is left"
+        if newest > self.newest:
+            self.newest = newest
+            check(found[-1])
+
+
+def kill(process: psutil.Process) -> None:
+    """End a process and all below it."""
+    for each in (*process.children(recursive=True), process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()

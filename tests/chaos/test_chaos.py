@@ -1,0 +1,85 @@
+"""Whatever is killed and whenever, a run computes what it computes undisturbed.
+
+CHAOS_STRIKES=60 (`make test-chaos`) strikes more often than the default, which every test run can afford.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hyena_dist.config import RunConfig
+from hyena_dist.config_file import dump_config
+from hyena_dist.train.checkpoint import latest
+from tests.chaos.monkey import VICTIMS, Monkey
+from tests.distributed.training import curve
+
+ROOT = Path(__file__).parents[2]
+STRIKES = int(os.environ.get("CHAOS_STRIKES", "6"))
+STEPS = 12 * STRIKES
+"""In each stage: enough for every attempt to get somewhere, and none to the end."""
+
+
+def command(run_dir: Path) -> list[str]:
+    """What the script of a local launch ends in, but for the faults."""
+    jobs = [sys.executable, "-m", "hyena_dist", "jobs"]
+    train = [sys.executable, "-m", "tests.chaos.train", "train", str(run_dir / "run.yaml")]
+    spawn = [*jobs, "spawn", "--ranks", "2", "--logs", str(run_dir / "logs"), "--", *train]
+    return [*jobs, "supervise", str(run_dir), "--max-restarts", "100", "--", *spawn]
+
+
+def samples(run_dir: Path) -> dict[tuple[int, int], set[int]]:
+    """(rank, step) -> checksums of what it was computed from, in all attempts."""
+    found: dict[tuple[int, int], set[int]] = {}
+    for rank in (0, 1):
+        for line in (run_dir / f"samples-{rank}.jsonl").read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # torn by a kill; what follows is on the same line
+                continue
+            found.setdefault((rank, row["step"]), set()).add(row["crc"])
+    return found
+
+
+@pytest.mark.timeout(3600)
+def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("CHAOS_NAN", f"{STEPS // 2},{STEPS + 1},{2 * STEPS + 7}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    stages = [
+        {"seq_length": 32, "train_iters": STEPS},
+        {"seq_length": 64, "train_iters": STEPS},
+        {"seq_length": 64, "train_iters": STEPS, "parallel": {"context_parallel_size": 2}},
+    ]
+    train = {"curriculum": stages, "global_batch_size": 4, "log_interval": 1, "save_interval": 5, "on_nan": "skip"}
+    runs = []
+    for name in ("undisturbed", "disturbed"):
+        data = make_config().data.model_copy(update={"workers": 1})
+        config = make_config(name=name, train=train, data=data.model_dump())
+        config.run_dir.mkdir()
+        (config.run_dir / "run.yaml").write_text(dump_config(config))
+        runs.append(config.run_dir)
+    whole, struck = runs
+    subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+
+    monkey = Monkey(command(struck), struck, [STEPS, 2 * STEPS], seed=STRIKES)
+    monkey.finish(STRIKES, limit_s=60 + 40 * STRIKES)
+    print(f"strikes {dict(monkey.strikes)}, moments {dict(monkey.moments)}")
+    if STRIKES >= 50:
+        assert set(monkey.strikes) == set(VICTIMS)
+
+    # Every step once, with the same numbers; the same weights to the last bit.
+    assert curve(struck) == curve(whole)
+    assert [row["step"] for row in curve(struck) if "train/loss" in row] == list(range(1, 3 * STEPS + 1))
+    saved = [(latest(run / "checkpoints") or Path()) / "model.safetensors" for run in runs]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+    # Steps that were computed again after a crash were computed from the same samples.
+    seen, expected = samples(struck), samples(whole)
+    assert all(len(checksums) == 1 for checksums in expected.values())
+    assert len({*expected}) == 2 * 3 * STEPS
+    assert {key: sums for key, sums in seen.items() if key in expected} == seen
+    assert all(seen[key] <= expected[key] for key in seen)
