@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.verbs import parse_lengths, verb
+from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
     from hyena_dist.config import RunConfig
@@ -123,12 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
+    add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
     return parser
 
 
 def _train(args: argparse.Namespace) -> None:
+    # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from hyena_dist.config_file import load_config
     from hyena_dist.plan.fit import fit
 
@@ -160,7 +165,7 @@ def _train(args: argparse.Namespace) -> None:
 def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
     from hyena_dist.config_file import dump_config
-    from hyena_dist.parallel.deepspeed_config import compose, read_preset
+    from hyena_dist.deepspeed_config import compose, read_preset
 
     links = config.links(world_size)
     print(dump_config(config), end="")

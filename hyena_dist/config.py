@@ -229,7 +229,7 @@ class RunConfig(Section):
 
     def layout_of(self, link: Sequence[StagePlan]) -> Layout:
         """What the ranks that train some stages share; all of them have one layout."""
-        return self._layout(link[0].parallel, [(stage.number + 1, stage.seq_length) for stage in link])
+        return self.layout_with(link[0].parallel, [(stage.number + 1, stage.seq_length) for stage in link])
 
     def stages(self, world_size: int) -> tuple[StagePlan, ...]:
         """The curriculum for `world_size` ranks.
@@ -238,7 +238,7 @@ class RunConfig(Section):
             UserError: a world size or batch sizes that do not divide, with the arithmetic and the nearest that does.
         """
         parallels = [self._of(stage) for stage in self.train.curriculum]
-        return self.train.stages([(p, self._layout(p).data_parallel_size(world_size)) for p in parallels])
+        return self.train.stages([(p, self.layout_with(p).data_parallel_size(world_size)) for p in parallels])
 
     def links(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
         """The curriculum cut where the layout of processes changes: each part is trained by other processes.
@@ -258,11 +258,12 @@ class RunConfig(Section):
         groups = [list(g) for _, g in itertools.groupby(numbered, lambda pair: self._of(pair[1]).processes)]
         for group in groups:
             lengths = [(number, stage.seq_length) for number, stage in group]
-            yield self._layout(self._of(group[0][1]), lengths, evaluates=group is groups[-1])
+            yield self.layout_with(self._of(group[0][1]), lengths, evaluates=group is groups[-1])
 
-    def _layout(
+    def layout_with(
         self, parallel: ParallelConfig, stages: Sequence[tuple[int, int]] = (), evaluates: bool = True
     ) -> Layout:
+        """What ranks would share under a layout, with the lengths of some (number, seq_length) of stages."""
         model = self.model
         evaluation = [("evaluation", n) for n in self.evaluation.lengths] if evaluates else []
         return Layout(

@@ -36,7 +36,7 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {_explain(error)}") from error
+        raise UserError(f"{source}: {explain(error, RunConfig)}") from error
 
 
 def dump_config(config: BaseModel) -> str:
@@ -75,13 +75,13 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             node = node[index]
 
 
-def _explain(error: ValidationError) -> str:
-    """The first error as one sentence; for an unknown key, the nearest known one."""
+def explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """The first error in a tree of sections as one sentence; for an unknown key, the nearest known one."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *parents, key = first["loc"]
-        known = list(_section_at(parents).model_fields)
+        known = list(_section_at(root, parents).model_fields)
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
@@ -93,8 +93,7 @@ def _explain(error: ValidationError) -> str:
     return f"{where} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
 
 
-def _section_at(path: Sequence[str | int]) -> type[BaseModel]:
-    section: type[BaseModel] = RunConfig
+def _section_at(section: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
     for part in path:
         if isinstance(part, int):
             continue

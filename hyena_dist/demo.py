@@ -15,7 +15,7 @@ from hyena_dist.config_file import load_config
 from hyena_dist.errors import UserError
 from hyena_dist.programs import program
 from hyena_dist.tracking import human
-from jobs import deepspeed_launcher
+from jobs.launchers import deepspeed
 
 
 def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
@@ -44,11 +44,12 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
         BuildOptions(BlockSplits((0.9, 0.1, 0.0))),
         command=f"hyena-dist data build {demo_corpus()} --out {store} --split-fractions 0.9,0.1",
     )
-    ranks = min(2, torch.cuda.device_count() or 2)
-    command = deepspeed_launcher.render(["train", str(recipe), *overrides], ranks=ranks)
+    gpus = torch.cuda.device_count()
+    ranks = min(2, gpus or 2)
+    command = deepspeed.command(["train", str(recipe), *overrides], ranks=ranks)
     last = config.stages(ranks)[-1]
     print(f"[2/2] pretraining on {human(last.tokens_at(last.end_step))} tokens: {' '.join(command)}", flush=True)
-    code = deepspeed_launcher.submit(command)
+    code = deepspeed.run(command, gpus)
     if code == 0:
         print(f"evaluate    {program('hyena-dist')} evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")

@@ -74,7 +74,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest.add_argument("fasta", type=Path, metavar="FILE", help="FASTA in gzip or bgzip")
     ingest.add_argument("--copies", type=int, default=10, metavar="N", help="default: %(default)s")
     ingest.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
-    for each in (operator, step, context, data, ingest):
+    stages = verb(
+        benches,
+        "stages",
+        "what a change of the curriculum's stage costs inside a run, in steps",
+        _bench_stages,
+        "hyena-dist bench stages --lengths 1024,4096,16384",
+    )
+    stages.add_argument("--lengths", default="1024,4096,16384,65536", metavar="N,N", help="%(default)s")
+    stages.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    stages.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    stages.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    stages.add_argument("--steps", type=int, default=12, metavar="N", help="in each stage; default: %(default)s")
+    stages.add_argument("--global-batch-tokens", type=int, default=65_536, metavar="N", help="default: %(default)s")
+    stages.add_argument("--repeats", type=int, default=3, metavar="N", help="runs; default: %(default)s")
+    checkpoint = verb(
+        benches,
+        "checkpoint",
+        "for how long a save stops training, waiting for it and going on",
+        _bench_checkpoint,
+        "hyena-dist bench checkpoint --d-model 512 --n-layer 8 --ranks 2",
+    )
+    checkpoint.add_argument("--d-model", type=int, default=512, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--n-layer", type=int, default=8, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--seq-length", type=int, default=1024, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--ranks", type=int, default=2, metavar="N", help="processes; default: %(default)s")
+    checkpoint.add_argument("--zero", default="zero1", metavar="PRESET", help="default: %(default)s")
+    checkpoint.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--folder", type=Path, metavar="DIR", help="on the disk to write to; else a temporary one")
+    for each in (checkpoint, stages, operator, step, context, data, ingest):
         each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
 
@@ -122,3 +150,18 @@ def _bench_ingest(args: argparse.Namespace) -> None:
     from hyena_dist.bench.ingest import bench_ingest
 
     bench_ingest(args.fasta, args.copies, args.repeats, args.out)
+
+
+def _bench_stages(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.stages import StagesCase, bench_stages
+
+    lengths = tuple(parse_lengths(args.lengths))
+    case = StagesCase(lengths, args.d_model, args.n_layer, args.precision, args.steps, args.global_batch_tokens)
+    bench_stages(case, args.repeats, args.out)
+
+
+def _bench_checkpoint(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.checkpoint import CheckpointCase, bench_checkpoint
+
+    case = CheckpointCase(args.d_model, args.n_layer, args.seq_length, args.ranks, args.zero, args.repeats)
+    bench_checkpoint(case, args.folder, args.out)

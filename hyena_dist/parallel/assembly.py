@@ -78,7 +78,9 @@ def assemble(fragments: Sequence[Fragment], queues: Sequence[Sequence[int]], mes
 
 
 def _bytes(values: Tensor) -> Tensor:
-    return values.contiguous().view(torch.uint8).cpu()  # every bit arrives, whatever the type
+    if values.stride() != (1,):  # zeros that take no memory
+        values = values.clone(memory_format=torch.contiguous_format)
+    return values.view(torch.uint8).cpu()  # every bit arrives, whatever the type
 
 
 def _deliver(to_send: list[Tensor], sizes: list[int], mesh: Mesh) -> Tensor:
@@ -101,7 +103,7 @@ def _whole(fragment: Fragment, pieces: list[tuple[int, int, int]], received: Ten
         return values.view(fragment.shape)
     for piece, (tensor_rank, start, size) in zip(values.split([n for *_, n in pieces]), pieces, strict=True):
         if size:
-            parts[tensor_rank, start : start + size] = piece
+            parts[tensor_rank, start : start + size].copy_(piece)  # lets other threads run meanwhile
     if fragment.partition is None:
         return parts[0].view(fragment.shape)
     return fragment.partition.join([part.view(fragment.shape) for part in parts])

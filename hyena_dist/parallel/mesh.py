@@ -12,12 +12,16 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from hyena_dist.config import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.cpu import enable_megatron_on_cpu, keep_freed_memory
 
 T = TypeVar("T")
+
+_STORE_TIMEOUT = timedelta(seconds=10)
+"""How long a question to the store may take once ranks have met."""
 
 
 class LocalGroup:
@@ -46,6 +50,8 @@ class Mesh:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     background: Any = field(default_factory=LocalGroup)
     """All ranks over gloo, for a thread that writes checkpoints while training uses the other groups."""
+    store: Any = field(default_factory=dist.HashStore)
+    """Keys and values that all ranks see, by a connection of its own, for the watchdog."""
 
     @property
     def is_main(self) -> bool:
@@ -167,11 +173,23 @@ def join_world(timeout_s: float = 1800.0) -> Mesh:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         if launch.world_size == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+            store: Any = dist.HashStore()
         else:
             _fill_in_master()
-            dist.init_process_group(backend, rank=launch.rank, world_size=launch.world_size, timeout=timeout)
-    return Mesh(device=device, background=dist.new_group(backend="gloo", timeout=timeout))
+            store, *_ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("groups", store),
+            rank=launch.rank,
+            world_size=launch.world_size,
+            timeout=timeout,
+        )
+        if launch.world_size > 1:
+            store = store.clone()
+            store.set_timeout(_STORE_TIMEOUT)
+    else:
+        store = dist.HashStore()
+    return Mesh(device=device, background=dist.new_group(backend="gloo", timeout=timeout), store=store)
 
 
 def cut(world: Mesh, config: ParallelConfig) -> Mesh:

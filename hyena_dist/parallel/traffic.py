@@ -89,7 +89,7 @@ class TrafficCounter(TorchDispatchMode):
 def _all_to_all(tensor: Tensor, splits: Sequence[int], group: Any) -> int:
     rows = tensor.shape[0]
     kept = splits[group.rank()] if splits else rows // group.size()
-    return _bytes(tensor) * (rows - kept) // rows
+    return _bytes(tensor) * (rows - kept) // max(1, rows)
 
 
 def _bytes(tensors: Any) -> int:

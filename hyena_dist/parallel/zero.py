@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hyena_dist.parallel.deepspeed_config import compose, offloads_optimizer, zero_stage
+from hyena_dist.deepspeed_config import compose, offloads_optimizer, zero_stage
 from hyena_dist.parallel.mesh import Mesh
 
 

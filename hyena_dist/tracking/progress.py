@@ -127,11 +127,12 @@ class Progress:
         self._print(_row(cells))
 
     def note(self, text: str) -> None:
-        """Print a line of text without breaking the bar."""
+        """Print a line of text without breaking the bar; any thread may call it."""
+        bar = self._bar
         if not self._enabled:
             return
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
+        if bar is not None:
+            bar.write(text, file=self._stream)
         else:
             self._print(text)
 
@@ -143,7 +144,8 @@ class Progress:
         self._enabled = False
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        self._stream.write(text + "\n")  # at once, because a thread that saves prints too
+        self._stream.flush()
 
     def _seconds_left(self) -> float:
         (start, first), (end, last) = self._recent[0], self._recent[-1]

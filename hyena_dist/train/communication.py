@@ -8,7 +8,7 @@ from typing import Any
 
 from hyena_dist.config import RunConfig
 from hyena_dist.curriculum import StagePlan
-from hyena_dist.parallel.deepspeed_config import read_preset, zero_stage
+from hyena_dist.deepspeed_config import read_preset, zero_stage
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.traffic import TrafficCounter
 from hyena_dist.parallel.zero import late_gradients

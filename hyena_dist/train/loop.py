@@ -83,6 +83,7 @@ class Loop:
             status = "KILLED"
             raise
         finally:
+            self.saver.close()
             self.journal.close(status)
         return result
 

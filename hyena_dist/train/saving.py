@@ -56,6 +56,7 @@ class Saver:
             "run.yaml": dump_config(config),
         }
         self._copies: list[Tensor] = []
+        self._saved: tuple[int, dict[str, str]] | None = None
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
@@ -73,8 +74,10 @@ class Saver:
                 is untouched.
         """
         self.finish()
-        held = weights(self._engine), moments(self._engine)
         texts = self._texts | {"state.json": json.dumps({"step": step, **state}, indent=2) + "\n"}
+        if self._saved == (step, texts):
+            return  # as when a signal comes right after a save
+        held = weights(self._engine), moments(self._engine)
         if wait or not self._config.train.async_save:
             self._write(step, *held, texts)
             self.finish()
@@ -108,6 +111,13 @@ class Saver:
             error, self._error = self._error, None
             raise error
 
+    def close(self) -> None:
+        """Wait for the write under way when training ends for another reason, which a failure must not hide."""
+        try:
+            self.finish()
+        except Exception as error:
+            self._say(f"WARNING: {error}")
+
     def _copy(self, fragments: list[Fragment]) -> list[Fragment]:
         """The fragments as they are now, in memory of their own that is kept for the next time."""
         device = self._mesh.device
@@ -122,30 +132,34 @@ class Saver:
             torch.cuda.synchronize(device)
         return [f._replace(values=kept) for f, kept in zip(fragments, self._copies, strict=True)]
 
-    def _write(self, step: int, weights: list[Fragment], moments: list[Fragment], texts: dict[str, str]) -> None:
+    def _write(self, *checkpoint: Any) -> None:
+        try:
+            self._put_in_place(*checkpoint)
+        except Exception as error:  # raised where the training thread asks
+            self._error = error
+
+    def _put_in_place(self, step: int, weights: list[Fragment], moments: list[Fragment], texts: dict[str, str]) -> None:
         directory, mesh = self._directory, self._mesh
         final = directory / f"step-{step:08d}"
         partial = directory / f".{final.name}.partial"
         try:
-            try:
-                together(lambda: _make_folder(partial) if mesh.is_main else None, mesh)
-                written = together(_tensor_writer(partial, weights, moments, mesh), mesh)
-                files = {name: value for each in written for name, value in each.items()}
-                together(lambda: _complete(partial, final, texts, files) if mesh.is_main else None, mesh)
-            except OSError as error:
-                if mesh.is_main:
-                    shutil.rmtree(partial, ignore_errors=True)
-                last = latest(directory)
-                kept = f"the last whole one is {last}" if last else "there is none before it"
-                raise UserError(
-                    f"cannot save the checkpoint of step {step} in {directory}: {error.strerror or error}; "
-                    f"{kept}; free some space and start again with --resume auto"
-                ) from error
+            together(lambda: _make_folder(partial) if mesh.is_main else None, mesh)
+            written = together(_tensor_writer(partial, weights, moments, mesh), mesh)
+            files = {name: value for each in written for name, value in each.items()}
+            together(lambda: _complete(partial, final, texts, files) if mesh.is_main else None, mesh)
+        except OSError as error:
             if mesh.is_main:
-                _drop(list_checkpoints(directory)[: -self._config.train.keep_last])
-                self._say(f"step {step:,}: saved {final}")
-        except Exception as error:  # raised where the training thread asks
-            self._error = error
+                shutil.rmtree(partial, ignore_errors=True)
+            last = latest(directory)
+            kept = f"the last whole one is {last}" if last else "there is none before it"
+            raise UserError(
+                f"cannot save the checkpoint of step {step} in {directory}: {error.strerror or error}; "
+                f"{kept}; free some space and start again with --resume auto"
+            ) from error
+        self._saved = step, texts
+        if mesh.is_main:
+            _drop(list_checkpoints(directory)[: -self._config.train.keep_last])
+            self._say(f"step {step:,}: saved {final}")
 
 
 class _File(NamedTuple):

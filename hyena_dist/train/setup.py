@@ -9,11 +9,11 @@ import torch
 from hyena_dist.config import ParallelConfig, RunConfig, StagePlan
 from hyena_dist.config_file import dump_config
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.deepspeed_config import read_preset
 from hyena_dist.errors import UserError
 from hyena_dist.models.attention import usable_backends
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.cpu import keep_freed_memory
-from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train import checkpoint

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from hyena_dist.config import RunConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.mesh import initialize
-from hyena_dist.train.loop import _Run
+from hyena_dist.parallel.mesh import join_world
+from hyena_dist.train.loop import Loop
+from hyena_dist.train.saving import Saver
 from tests.distributed.parity import Layout
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
@@ -47,9 +48,9 @@ MODEL |= {"resid_dropout": 0.1, "layer_pattern": "HA", "num_attention_heads": 4}
 
 def pass_on(config: RunConfig, out: Path) -> None:
     """Continue from the run's checkpoint and save again, without a step between."""
-    run = _Run(config, initialize(config.parallel, timeout_s=60), "auto", False)
-    run.checkpoints = out
-    run._save(run.state["step"])
+    loop = Loop(config, join_world(timeout_s=60), "auto", False, None)
+    saver = Saver(out, loop.engine, loop.model, config, loop.mesh, print)
+    saver.save(loop.step, loop.state, wait=True)
 
 
 def tensors(checkpoint: Path) -> dict[str, Tensor]:

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hyena_dist.config import RunConfig
+from hyena_dist.deepspeed_config import read_preset
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.assembly import exchange
-from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh, initialize
+from hyena_dist.parallel.traffic import TrafficCounter
 from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train.checkpoint import check, list_checkpoints, load_model, load_optimizer, newest_intact
 from hyena_dist.train.optimizer import parameter_groups
@@ -84,10 +85,16 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
         engine = engine_of(run, preset, mesh)
         saver = saver_of(run, engine, said)
         saver.save(0, {})  # moments that no update has made yet
+        saver.finish()
+        saver.save(0, {"again": True}, wait=True)  # in the place of one of the same name
+        if mesh.is_main:
+            fresh = tensors(folder / "step-00000000")
+            assert fresh.keys() == {name for name in fresh if "exp_avg" not in name or not fresh[name].any()}
         for number in range(1, 4):
             step(engine, number)
         state = {"updates": 3, "seen": [1, 2]}
-        saver.save(3, state, wait=True)
+        with TrafficCounter(mesh):  # as a stopped run with --profile comm
+            saver.save(3, state, wait=True)
         expected = whole_weights(engine) | whole_moments(engine)
         saver.save(4, state)
         state["seen"].append(3)
@@ -95,11 +102,13 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
             step(engine, number)
         later = whole_weights(engine) | whole_moments(engine)
         saver.finish()
+        saver.save(4, {"updates": 3, "seen": [1, 2]}, wait=True)  # is there
         assert not saver.failed
 
         whole, early = folder / "step-00000003", folder / "step-00000004"
         if mesh.is_main:
             assert said[-1] == f"step 4: saved {early}"
+            assert len(said) == 4
             assert list_checkpoints(folder) == [whole, early], "two are kept"
             check(whole)
             check(early)
@@ -192,7 +201,8 @@ class Victim:
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event in {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove"} and self.folder in str(arguments[0]):
+        inside = event in {"open", "os.rename", "os.mkdir"} and self.folder in str(arguments[0])
+        if inside or event in {"os.remove", "os.rmdir"}:
             self.left -= 1
             if self.left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -229,7 +239,7 @@ def killed_at_every_point(config: RunConfig) -> int:
         assert found is not None
         if found.name == "step-00000003":
             assert all(torch.equal(tensors(found)[name], value) for name, value in expected.items())
-        saver.save(4, {}, wait=True)  # the run goes on
+        saver.save(4, {"point": point}, wait=True)  # the run goes on
         assert {path.name for path in folder.iterdir()} == {"step-00000004", found.name}
         point += 1
     return point

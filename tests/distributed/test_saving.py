@@ -1,8 +1,12 @@
 """Checkpoints that cannot be written, or were damaged since."""
 
+import os
 import resource
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +15,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.published import load_published
 from hyena_dist.train.checkpoint import check, list_checkpoints, newest_intact
 from tests.distributed.training import curve, train_here
-from tests.processes import run_ranks
+from tests.processes import Ranks, run_ranks
 
 SHORT = {
     "curriculum": [{"seq_length": 32, "train_iters": 4}],
@@ -19,6 +23,21 @@ SHORT = {
     "log_interval": 1,
     "save_interval": 2,
 }
+KILLED = SHORT | {"curriculum": [{"seq_length": 32, "train_iters": 6}]}
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("saving")
+
+
+@pytest.fixture
+def trained(output_dir: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
+    """The undisturbed run of KILLED, trained when first asked for."""
+    config = make_config(name="whole", output_dir=str(output_dir), train=KILLED)
+    if not (config.run_dir / "summary.json").exists():
+        run_ranks(2, train_here, config)
+    return config
 
 
 def train_on_full_disk(config: RunConfig, full_rank: int, size: int) -> str:
@@ -68,6 +87,46 @@ def test_disk_full(
 
     run_ranks(ranks, train_here, short)
     assert curve(folder) == curve(tmp_path / "whole")
+
+
+def train_until(config: RunConfig, rank: int, reached: str) -> None:
+    """As train_here, but `rank` is killed when it is about to open or rename a path that ends so."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in {"open", "os.rename"} and str(arguments[0]).endswith(reached):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if int(os.environ["RANK"]) == rank:
+        sys.addaudithook(hook)
+    train_here(config)
+
+
+@pytest.mark.parametrize(
+    ("rank", "reached"),
+    [
+        (0, ".step-00000004.partial/model.safetensors"),
+        (1, ".step-00000004.partial/optimizer-00002-of-00002.safetensors"),
+        (0, ".step-00000004.partial/files.json"),
+        (0, ".step-00000004.partial"),
+    ],
+)
+def test_killed_while_saving(
+    rank: int, reached: str, make_config: Callable[..., RunConfig], trained: RunConfig
+) -> None:
+    """The other rank ends by itself, the checkpoint before is untouched, and the run goes on as if nothing had been."""
+    config = make_config(train=KILLED)
+    ranks = Ranks(2, train_until, config, rank, reached)
+    for process in ranks.processes:
+        process.join(60)
+    assert ranks.processes[rank].exitcode == -signal.SIGKILL
+    assert ranks.processes[1 - rank].exitcode is not None
+    folder = config.run_dir / "checkpoints"
+    assert {p.name for p in folder.iterdir()} == {"step-00000002", ".step-00000004.partial"}
+    check(folder / "step-00000002")
+
+    run_ranks(2, train_here, config)
+    assert curve(config.run_dir) == curve(trained.run_dir)
+    assert {p.name for p in folder.iterdir()} == {"step-00000004", "step-00000006"}
 
 
 def test_corrupt_checkpoint_is_passed_over(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:

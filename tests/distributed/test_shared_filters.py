@@ -9,9 +9,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from hyena_dist.config import ModelConfig, OptimizerConfig
+from hyena_dist.deepspeed_config import read_preset
 from hyena_dist.models.filter import HyenaFilter
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train.optimizer import parameter_groups

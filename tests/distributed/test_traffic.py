@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hyena_dist.config import ModelConfig, OptimizerConfig, ParallelConfig
+from hyena_dist.deepspeed_config import read_preset
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.deepspeed_config import read_preset
 from hyena_dist.parallel.mesh import initialize
 from hyena_dist.parallel.traffic import Sent, TrafficCounter
 from hyena_dist.parallel.zero import Engine, adamw

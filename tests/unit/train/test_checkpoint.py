@@ -1,5 +1,6 @@
 """Which checkpoint a run may continue, and where a model is found."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from hyena_dist.config import RunConfig
 from hyena_dist.config_file import dump_config, parse_config
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.checkpoint import check_compatible, load_model, load_optimizer, model_folder, write_model
+from hyena_dist.train.tensor_file import write_tensors
 
 STAGES = [{"seq_length": 32, "train_iters": 2}, {"seq_length": 64, "train_iters": 2}]
 TRAIN = {"curriculum": STAGES, "global_batch_size": 8}
@@ -40,8 +42,10 @@ def saved(tmp_path: Path) -> Path:
         {"parallel": {"sequence_parallel": True, "activation_checkpointing": True}},
         {"train": TRAIN | {"micro_batch_size": 4, "micro_batch_tokens": 64, "save_interval": 1}},
         {"train": second_stage(micro_batch_size=2)},
+        {"train": second_stage(parallel={"context_parallel_size": 2, "zero": "zero3"})},
+        {"train": TRAIN | {"async_save": False, "on_nan": "skip", "spike_sigma": 6.0, "timeout_s": 60.0}},
         {"evaluation": {"lengths": [64]}, "tracking": {"mlflow": False}},
-        {"data": {"path": "https://example.org/shards", "workers": 3, "prefetch": 5}},
+        {"data": {"path": "https://example.org/shards", "workers": 3, "prefetch": 5, "timeout_s": 9.0}},
     ],
     ids=str,
 )
@@ -112,3 +116,18 @@ def test_where_a_model_is(tmp_path: Path) -> None:
     (tmp_path / "empty/checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no whole checkpoint; train first"):
         model_folder(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("state", "updates"), [({"step": 3}, 3.0), ({"step": 3, "updates": 2}, 2.0)])
+def test_adamw_counts_updates(tmp_path: Path, state: dict[str, int], updates: float) -> None:
+    """Steps that were skipped updated nothing; checkpoints from before they were counted had none."""
+    model = torch.nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters())
+    engine = SimpleNamespace(stage=0, model=model, mesh=Mesh(), engine=SimpleNamespace(optimizer=optimizer))
+    moments = {key: torch.rand(1, 2) for key in ("exp_avg", "exp_avg_sq")}
+    write_tensors(tmp_path / "optimizer-00001-of-00001.safetensors", {f"{k}.weight": t for k, t in moments.items()})
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    load_optimizer(tmp_path, engine)  # type: ignore[arg-type]
+    found = optimizer.state[model.weight]
+    assert float(found["step"]) == updates
+    assert all(torch.equal(found[key], t) for key, t in moments.items())

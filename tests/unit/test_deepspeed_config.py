@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.errors import UserError
-from hyena_dist.parallel.deepspeed_config import (
+from hyena_dist.deepspeed_config import (
     OWNED,
     compose,
     offloads_optimizer,
@@ -14,6 +13,7 @@ from hyena_dist.parallel.deepspeed_config import (
     read_preset,
     zero_stage,
 )
+from hyena_dist.errors import UserError
 from hyena_dist.parallel.zero import import_deepspeed
 
 FOLDER = Path(__file__).parents[3] / "ds_configs"

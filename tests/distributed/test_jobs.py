@@ -1,0 +1,170 @@
+"""`jobs submit` with every launcher of this machine: the same losses, whatever happens to the processes on the way."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hyena_dist import outcome
+from hyena_dist.config import RunConfig
+from hyena_dist.config_file import dump_config
+from jobs.process_tree import kill, with_variable
+from jobs.run_state import standing, supervisor
+from jobs.supervise import RUN_VARIABLE
+from tests.distributed.training import curve, train_here
+from tests.processes import run_ranks
+
+PROGRAM = Path(sys.executable).parent / "hyena-dist"
+STEPS = 24
+TRAIN: dict[str, Any] = {
+    # Two stages whose layouts need processes of their own.
+    "curriculum": [
+        {"seq_length": 48, "train_iters": STEPS},
+        {"seq_length": 64, "train_iters": STEPS, "parallel": {"context_parallel_size": 2}},
+    ],
+    "global_batch_size": 4,
+    "micro_batch_size": 2,
+    "log_interval": 1,
+    "save_interval": 4,
+}
+
+
+class Submitted:
+    """A run on its way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run = folder, folder / "run"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def submit(self, launcher: str) -> "Submitted":
+        command = [PROGRAM, "jobs", "submit", "run.yaml", "--launcher", launcher, "--ranks-per-node", "2"]
+        with (self.folder / "output").open("ab") as output:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output)
+        return self
+
+    def code(self) -> int:
+        assert self.process
+        return self.process.wait(120)
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
+
+    def wait_for_rows(self, rows: int) -> None:
+        metrics, deadline = self.run / "metrics.jsonl", time.monotonic() + 90
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < rows:
+            assert time.monotonic() < deadline, self.output
+            assert self.process
+            assert self.process.poll() is None, self.output
+            time.sleep(0.002)
+
+    @property
+    def log(self) -> str:
+        return (self.run / "logs/supervisor.log").read_text()
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        found = supervisor(self.run)
+        assert found
+        assert found.alive
+        return psutil.Process(found.identity.pid)
+
+    @property
+    def launcher(self) -> psutil.Process:
+        return self.supervisor.children()[0]
+
+    @property
+    def ranks(self) -> list[psutil.Process]:
+        """In order."""
+        below = {p: p.environ() for p in self.supervisor.children(recursive=True)}
+        # `tee`, and workers that ranks have started, have their variables too.
+        found = {int(env["RANK"]): p for p, env in below.items() if "RANK" in env and "hyena_dist" in p.cmdline()}
+        return [found[rank] for rank in sorted(found)]
+
+
+@pytest.fixture
+def submitted(make_config: Callable[..., RunConfig], tmp_path: Path) -> Iterator[Submitted]:
+    config = make_config(train=TRAIN, output_dir=".", evaluation={"max_tokens": 512, "lengths": [64]})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    it = Submitted(tmp_path)
+    yield it
+    if it.process:
+        it.process.kill()
+    kill(with_variable(RUN_VARIABLE, str(it.run)))
+
+
+@pytest.fixture(scope="module")
+def curves() -> dict[str, list[dict[str, float]]]:
+    """Of runs that nothing happened to, on one rank and on two; filled by whichever test comes first."""
+    return {}
+
+
+def disturb_nothing(run: Submitted, launcher: str) -> None:
+    assert run.submit(launcher).code() == 0, run.output
+
+
+def kill_a_rank_and_the_supervisor(run: Submitted, launcher: str) -> None:
+    run.submit(launcher).wait_for_rows(9)
+    run.ranks[1].kill()
+    run.wait_for_rows(STEPS + 9)
+    first = run.supervisor
+    first.kill()
+    assert run.code() != 0
+    assert standing(run.run).stage == 1
+    assert run.submit(launcher).code() == 0, run.output
+    assert "starting again in 1 s" in run.log
+
+
+def stop_and_kill_the_launcher(run: Submitted, launcher: str) -> None:
+    run.submit(launcher).wait_for_rows(7)
+    run.supervisor.send_signal(signal.SIGUSR1)
+    assert run.code() == 0, run.output
+    ended = outcome.read(run.run)
+    assert ended
+    assert ended.outcome == "stopped", run.output
+    assert ended.step == standing(run.run).step >= 7
+    run.submit(launcher).wait_for_rows(STEPS + 9)
+    run.launcher.kill()
+    assert run.code() == 0, run.output
+    assert "crashed, exit code 137" in run.log
+
+
+@pytest.mark.parametrize(
+    ("launcher", "disturb"),
+    [
+        ("local", disturb_nothing),
+        ("deepspeed", stop_and_kill_the_launcher),
+        ("torchrun", kill_a_rank_and_the_supervisor),
+    ],
+)
+def test_same_losses(
+    launcher: str,
+    disturb: Callable[[Submitted, str], None],
+    submitted: Submitted,
+    curves: dict[str, list[dict[str, float]]],
+    make_config: Callable[..., RunConfig],
+    tmp_path: Path,
+) -> None:
+    disturb(submitted, launcher)
+    found = curve(submitted.run)
+    ended = outcome.read(submitted.run)
+    assert ended
+    assert ended[:4] == ("finished", 2 * STEPS, 2, 2)
+    assert all((submitted.run / f"logs/rank-0000{rank}.log").exists() for rank in range(2))
+
+    if not curves:
+        small = {"evaluation": {"max_tokens": 512, "lengths": [64]}}
+        alone = [{k: v for k, v in stage.items() if k != "parallel"} for stage in TRAIN["curriculum"]]
+        run_ranks(1, train_here, make_config(name="alone", train=TRAIN | {"curriculum": alone}, **small))
+        for _ in TRAIN["curriculum"]:
+            run_ranks(2, train_here, make_config(name="two", train=TRAIN, **small))
+        curves |= {name: curve(tmp_path / name) for name in ("alone", "two")}
+    assert found == curves["two"]
+    for a, b in zip(curves["alone"], found, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-7)

@@ -1,0 +1,109 @@
+"""A rank that hangs is named, by real ranks of which one is stopped, asleep or killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hyena_dist.errors import TEMPORARY
+from hyena_dist.parallel.watchdog import Report, describe_collective_failure, explain
+from tests.processes import free_port
+
+RANKS = 3
+SCRIPT = """
+import os, signal, sys, time
+from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.watchdog import Watchdog, describe_collective_failure
+
+what, rank, stuck = sys.argv[1], int(os.environ["RANK"]), int(sys.argv[2])
+mesh = join_world(timeout_s=60)
+with Watchdog(mesh, 2.0, lambda text: print("SAID", text), lambda text: print("LEFT", text)) as watchdog:
+    for step in range(1, 12):
+        watchdog.at("data", step)
+        if step == 4 and rank == stuck:
+            if what == "asleep":
+                time.sleep(60)
+            if what in ("stopped", "killed"):
+                os.kill(os.getpid(), signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
+        watchdog.at("update", step)
+        try:
+            mesh.barrier()
+        except RuntimeError as error:
+            failure = describe_collective_failure(error)
+            assert failure is not None, error
+            print("FAILURE", failure, flush=True)
+            os._exit(75)
+        if what == "slow":
+            time.sleep(0.5)
+print("DONE")
+"""
+
+
+def run(what: str, stuck: int, folder: Path) -> list[tuple[int | None, str]]:
+    """Exit code and output of each rank; the stuck one's is None if it had to be ended."""
+    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(RANKS)}
+    (folder / "script.py").write_text(SCRIPT)
+    ranks = []
+    for rank in range(RANKS):
+        out = open(folder / f"{rank}.log", "w")  # noqa: SIM115
+        command = [sys.executable, str(folder / "script.py"), what, str(stuck)]
+        ranks.append(subprocess.Popen(command, env=env | {"RANK": str(rank)}, stdout=out, stderr=out, cwd=os.getcwd()))
+    deadline = time.monotonic() + 60
+    codes: list[int | None] = []
+    for rank, process in enumerate(ranks):
+        if rank == stuck and what == "stopped":
+            codes.append(None)
+            continue
+        codes.append(process.wait(timeout=max(1, deadline - time.monotonic())))
+    if what == "stopped":
+        ranks[stuck].send_signal(signal.SIGKILL)
+        ranks[stuck].wait()
+    return [(code, (folder / f"{rank}.log").read_text()) for rank, code in enumerate(codes)]
+
+
+@pytest.mark.parametrize(
+    ("what", "stuck", "named"),
+    [
+        ("asleep", 1, r"step 4: rank 1 \(\S+, process \d+\) at step 4, data, .* is stuck, and rank 0, 2 waits for it"),
+        ("stopped", 2, r"step 4: rank 2 \(\S+, process \d+\) at step \d, \w+, .* is stopped or gone; look at"),
+        ("stopped", 0, r"step 4: rank 0, or the launcher on its machine, does not answer; look at"),
+    ],
+)
+def test_the_stuck_rank_is_named(what: str, stuck: int, named: str, tmp_path: Path) -> None:
+    answers = run(what, stuck, tmp_path)
+    said = "".join(output for _, output in answers)
+    assert re.search(f"SAID no progress for 2 s at {named}", said), said
+    assert said.count("SAID") == said.count("LEFT") == (1 if stuck else RANKS - 1), said
+    assert {code for code, _ in answers} <= {TEMPORARY, None}
+
+
+def test_a_killed_rank(tmp_path: Path) -> None:
+    answers = run("killed", 1, tmp_path)
+    assert [code for code, _ in answers] == [TEMPORARY, -signal.SIGKILL, TEMPORARY]
+    for rank in (0, 2):
+        assert "FAILURE another rank is gone or does not answer (" in answers[rank][1]
+
+
+def test_slow_is_not_stuck(tmp_path: Path) -> None:
+    assert [(code, "DONE" in output) for code, output in run("slow", 1, tmp_path)] == [(0, True)] * RANKS
+
+
+def report(rank: int, step: int, waits: bool) -> Report:
+    return Report(rank, f"node{rank}", 100 + rank, step, "data", 9.0, "hyena_dist/x.py:1", waits, 7)
+
+
+def test_all_wait() -> None:
+    """Without one that waits for nothing, those with the fewest steps are named."""
+    reports = [report(0, 5, True), report(1, 4, True), report(2, 5, True)]
+    sentence = explain(reports[0], reports, {0, 1, 2}, 600)
+    assert sentence.startswith("no progress for 600 s at step 5: rank 1 (node1, process 101) at step 4")
+    assert "and rank 0, 2 waits for it" in sentence
+
+
+def test_other_errors_are_no_collective_failures() -> None:
+    assert describe_collective_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
