@@ -148,8 +148,7 @@ def _train(args: argparse.Namespace) -> None:
     from hyena_dist.parallel.mesh import join_world, launch_environment, shutdown
 
     world_size = launch_environment().world_size
-    config = fit(config, world_size)
-    config.links(world_size)  # an impossible layout is refused before ranks wait for each other
+    fit(config, world_size).links(world_size)  # an impossible layout is refused before ranks wait for each other
     from hyena_dist.train.run import train
 
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
@@ -166,6 +165,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
     from hyena_dist.config_file import dump_config
     from hyena_dist.deepspeed_config import compose, read_preset
+    from hyena_dist.plan.fit import memory
 
     links = config.links(world_size)
     print(dump_config(config), end="")
@@ -181,6 +181,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
         print(f"# {config.layout_of(link).describe(world_size)}")
         for stage in link:
             print(f"# {stage.describe()}")
+            print(f"#   {memory(config, stage).describe()}")
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 

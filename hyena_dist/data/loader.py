@@ -37,8 +37,8 @@ class Loader:
         timeout_s: how long to wait for a batch.
 
     Raises:
-        TemporaryError: a batch did not come in time.
-        UserError: what `read` raised, in the same words; and, from anywhere in the `with` block, since torch learns it
+        UserError: what `read` raised, in the same words.
+        TemporaryError: a batch did not come in time; and, from anywhere in the `with` block, since torch learns it
             from a signal, that a worker has died.
     """
 
@@ -58,7 +58,7 @@ class Loader:
         self._batches.close()
         died = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.]*)", str(error))
         if isinstance(error, RuntimeError) and died:
-            raise UserError(
+            raise TemporaryError(
                 f"the data worker with process id {died[1]} {died[2].strip()}, perhaps because memory ran out; lower "
                 f"data.workers or data.prefetch and resume, which changes no sample"
             ) from error

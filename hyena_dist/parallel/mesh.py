@@ -52,6 +52,8 @@ class Mesh:
     """All ranks over gloo, for a thread that writes checkpoints while training uses the other groups."""
     store: Any = field(default_factory=dist.HashStore)
     """Keys and values that all ranks see, by a connection of its own, for the watchdog."""
+    timeout_s: float = 1800.0
+    """How long a collective waits for a rank; longer than the watchdog does, which knows whom it waits for."""
 
     @property
     def is_main(self) -> bool:
@@ -189,7 +191,9 @@ def join_world(timeout_s: float = 1800.0) -> Mesh:
             store.set_timeout(_STORE_TIMEOUT)
     else:
         store = dist.HashStore()
-    return Mesh(device=device, background=dist.new_group(backend="gloo", timeout=timeout), store=store)
+    return Mesh(
+        device=device, background=dist.new_group(backend="gloo", timeout=timeout), store=store, timeout_s=timeout_s
+    )
 
 
 def cut(world: Mesh, config: ParallelConfig) -> Mesh:
@@ -204,6 +208,7 @@ def cut(world: Mesh, config: ParallelConfig) -> Mesh:
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=config.tensor_model_parallel_size,
             context_parallel_size=config.context_parallel_size,
+            distributed_timeout_minutes=world.timeout_s / 60,  # a float will do
         )
     return replace(
         world,

@@ -25,6 +25,9 @@ _WAITING = re.compile(r"/torch/distributed/|/deepspeed/comm/")
 _SILENT = 3
 """Reports that a rank misses before it counts as gone or stopped."""
 
+_SPEECH_S = 10.0
+"""How long saying so may take."""
+
 _PREFIX = "watchdog/"
 
 
@@ -119,12 +122,18 @@ class Watchdog:
             living = {r.rank for r in reports} - {r.rank for r in before if r in reports}
         sentence = explain(self._report(), reports, living, self._timeout_s)
         if self._rank == min(living, default=self._rank):
-            self._say(sentence)
-            self._on_end(sentence)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            # Aside: neither an error there nor storage that hangs, perhaps the reason of it all, may keep us here.
+            speaker = threading.Thread(target=self._speak, args=(sentence,), daemon=True)
+            speaker.start()
+            speaker.join(timeout=_SPEECH_S)
         time.sleep(self._every_s)  # who speaks is heard before launchers end all ranks
         os._exit(TEMPORARY)
+
+    def _speak(self, sentence: str) -> None:
+        self._say(sentence)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._on_end(sentence)
 
     def _report(self) -> Report:
         step, place, said = self._at
@@ -157,7 +166,9 @@ def explain(mine: Report, reports: Sequence[Report] | None, living: Collection[i
         stuck = f"{_some(silent)} is stopped or gone"
     else:
         first = min(r.step for r in reports)
-        behind = [r for r in reports if not r.waits] or [r for r in reports if r.step == first]
+        behind = [r for r in reports if not r.waits]
+        if len(behind) in (0, len(reports)):  # a rank that waits for its GPU shows no collective
+            behind = [r for r in reports if r.step == first]
         others = [str(r.rank) for r in reports if r not in behind]
         stuck = f"{_some(behind)} is stuck" + (f", and rank {', '.join(others[:16])} waits for it" if others else "")
     return (

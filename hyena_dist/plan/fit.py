@@ -35,11 +35,6 @@ def fit(config: RunConfig, world_size: int) -> RunConfig:
     return config.model_copy(update={"train": train, "auto": ()})
 
 
-def describe(config: RunConfig, stage: StagePlan) -> str:
-    """One line for people: what a stage needs of a rank's memory."""
-    return f"memory of stage {stage.number + 1}: {memory(config, stage).describe()}"
-
-
 def memory(config: RunConfig, stage: StagePlan) -> Memory:
     """The estimate for a stage under its own ZeRO preset."""
     preset = read_preset(stage.parallel.zero)

@@ -20,7 +20,7 @@ STATE_BYTES = 4
 KEEPS_ALL_UP_TO = 2**20
 """Numbers in a stream of which the fused operators keep all that backward needs (ops/memory.py)."""
 
-_FIXED = 0.3 * GIB
+_FIXED = 0.35 * GIB
 """Groups of channels and stretches of positions that operators work on, buckets of gradients."""
 
 
@@ -62,7 +62,7 @@ def estimate(config: RunConfig, stage: StagePlan, zero: Zero) -> Memory:
     else:
         kept, again = sum(layers), 0.0
     kernels = max((_kernels(model, stage) for letter in model.mixers if letter == "H"), default=0.0)
-    workspace = again + 3 * stream + 2 * kernels + _FIXED
+    workspace = again + 5 * stream + 2 * kernels + _FIXED
     return Memory(_states(model, stage, zero), kept + stream, workspace)
 
 

@@ -22,6 +22,10 @@ MOST_IN_A_ROW = 10
 """Steps that may be skipped one after the other: more are no accident."""
 
 
+MOST_ROLLBACKS = 20
+"""Of a run: it does not diverge for ever."""
+
+
 class Rollback(TemporaryError):
     """Training goes back to the last checkpoint and leaves out the steps from `first` to `last`."""
 
@@ -93,6 +97,11 @@ class Guard:
                 f"{what} at step {step} (learning rate {lr:.2e}); lower optimizer.lr or lengthen "
                 f"optimizer.lr_warmup_tokens, or set train.on_nan to skip or rollback, and resume: checkpoints before "
                 f"this step are untouched"
+            )
+        if self.policy == "rollback" and len(self._left_out) >= MOST_ROLLBACKS:
+            raise UserError(
+                f"{what} at step {step}, after {len(self._left_out)} rollbacks; lower optimizer.lr and start anew with "
+                f"name=...: the checkpoints stay"
             )
         if self.policy == "rollback":
             first = self.restart + 1

@@ -22,23 +22,16 @@ from hyena_dist.train.journal import Journal
 from hyena_dist.train.optimizer import learning_rate
 from hyena_dist.train.report import write_report
 from hyena_dist.train.saving import Saver
-from hyena_dist.train.setup import Place, Resume, build, find_place, introduction
+from hyena_dist.train.setup import Place, build, introduction
 from hyena_dist.train.stop import StopSignal
 
 
 class Loop:
     """What one set of processes does of a run; every rank has one."""
 
-    def __init__(
-        self, config: RunConfig, world: Mesh, resume: Resume, profile_communication: bool, last_stage: int | None
-    ) -> None:
-        self.config = config
-        self.store = GenomeStore.open(config.data.path)
+    def __init__(self, config: RunConfig, store: GenomeStore, place: Place, world: Mesh, profile: bool) -> None:
+        self.config, self.store, self.place, self.state = config, store, place, place.state
         self.lengths = config.evaluation_lengths
-        for length in self.lengths:  # said now, not after a week of training
-            evaluation_windows(self.store, config.evaluation.split, length, 1)
-        self.place: Place = find_place(config, self.store, world, resume, last_stage)
-        self.state: dict[str, Any] = self.place.state
         self.step: int = self.state["step"]
         self.mesh = mesh = cut(world, self.place.parallel)
         self.model, self.engine = build(config, mesh, self.place.link, self.place.found)
@@ -48,7 +41,7 @@ class Loop:
         self.note = self.journal.note
         self.saver = Saver(config.run_dir / "checkpoints", self.engine, self.model, config, mesh, self.note)
         zero = self.place.parallel.zero
-        self.profile = CommunicationProfile(config, mesh, zero) if profile_communication else None
+        self.profile = CommunicationProfile(config, mesh, zero) if profile else None
         for line in introduction(config, self.place, mesh):
             self.note(line)
 
@@ -62,11 +55,11 @@ class Loop:
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
         place = self.place
         try:
-            if self.step < place.end_step:
-                with Watchdog(self.mesh, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
+            with Watchdog(self.mesh, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
+                if self.step < place.end_step:
                     self._train(stop)
-            elif place.finished and self.state["scored"] != self._scored():
-                self._evaluate(place.link[-1], final=True)
+                elif place.finished and self.state["scored"] != self._scored():
+                    self._evaluate(place.link[-1], final=True)
             ending: Ending = "finished" if self.step == place.stages[-1].end_step else "stage"
             if self.step < place.end_step:
                 ending = "stopped"
@@ -220,7 +213,12 @@ class Loop:
             windows = evaluation_windows(self.store, settings.split, length, tokens)
             micro_batch_tokens = settings.micro_batch_tokens
             results[length] = perplexity(
-                self.model, self.store, windows, self.mesh, micro_batch_tokens=micro_batch_tokens
+                self.model,
+                self.store,
+                windows,
+                self.mesh,
+                micro_batch_tokens=micro_batch_tokens,
+                report=lambda *_: self.watchdog.at("evaluation", self.step),
             )
         if results:
             self.journal.evaluated(self.step, results)

@@ -8,9 +8,10 @@ from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.outcome import Ending, Outcome
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.watchdog import describe_collective_failure
+from hyena_dist.plan.fit import fit
 from hyena_dist.train.lock import RunLock
 from hyena_dist.train.loop import Loop
-from hyena_dist.train.setup import Resume
+from hyena_dist.train.setup import Resume, find_place, open_data
 from hyena_dist.train.stop import StopSignal
 
 
@@ -27,7 +28,7 @@ def train(
     however rudely, therefore continues as if it had not been.
 
     Args:
-        config: the run, with nothing left `auto`.
+        config: the run; what is `auto` is planned for these ranks.
         world: from join_world.
         resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
             has one.
@@ -41,6 +42,8 @@ def train(
         UserError: a configuration, store or checkpoint that cannot be used, a full disk, or a loss that is no number.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
+    asked, config = config, fit(config, world.world_size)
+    store = open_data(config)
     loop: Loop | None = None
 
     def tell(error: UserError | TemporaryError) -> None:
@@ -55,7 +58,8 @@ def train(
         stop = stack.enter_context(StopSignal())
         try:
             world.on_main(lambda: _take(config, stack))
-            loop = Loop(config, world, resume, profile_communication, last_stage)
+            place = find_place(config, asked, store, world, resume, last_stage)
+            loop = Loop(config, store, place, world, profile_communication)
             return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
         except (UserError, TemporaryError) as error:
             tell(error)

@@ -17,6 +17,7 @@ from hyena_dist.parallel.cpu import keep_freed_memory
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train import checkpoint
+from hyena_dist.train.evaluate import evaluation_windows
 from hyena_dist.train.optimizer import parameter_groups
 
 Resume = Literal["auto", "never"]
@@ -50,25 +51,37 @@ class Place(NamedTuple):
         return sum(stage.end_step <= step for stage in self.stages)
 
 
+def open_data(config: RunConfig) -> GenomeStore:
+    """The run's data; what the last evaluation needs of it is looked for now, not after a week of training.
+
+    Raises:
+        UserError: no store, or a held-out split without windows of a length that is evaluated.
+    """
+    store = GenomeStore.open(config.data.path)
+    for length in config.evaluation_lengths:
+        evaluation_windows(store, config.evaluation.split, length, 1)
+    return store
+
+
 def find_place(
-    config: RunConfig, store: GenomeStore, world: Mesh, resume: Resume, last_stage: int | None = None
+    config: RunConfig, asked: RunConfig, store: GenomeStore, world: Mesh, resume: Resume, last_stage: int | None
 ) -> Place:
-    """Where to continue; every rank calls this, and the main process makes the run's folder.
+    """Where to continue; every rank calls this. `config` is what was planned from `asked`, which run.yaml keeps.
 
     Raises:
         UserError: as `find_checkpoint`, or batches and layouts that these ranks cannot have.
     """
     links = config.links(world.world_size)
     stages = tuple(stage for link in links for stage in link)
-    found = world.on_main(lambda: find_checkpoint(config, store, resume))
+    found = world.on_main(lambda: find_checkpoint(config, asked, store, resume))
     state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
     link = next((link for link in links if state["step"] < link[-1].end_step), links[-1])
-    asked = stages[(last_stage or len(stages)) - 1].end_step
-    return Place(stages, link, min(link[-1].end_step, asked), found, state)
+    end_step = min(link[-1].end_step, stages[(last_stage or len(stages)) - 1].end_step)
+    return Place(stages, link, end_step, found, state)
 
 
-def find_checkpoint(config: RunConfig, store: GenomeStore, resume: Resume) -> Path | None:
-    """The checkpoint that the run continues from, if there is one; makes the run's folder. For the main process.
+def find_checkpoint(config: RunConfig, asked: RunConfig, store: GenomeStore, resume: Resume) -> Path | None:
+    """The checkpoint that the run continues from, if there is one; writes run.yaml. For the main process.
 
     Raises:
         UserError: a checkpoint of another run or other data, one at all with resume "never", or no right to write.
@@ -82,7 +95,7 @@ def find_checkpoint(config: RunConfig, store: GenomeStore, resume: Resume) -> Pa
         if checkpoint.read_state(found)["data"] != store.fingerprint:
             raise UserError(f"{found} was trained on other data than {config.data.path}; set data.path back")
     try:
-        (config.run_dir / "run.yaml").write_text(dump_config(config))
+        (config.run_dir / "run.yaml").write_text(dump_config(asked))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
     return found

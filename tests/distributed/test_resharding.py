@@ -15,6 +15,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import join_world
 from hyena_dist.train.loop import Loop
 from hyena_dist.train.saving import Saver
+from hyena_dist.train.setup import find_place, open_data
 from tests.distributed.parity import Layout
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
@@ -48,7 +49,8 @@ MODEL |= {"resid_dropout": 0.1, "layer_pattern": "HA", "num_attention_heads": 4}
 
 def pass_on(config: RunConfig, out: Path) -> None:
     """Continue from the run's checkpoint and save again, without a step between."""
-    loop = Loop(config, join_world(timeout_s=60), "auto", False, None)
+    world, store = join_world(timeout_s=60), open_data(config)
+    loop = Loop(config, store, find_place(config, config, store, world, "auto", None), world, False)
     saver = Saver(out, loop.engine, loop.model, config, loop.mesh, print)
     saver.save(loop.step, loop.state, wait=True)
 

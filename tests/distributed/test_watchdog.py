@@ -22,7 +22,11 @@ from hyena_dist.parallel.watchdog import Watchdog, describe_collective_failure
 
 what, rank, stuck = sys.argv[1], int(os.environ["RANK"]), int(sys.argv[2])
 mesh = join_world(timeout_s=60)
-with Watchdog(mesh, 2.0, lambda text: print("SAID", text), lambda text: print("LEFT", text)) as watchdog:
+def leave(text):
+    print("LEFT", text, flush=True)
+    raise OSError("no space left on device")
+
+with Watchdog(mesh, 2.0, lambda text: print("SAID", text), leave) as watchdog:
     for step in range(1, 12):
         watchdog.at("data", step)
         if step == 4 and rank == stuck:
@@ -97,9 +101,10 @@ def report(rank: int, step: int, waits: bool) -> Report:
     return Report(rank, f"node{rank}", 100 + rank, step, "data", 9.0, "hyena_dist/x.py:1", waits, 7)
 
 
-def test_all_wait() -> None:
-    """Without one that waits for nothing, those with the fewest steps are named."""
-    reports = [report(0, 5, True), report(1, 4, True), report(2, 5, True)]
+@pytest.mark.parametrize("waits", [True, False])
+def test_all_look_alike(waits: bool) -> None:
+    """Where all wait, or none is seen to, those with the fewest steps are named."""
+    reports = [report(0, 5, waits), report(1, 4, waits), report(2, 5, waits)]
     sentence = explain(reports[0], reports, {0, 1, 2}, 600)
     assert sentence.startswith("no progress for 600 s at step 5: rank 1 (node1, process 101) at step 4")
     assert "and rank 0, 2 waits for it" in sentence

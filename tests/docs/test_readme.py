@@ -13,12 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PARALLEL = (ROOT / "hyena_dist/parallel/README.md").read_text()
 BIN = Path(sys.executable).parent
 LAUNCHERS = {"deepspeed": "--num_gpus", "torchrun": "--nproc_per_node", "srun": "--ntasks-per-node"}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
 
 
 def commands() -> list[str]:
@@ -63,7 +64,7 @@ def test_every_command(workplace: Path) -> None:
 
 def test_python(workplace: Path) -> None:
     shapes = ["torch.Size([1, 6, 16])", "torch.Size([2, 1024, 16])"]
-    for script, shape in zip(blocks("python"), shapes, strict=True):
+    for script, shape in zip(blocks("python") + blocks("python", PARALLEL), shapes, strict=True):
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True, timeout=100
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.config_file import load_config
-from hyena_dist.parallel.deepspeed_config import read_preset
+from hyena_dist.deepspeed_config import read_preset
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))

@@ -125,7 +125,7 @@ def test_an_error_of_ours_keeps_its_type(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_killed_worker_is_named(workers: int) -> None:
-    with pytest.raises(UserError, match=r"data worker with process id \d+ .*data\.workers or data\.prefetch"):
+    with pytest.raises(TemporaryError, match=r"data worker with process id \d+ .*data\.workers or data\.prefetch"):
         consume(die, workers, lambda _: time.sleep(0.01))
 
 

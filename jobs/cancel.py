@@ -1,0 +1,116 @@
+"""Ends a run that is queued or runs: it saves and stops, or is killed."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from hyena_dist.errors import TemporaryError, UserError
+from jobs import slurm_queue
+from jobs.process_tree import Identity, kill, with_variable
+from jobs.run_state import locked, read_json, supervisor
+from jobs.status import is_run, job_ids
+from jobs.supervise import RUN_VARIABLE
+
+Say = Callable[[str], None]
+
+
+def cancel(run_dir: Path, now: bool, say: Say) -> None:
+    """End a run, and tell what was done.
+
+    Args:
+        run_dir: the run's folder.
+        now: kill it instead of letting it save.
+        say: gets a line for each thing done.
+
+    Raises:
+        UserError: no folder of a run, or one that runs on another machine.
+        TemporaryError: slurmctld does not answer.
+    """
+    if not is_run(run_dir):
+        raise UserError(f"{run_dir} is no run's folder: it has neither run.yaml nor job/; try runs/NAME")
+    # From here on nothing starts again by itself, whatever the rest comes to.
+    marker = run_dir / "job/cancel"
+    marker.parent.mkdir(exist_ok=True)
+    marker.touch()
+    ended = _end_slurm_jobs(run_dir, now, say) + (_kill_here if now else _ask_here)(run_dir, say)
+    if not ended:
+        marker.unlink()
+        say(f"{run_dir.name} neither runs nor waits in a queue: nothing to do")
+    elif not now:
+        say("it stops as soon as it has saved; `hyena-dist jobs status` tells when")
+
+
+def _end_slurm_jobs(run_dir: Path, now: bool, say: Say) -> int:
+    """How many there were."""
+    if not (numbers := job_ids(run_dir)):
+        return 0
+    try:
+        queue = slurm_queue.queue() or {}
+    except TemporaryError as error:
+        raise TemporaryError(
+            f"{error}; the run will not be queued again, but what runs goes on: repeat the command when SLURM answers"
+        ) from error
+    jobs = [job for number in numbers for job in queue.get(number, ()) if job.state != "COMPLETING"]
+    waiting = [job.id for job in jobs if now or job.waits]
+    if waiting:
+        slurm_queue.cancel(waiting)
+        say(f"cancelled SLURM job {', '.join(waiting)}")
+    for job in jobs:
+        if job.id not in waiting:
+            slurm_queue.ask_to_stop(job.id)
+            say(f"asked SLURM job {job.id} to save and stop")
+    return len(jobs)
+
+
+def _ask_here(run_dir: Path, say: Say) -> int:
+    """Ask a run without SLURM: its supervisor, or the process that trains if it has none."""
+    who = supervisor(run_dir)
+    if who and who.alive and not who.job_id:
+        _signal(who.identity, run_dir)
+        say(f"asked the supervisor, process {who.identity.pid}, to let the ranks save and stop")
+        return 1
+    if (not who or not who.alive) and (trainer := _trainer(run_dir)):
+        _signal(trainer, run_dir)
+        say(f"asked process {trainer.pid} to save and stop")
+        return 1
+    return 0
+
+
+def _kill_here(run_dir: Path, say: Say) -> int:
+    """Kill the supervisor first, so that it starts nothing, and then all that carries the run's mark."""
+    killed = 0
+    who = supervisor(run_dir)
+    for identity in (who.identity if who and who.alive and not who.job_id else None, _trainer(run_dir)):
+        if identity and identity.here:
+            kill([psutil.Process(identity.pid)])
+            killed += 1
+        elif identity and not job_ids(run_dir):
+            raise _elsewhere(identity, run_dir)
+    left = with_variable(RUN_VARIABLE, str(run_dir.resolve()))
+    kill(left)
+    if killed + len(left):
+        say(f"killed {killed + len(left)} processes")
+    return killed + len(left)
+
+
+def _trainer(run_dir: Path) -> Identity | None:
+    """Rank 0 of a run that trains, as its lock tells; no SLURM job's."""
+    path = run_dir / "lock"
+    holder = read_json(path)
+    if not locked(path) or holder.get("slurm_job"):
+        return None
+    identity = Identity(str(holder.get("host")), int(holder.get("pid", 0)), 0)
+    return Identity.of(identity.pid) if identity.here else identity
+
+
+def _signal(identity: Identity, run_dir: Path) -> None:
+    if not identity.here:
+        raise _elsewhere(identity, run_dir)
+    os.kill(identity.pid, signal.SIGUSR1)
+
+
+def _elsewhere(identity: Identity, run_dir: Path) -> UserError:
+    return UserError(f"{run_dir.name} runs on {identity.host} (process {identity.pid}); give the command there")

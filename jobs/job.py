@@ -1,0 +1,178 @@
+"""A job: a run, the machines that it gets, and its curriculum cut into the parts that one set of processes trains."""
+
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyena_dist.config import RunConfig
+from hyena_dist.curriculum import StagePlan
+from hyena_dist.errors import UserError
+from jobs.cluster import Cluster, Container
+
+CPU_ENVIRONMENT = {
+    "DS_ACCELERATOR": "cpu",  # else each process warns that it looked for a GPU in vain
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""Lets glibc keep freed activations instead of giving them back to the kernel: page faults of fresh memory cost more
+than the arithmetic of pointwise operations."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Consecutive stages, trained by one set of processes on some nodes."""
+
+    number: int
+    """Counted from 1."""
+    nodes: int
+    ranks_per_node: int
+    layout: str
+    """One line for people."""
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def ranks(self) -> int:
+        """On all nodes."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def last_stage(self) -> int:
+        """Counted from 1."""
+        return self.stages[-1].number + 1
+
+    def describe(self) -> list[str]:
+        """Lines for people: the machines, the layout, the stages."""
+        size = f"{_count(self.nodes, 'node')} x {_count(self.ranks_per_node, 'rank')}"
+        again = ["", ", activations computed again in backward"]
+        stages = [stage.describe() + again[stage.parallel.activation_checkpointing] for stage in self.stages]
+        return [size, self.layout, *stages]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What launchers render and submit."""
+
+    config: RunConfig
+    """As given: what is `auto` stays so, and is planned by the processes that train."""
+    links: tuple[Link, ...]
+    cluster: Cluster
+    gpus_per_node: int
+    directory: Path
+    """Where it is submitted; relative paths start here."""
+    array: int | None = None
+    """Tasks of an array that take turns, in place of requeueing."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.config.run_dir
+
+    @property
+    def nodes(self) -> int:
+        """The most that a part of it gets."""
+        return max(link.nodes for link in self.links)
+
+    @property
+    def ranks_per_node(self) -> int:
+        """The same in all of it."""
+        return self.links[0].ranks_per_node
+
+    @property
+    def last_stage(self) -> int:
+        """Of the run, counted from 1."""
+        return self.links[-1].last_stage
+
+    @property
+    def container(self) -> Container | None:
+        """What ranks run in."""
+        return self.cluster.container
+
+    @property
+    def programs(self) -> Path:
+        """The folder of `hyena-dist`, `torchrun` and `deepspeed`."""
+        return Path(self.cluster.python or sys.executable).parent
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the ranks; the cluster's come last and win."""
+        return {"OMP_NUM_THREADS": "1", **({} if self.gpus_per_node else CPU_ENVIRONMENT), **self.cluster.environment}
+
+
+def make_job(
+    config: RunConfig,
+    cluster: Cluster,
+    nodes: Sequence[int] = (1,),
+    ranks_per_node: int | None = None,
+    array: int | None = None,
+) -> Job:
+    """Plan a run for machines.
+
+    Args:
+        config: the run, which may have values that are `auto`.
+        cluster: facts of where it will run.
+        nodes: how many; one number, or one for each link of the curriculum, or one for each stage.
+        ranks_per_node: one for each GPU if not given, or one on CPUs.
+        array: so many tasks that take turns in place of requeueing.
+
+    Raises:
+        UserError: sizes that do not divide, or do not fit, with the nearest that do.
+    """
+    for name, value in [("--nodes", n) for n in nodes] + [("--ranks-per-node", ranks_per_node), ("--array", array)]:
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value} leaves nothing to run; give 1 or more")
+    gpus = _gpus_here() if cluster.gpus_per_node is None else cluster.gpus_per_node
+    ranks = ranks_per_node or gpus or 1
+    if gpus and ranks > gpus:
+        raise UserError(f"{ranks} ranks per node do not fit {gpus} GPUs; try --ranks-per-node {gpus}")
+    links = tuple(_links(config, nodes, ranks))
+    return Job(config, links, cluster, min(gpus, ranks), Path.cwd(), array)
+
+
+def _links(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> Iterator[Link]:
+    """The curriculum cut where other processes are needed, or another number of nodes."""
+    if len(nodes) == len(config.train.curriculum):
+        groups = list(nodes)
+    else:
+        # Where it is cut does not depend on what is planned for how many ranks, but for `auto`: then the most decide.
+        cuts = _planned(config, max(nodes) * ranks_per_node).links(max(nodes) * ranks_per_node)
+        if len(nodes) not in (1, len(cuts)):
+            shown = ", ".join(f"{cut[0].number + 1} to {cut[-1].number + 1}" for cut in cuts)
+            choices = " or ".join(map(str, sorted({1, len(cuts), len(config.train.curriculum)})))
+            raise UserError(
+                f"--nodes {','.join(map(str, nodes))} has {len(nodes)} numbers, but the curriculum has "
+                f"{_count(len(cuts), 'layout')} (stages {shown}); give {choices} of them"
+            )
+        each = nodes if len(nodes) == len(cuts) else [nodes[0]] * len(cuts)
+        groups = [n for n, cut in zip(each, cuts, strict=True) for _ in cut]
+    plans = {n: _planned(config, n * ranks_per_node) for n in set(groups)}
+    stages = {n: plan.stages(n * ranks_per_node) for n, plan in plans.items()}
+    numbered = list(enumerate(groups))
+    parts = itertools.groupby(numbered, lambda pair: (pair[1], stages[pair[1]][pair[0]].parallel.processes))
+    for number, ((count, _), part) in enumerate(parts, 1):
+        mine = tuple(stages[count][index] for index, _ in part)
+        layout = plans[count].layout_of(mine).describe(count * ranks_per_node)
+        yield Link(number, count, ranks_per_node, layout, mine)
+
+
+def _planned(config: RunConfig, world_size: int) -> RunConfig:
+    """With what is `auto` filled in."""
+    if not config.auto:
+        return config
+    from hyena_dist.plan.fit import fit
+
+    return fit(config, world_size)
+
+
+def _gpus_here() -> int:
+    """GPUs of this machine, without asking a driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*"))
+    return number if visible is None else min(number, len([d for d in visible.split(",") if d.strip()]))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

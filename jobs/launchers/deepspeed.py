@@ -1,0 +1,49 @@
+"""The `deepspeed` launcher: one node, or several by pdsh; in SLURM jobs, `ranks_by: deepspeed` calls it."""
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyena_dist.errors import UserError
+from hyena_dist.programs import program
+from jobs.job import CPU_ENVIRONMENT, Job
+from jobs.launchers import here
+from jobs.launchers.here import SCRIPT, commands, submit
+from jobs.scripts import render as fill_in
+from jobs.supervise import RUN_VARIABLE
+
+__all__ = ["command", "commands", "render", "run", "submit"]
+
+
+def render(job: Job, templates: Path | None) -> dict[str, str]:
+    """The script; for several nodes also the hostfile and the variables to export there, by name."""
+    here.one_size(job, "deepspeed")
+    hosts = here.need_hosts(job, "deepspeed") if job.nodes > 1 else []
+    if hosts and job.container:
+        raise UserError("deepspeed starts no containers on several nodes; use --launcher slurm or torchrun")
+    files = {SCRIPT: fill_in("deepspeed.sh", job, templates)}
+    if hosts:
+        files["hostfile"] = "".join(f"{host} slots={job.ranks_per_node}\n" for host in hosts)
+        # Ranks are started by ssh: these variables alone reach them, and tell a later supervisor whose they are.
+        run = {RUN_VARIABLE: str((job.directory / job.run_dir).resolve())}
+        variables = {"PATH": f"{job.programs}:$PATH", **run, **job.environment}
+        files["deepspeed_env"] = "".join(f"{name}={value}\n" for name, value in variables.items())
+    return files
+
+
+def command(arguments: Sequence[str], *, ranks: int) -> list[str]:
+    """What runs `hyena-dist ARGUMENTS` on `ranks` processes of this machine, once."""
+    launcher = [program("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(_free_port())]
+    return [*launcher, "--module", "hyena_dist", *arguments]
+
+
+def run(command: Sequence[str], gpus: int) -> int:
+    """Run such a command to its end; returns its exit code. Ctrl-C reaches the ranks too and is waited for."""
+    return here.run(command, {"OMP_NUM_THREADS": "1", **({} if gpus else CPU_ENVIRONMENT), **os.environ})
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])

@@ -1,0 +1,243 @@
+"""The processes below this one: started so that none outlives it, signalled where a signal is expected, and ended."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+"""Of Linux's <sys/prctl.h>."""
+
+ASKING = frozenset({signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Signals that ask for an end: time limit, preemption or cancel, Ctrl-C, the terminal was closed."""
+
+
+class Tree:
+    """A command and all that it starts, whichever sessions those make for themselves; a context manager.
+
+    While it is entered, the signals of ASKING do not interrupt this process: `wait` returns them. Orphans of the
+    command become children of this process (Linux' child subreaper), so that none is lost from sight.
+    """
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        """Exit codes of children that have ended, by pid; minus the signal of those that were killed."""
+
+    def __enter__(self) -> "Tree":
+        # A shell's background job ignores Ctrl-C, one under nohup the end of its terminal: so do we.
+        ignored = {s for s in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_IGN}
+        self._awaited = {*(ASKING - ignored), signal.SIGCHLD}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def start(self, command: Sequence[str], env: Mapping[str, str], output: Path | None = None) -> int:
+        """Start a command in a session of its own; returns its pid.
+
+        SIGUSR1 is ignored in it until it says otherwise, which programs inherit from each other: launchers and ranks
+        that are still importing would die of it. It gets SIGTERM when this process dies.
+
+        Args:
+            command: program and arguments.
+            env: the whole environment.
+            output: a file to append its output to; this process's output if not given.
+
+        Raises:
+            OSError: no such program.
+        """
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(output.open("ab")) if output else None
+            # `wait` reaps it, not Popen.
+            process = subprocess.Popen(
+                command, env=env, stdout=log, stderr=log, start_new_session=True, preexec_fn=_prepare
+            )
+        process.returncode = 0
+        return process.pid
+
+    def wait(self, timeout_s: float) -> signal.Signals | None:
+        """Sleep until a child ends, a signal of ASKING comes (which is returned), or time is up."""
+        info = signal.sigtimedwait(self._awaited, timeout_s)
+        self._reap()
+        if info is None or info.si_signo == signal.SIGCHLD:
+            return None
+        return signal.Signals(info.si_signo)
+
+    def living(self) -> list[psutil.Process]:
+        """All processes below this one."""
+        self._reap()
+        return [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+
+    def taking(self, number: signal.Signals) -> list[int]:
+        """Pids of the topmost processes below this one that have a handler for a signal, or wait for it.
+
+        For SIGUSR1 those are ranks, or a program that hands it to its ranks, such as srun. What ranks have started
+        is not among them.
+        """
+        return list(_takers(os.getpid(), number))
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """Send a signal to those that take it."""
+        for pid in self.taking(number):
+            _kill(pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to everything below this process; returns when nothing is left, or nothing but what cannot die."""
+        deadline = time.monotonic() + 30
+        while (living := self.living()) and time.monotonic() < deadline:
+            for process in living:
+                _kill(process.pid, signal.SIGKILL)
+            self.wait(0.02)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self.codes[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+
+
+class Stopping:
+    """What a signal sets in motion: ranks are asked to save and stop until they do, and killed if they do not.
+
+    Whatever the signal was, ranks get SIGUSR1, of which launchers do not die (Tree.start).
+
+    Args:
+        tree: the ranks and what started them.
+        grace_s: how long they may take.
+        say: gets a line for each decision.
+    """
+
+    AGAIN_S = 2.0
+    """Ranks that are still importing do not hear."""
+
+    def __init__(self, tree: Tree, grace_s: float, say: Callable[[str], None]) -> None:
+        self._tree, self._grace_s, self._say = tree, grace_s, say
+        self.signal: signal.Signals | None = None
+        """The one that came first."""
+        self._deadline = self._next = 0.0
+
+    def wait(self, timeout_s: float) -> None:
+        """Tree.wait, and what is due after it."""
+        if self.signal:
+            timeout_s = max(0.0, min(timeout_s, min(self._next, self._deadline) - time.monotonic()))
+        number, now = self._tree.wait(timeout_s), time.monotonic()
+        if number and self.signal is None:
+            self._say(f"{number.name}: asking the ranks to save and stop")
+            self.signal, self._deadline, self._next = number, now + self._grace_s, now
+        elif number == signal.SIGINT:
+            self._say("SIGINT again: ending without saving")
+            self._deadline = now
+        if self.signal and now >= self._deadline:
+            if self._tree.living():
+                self._say("killing the ranks")
+            self._tree.kill()
+        elif self.signal and now >= self._next:
+            self._tree.pass_on(signal.SIGUSR1)
+            self._next = now + self.AGAIN_S
+
+
+class Identity(NamedTuple):
+    """A process for as long as it lives: pids are used again, start times are not."""
+
+    host: str
+    pid: int
+    started: float
+    """Seconds since 1970."""
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        """That of a process of this machine.
+
+        Raises:
+            psutil.Error: there is no such process.
+        """
+        return cls(os.uname().nodename, pid, psutil.Process(pid).create_time())
+
+    @property
+    def here(self) -> bool:
+        """Whether it is, or was, a process of this machine."""
+        return self.host == os.uname().nodename
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process lives; False for those of other machines."""
+        try:
+            # The start time is reckoned from the boot's, which a corrected clock moves a little.
+            return self.here and abs(psutil.Process(self.pid).create_time() - self.started) < 2
+        except psutil.Error:
+            return False
+
+
+def with_variable(name: str, value: str) -> list[psutil.Process]:
+    """Processes of this machine that were started with an environment variable, but this one and its ancestors."""
+    me = psutil.Process()
+    ours = {me.pid, *(parent.pid for parent in me.parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid not in ours and process.environ().get(name) == value:
+                found.append(process)
+    return found
+
+
+def exit_code(code: int) -> int:
+    """What a shell makes of it: 128 + N for a process that signal N ended."""
+    return code if code >= 0 else 128 - code
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL, and wait until they are gone."""
+    for process in processes:
+        _kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=10)
+
+
+def _takers(pid: int, number: signal.Signals) -> Iterator[int]:
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children():
+            if _takes(child.pid, number):
+                yield child.pid
+            else:
+                yield from _takers(child.pid, number)
+
+
+def _takes(pid: int, number: signal.Signals) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigCgt:", "SigBlk:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def _kill(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _prepare() -> None:
+    """Between fork and exec."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING | {signal.SIGCHLD})
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_libc = ctypes.CDLL(None)  # loaded here: between fork and exec little is allowed
+
+
+def _prctl(option: int, value: int) -> None:
+    _libc.prctl(option, value, 0, 0, 0)

@@ -1,0 +1,135 @@
+"""Where a run stands, from the files in its folder. Any of them may be missing."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from hyena_dist import outcome
+from hyena_dist.errors import UserError
+from jobs.process_tree import Identity
+
+
+class Standing(NamedTuple):
+    """What the newest checkpoint holds."""
+
+    step: int
+    stage: int
+    """Stages that are done."""
+    time: float
+    """When it was saved, in seconds since 1970; 0 without a checkpoint."""
+
+
+def standing(run_dir: Path) -> Standing:
+    """Where the newest whole checkpoint left the run; its contents are not checked."""
+    for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
+        with contextlib.suppress(OSError):
+            saved = (folder / "files.json").stat().st_mtime
+            return Standing(int(folder.name[5:]), int(read_json(folder / "state.json").get("stage", 0)), saved)
+    return Standing(0, 0, 0.0)
+
+
+def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
+    """Whether the run has finished, or has done stages up to `last_stage` (counted from 1)."""
+    ended = outcome.read(run_dir)
+    if ended is not None and ended.outcome == "finished":
+        return True
+    # The last stage is followed by the final evaluation and the report: only `finished` says that they are done.
+    last = last_stage is None or (ended is not None and last_stage >= ended.stages)
+    return not last and standing(run_dir).stage >= (last_stage or 0)
+
+
+def cancelled(run_dir: Path) -> bool:
+    """Whether `jobs cancel` has asked for an end."""
+    return (run_dir / "job/cancel").exists()
+
+
+class Supervisor(NamedTuple):
+    """Who looks after a run, or did last."""
+
+    identity: Identity
+    job_id: str | None
+    """Of SLURM, if it runs under it."""
+    alive: bool
+
+
+def supervisor(run_dir: Path) -> Supervisor | None:
+    """Who looks after a run, or did last."""
+    path = run_dir / "job/supervisor.json"
+    record = read_json(path)
+    try:
+        identity = Identity(record["host"], record["pid"], record["started"])
+    except KeyError:
+        return None
+    return Supervisor(identity, record.get("job_id"), identity.alive if identity.here else locked(path))
+
+
+def locked(path: Path) -> bool:
+    """Whether a process, here or on another machine that shares the folder, holds a file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+@contextlib.contextmanager
+def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator[None]:
+    """Be the run's only supervisor, and leave word of it in job/supervisor.json.
+
+    Args:
+        run_dir: the run's folder.
+        command: what is supervised, for the record.
+        patience_s: how long to wait for another supervisor that is about to end.
+
+    Raises:
+        UserError: another process supervises the run, or the folder cannot be written.
+    """
+    path = run_dir / "job/supervisor.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; give the folder of a run of yours") from error
+    with file:
+        _lock(file, run_dir, patience_s)
+        file.truncate(0)
+        mine = Identity.of(os.getpid())._asdict()
+        job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+        file.write(json.dumps({**mine, "job_id": job_id, "command": command, "time": time.time()}) + "\n")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str], run_dir: Path, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                other = supervisor(run_dir)
+                who = f"process {other.identity.pid} on {other.identity.host}" if other else "another process"
+                raise UserError(
+                    f"{run_dir} is supervised by {who}; wait for it, or end it with `hyena-dist jobs cancel {run_dir}`"
+                ) from None
+            time.sleep(0.1)
+        except OSError:
+            return  # a file system without locks
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty if there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,194 @@
+"""Where runs stand: a line each, from their folders and from SLURM's queue."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hyena_dist import outcome
+from hyena_dist.config_file import load_config
+from hyena_dist.errors import TemporaryError, UserError
+from jobs import slurm_queue
+from jobs.run_state import locked, read_json, standing, supervisor
+from jobs.slurm_queue import QueuedJob
+
+_TAIL_BYTES = 1 << 16
+_COLUMNS = ("RUN", "STATE", "STEP", "STAGE", "LENGTH", "LOSS", "TOKENS/S", "LEFT", "SAVED", "WHERE")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a run; None is not known (yet)."""
+
+    run: str
+    folder: str
+    state: str
+    """running, queued; or how it ended: finished, stopped, stage, failed, fault, crashed; new."""
+    message: str | None
+    """The last words of the run."""
+    launcher: str | None
+    jobs: tuple[QueuedJob, ...]
+    """Of SLURM, that are not over."""
+    process: str | None
+    """PID on HOST that looks after the run, if it lives."""
+    step: int
+    steps: int | None
+    stage: int | None
+    """The one at work, counted from 1."""
+    stages: int | None
+    seq_length: int | None
+    loss: float | None
+    tokens_per_second: float | None
+    time_left_s: float | None
+    saved_s_ago: float | None
+
+
+def show(folders: Sequence[Path], as_json: bool) -> None:
+    """Print the status of runs; of all below runs/ if none are named.
+
+    Raises:
+        UserError: a folder that is none of a run.
+    """
+    for folder in folders:
+        if not is_run(folder):
+            raise UserError(f"{folder} is no run's folder: it has neither run.yaml nor job/; try runs/NAME")
+    found = [status(folder, {}) for folder in folders or sorted(f for f in Path("runs").glob("*") if is_run(f))]
+    # Not asked for local runs; one question for all others.
+    queue: Mapping[str, Sequence[QueuedJob]] = {}
+    if any(job_ids(Path(each.folder)) for each in found):
+        try:
+            queue = slurm_queue.queue() or {}
+        except TemporaryError as error:
+            print(f"{error}; what SLURM jobs do is not known", file=sys.stderr)
+        found = [status(Path(each.folder), queue) for each in found]
+    if as_json:
+        jobs = [[job._asdict() for job in each.jobs] for each in found]
+        print(json.dumps([asdict(each) | {"jobs": mine} for each, mine in zip(found, jobs, strict=True)], indent=2))
+    elif not found:
+        print("no runs below runs/; name a run's folder")
+    else:
+        rows = [_COLUMNS, *(_row(each) for each in found)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+        for row in rows:
+            print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
+    """Where a run stands; its folder may be half there.
+
+    Args:
+        run_dir: the run's folder.
+        queue: SLURM's, by job number.
+    """
+    last, saved, ended, who = _last_metrics(run_dir), standing(run_dir), outcome.read(run_dir), supervisor(run_dir)
+    jobs = tuple(job for number in job_ids(run_dir) for job in queue.get(number, ()))
+    process = None
+    if who and who.alive:
+        process = f"{who.identity.pid} on {who.identity.host}"
+    elif locked(run_dir / "lock"):
+        holder = read_json(run_dir / "lock")
+        process = f"{holder.get('pid', '?')} on {holder.get('host', '?')}"
+    if process or any(not job.waits for job in jobs):
+        state = "running"
+    elif jobs:
+        state = "queued"
+    elif ended:
+        state = ended.outcome
+    elif (run_dir / "summary.json").is_file():
+        state = "finished"
+    else:
+        state = "crashed" if last or saved.time else "new"
+    step = int(last.get("step", saved.step))
+    steps, tokens, ends = _budget(run_dir)
+    rate = last.get("throughput/tokens_per_second")
+    left = (tokens - last["train/tokens"]) / rate if tokens and rate and step < (steps or 0) else None
+    return Status(
+        run=run_dir.resolve().name,
+        folder=str(run_dir),
+        state=state,
+        message=ended.message if ended else None,
+        launcher=read_json(run_dir / "job/submission.json").get("launcher"),
+        jobs=jobs,
+        process=process,
+        step=step,
+        steps=steps,
+        stage=min(1 + sum(end <= step for end in ends), len(ends)) if ends else None,
+        stages=len(ends) or None,
+        seq_length=last.get("train/seq_length"),
+        loss=last.get("train/loss"),
+        tokens_per_second=rate,
+        time_left_s=left,
+        saved_s_ago=max(0.0, time.time() - saved.time) if saved.time else None,
+    )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / "run.yaml").is_file() or (folder / "job").is_dir()
+
+
+def job_ids(run_dir: Path) -> list[str]:
+    """The SLURM jobs that were submitted for a run, or that it has run in."""
+    numbers = [str(number) for number in read_json(run_dir / "job/submission.json").get("job_ids") or ()]
+    who = supervisor(run_dir)
+    return numbers + ([who.job_id] if who and who.job_id and who.job_id not in numbers else [])
+
+
+def _last_metrics(run_dir: Path) -> dict[str, Any]:
+    """The last row of metrics.jsonl that tells of a training step."""
+    with contextlib.suppress(OSError), (run_dir / "metrics.jsonl").open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+        for line in reversed(file.read().split(b"\n")):
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and "train/loss" in row:
+                    return row
+    return {}
+
+
+def _budget(run_dir: Path) -> tuple[int | None, int | None, list[int]]:
+    """Steps and tokens of the whole run, and the step after which each stage ends."""
+    try:
+        train = load_config(run_dir / "run.yaml", []).train
+    except UserError:
+        return None, None, []
+    ends, tokens = [0], 0
+    for stage in train.curriculum:
+        per_step = (train.global_batch_size or (train.global_batch_tokens or 0) // stage.seq_length) * stage.seq_length
+        steps = stage.train_iters or -(-(stage.tokens or 0) // max(1, per_step))
+        ends.append(ends[-1] + steps)
+        tokens += steps * per_step
+    return ends[-1], tokens, ends[1:]
+
+
+def _row(each: Status) -> tuple[str, ...]:
+    jobs = [f"{j.id} {j.state} " + (f"({j.reason})" if j.waits else f"{j.time_left} left") for j in each.jobs]
+    where = ", ".join(jobs) or (f"process {each.process}" if each.process else "")
+    return (
+        each.run,
+        each.state,
+        f"{each.step:,}" + (f"/{each.steps:,}" if each.steps else ""),
+        f"{each.stage}/{each.stages}" if each.stages else "-",
+        f"{each.seq_length:,}" if each.seq_length else "-",
+        f"{each.loss:.4f}" if isinstance(each.loss, float) else str(each.loss or "-"),
+        f"{each.tokens_per_second:,.0f}" if each.tokens_per_second else "-",
+        _duration(each.time_left_s),
+        "-" if each.saved_s_ago is None else f"{_duration(each.saved_s_ago)} ago",
+        " ".join(text for text in (each.launcher, where) if text) or "-",
+    )
+
+
+def _duration(seconds: float | None) -> str:
+    """Two units: 3d04h, 2h05m, 7m10s, 12s."""
+    if seconds is None:
+        return "-"
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h:02}h"
+    return f"{h}h{m:02}m" if h else f"{m}m{s:02}s" if m else f"{s}s"

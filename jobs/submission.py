@@ -1,0 +1,145 @@
+"""A job on its way from a run file to the launcher: what is written to the run's folder, and whether it may start."""
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from hyena_dist import outcome
+from hyena_dist.config_file import dump_config
+from hyena_dist.errors import TemporaryError, UserError
+from jobs import slurm_queue
+from jobs.cluster import dump_cluster
+from jobs.job import Job
+from jobs.launchers import launcher
+from jobs.run_state import read_json, supervisor
+
+
+def files_of(job: Job, name: str, templates: Path | None) -> dict[str, str]:
+    """What a job needs in the run's folder, by path below it.
+
+    Raises:
+        UserError: the launcher cannot start such a job, or a template is wrong.
+    """
+    scripts = launcher(name).render(job, templates)
+    return {
+        "run.yaml": dump_config(job.config),
+        "job/cluster.yaml": dump_cluster(job.cluster),
+        **{f"job/{file}": text for file, text in scripts.items()},
+    }
+
+
+def preview(job: Job, name: str, templates: Path | None) -> str:
+    """All that `submit` would write and run, as text. Nothing is touched."""
+    parts = [f"==> {job.run_dir / path} <==\n{text}" for path, text in files_of(job, name, templates).items()]
+    lines = "".join(f"{line}\n" for line in launcher(name).commands(job))
+    also = (
+        f"# {job.run_dir}/job/submission.json: job ids, command line, time, git state\n"
+        f"# {job.run_dir}/logs: a folder, which must be there when a job starts\n"
+    )
+    return "\n".join([*parts, f"==> then <==\n{also}{lines}"])
+
+
+def submit(job: Job, name: str, templates: Path | None = None, background: bool = False) -> int:
+    """Write the run's folder and start the job.
+
+    Args:
+        job: what to run.
+        name: of the launcher.
+        templates: a folder of the user's.
+        background: of launchers that run here: do not wait for the end.
+
+    Returns:
+        The exit code: the run's, of launchers that run here in the foreground; 0 if there is nothing left to do.
+
+    Raises:
+        UserError: the run is under way already, a folder that cannot be written, or what the launcher does not take.
+        TemporaryError: SLURM does not answer.
+    """
+    run_dir = job.run_dir
+    files = files_of(job, name, templates)
+    if _is_finished(job):
+        steps = job.links[-1].stages[-1].end_step
+        print(f"{run_dir} is finished ({steps:,} steps); another name=... starts anew, a longer curriculum goes on")
+        return 0
+    _refuse_second(run_dir)
+    path = run_dir / "job/submission.json"
+    try:
+        (run_dir / "logs").mkdir(parents=True, exist_ok=True)
+        (run_dir / "job").mkdir(exist_ok=True)
+        for old in (run_dir / "job").glob("link-*.sh"):
+            old.unlink()  # of an earlier submission with more links
+        for file, text in files.items():
+            (run_dir / file).write_text(text)
+        facts = _facts(job, name)
+        _write(path, facts)
+    except OSError as error:
+        raise UserError(f"cannot write to {run_dir}: {error.strerror}; choose another output_dir") from error
+    with contextlib.suppress(FileNotFoundError):
+        (run_dir / "job/cancel").unlink()
+    outcome.clear(run_dir)
+
+    def record(**more: object) -> None:
+        facts.update(more)
+        _write(path, facts)
+
+    sys.stdout.flush()
+    return launcher(name).submit(job, background, record)
+
+
+def _is_finished(job: Job) -> bool:
+    """Whether the run has come to the end of this very curriculum."""
+    ended = outcome.read(job.run_dir)
+    last = job.links[-1].stages[-1]
+    return ended is not None and (ended.outcome, ended.step) == ("finished", last.end_step)
+
+
+def _refuse_second(run_dir: Path) -> None:
+    """Two jobs of a run would wait for each other, or take the second's time for nothing.
+
+    Raises:
+        UserError: the run is queued or runs.
+        TemporaryError: SLURM does not answer.
+    """
+    fix = f"wait for it, or end it with `hyena-dist jobs cancel {shlex.quote(str(run_dir))}`"
+    other = supervisor(run_dir)
+    if other and other.alive:
+        raise UserError(f"{run_dir} is run by process {other.identity.pid} on {other.identity.host}; {fix}")
+    known = {str(job_id) for job_id in read_json(run_dir / "job/submission.json").get("job_ids", [])}
+    known |= {other.job_id} if other and other.job_id else set()
+    queued = [f"{job.id} ({job.state})" for number, jobs in _queue(known).items() if number in known for job in jobs]
+    if queued:
+        raise UserError(f"{run_dir} is in SLURM's queue as {', '.join(queued)}; {fix}")
+
+
+def _queue(known: set[str]) -> dict[str, list[slurm_queue.QueuedJob]]:
+    """SLURM's, if the run has been there."""
+    try:
+        return (slurm_queue.queue() or {}) if known else {}
+    except TemporaryError as error:
+        raise TemporaryError(f"{error}; whether the run is queued already is unknown: try again later") from None
+
+
+def _facts(job: Job, name: str) -> dict[str, object]:
+    from hyena_dist.tracking.environment import environment  # not needed to preview, and slow
+
+    return {
+        "launcher": name,
+        "nodes": job.nodes,
+        "ranks_per_node": job.ranks_per_node,
+        "links": [{"nodes": link.nodes, "last_stage": link.last_stage} for link in job.links],
+        "job_ids": [],
+        "pid": None,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "directory": str(job.directory),
+        **environment(),
+    }
+
+
+def _write(path: Path, facts: dict[str, object]) -> None:
+    partial = path.with_name(".submission.json.partial")
+    partial.write_text(json.dumps(facts, indent=2) + "\n")
+    os.replace(partial, path)

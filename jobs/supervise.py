@@ -1,0 +1,240 @@
+"""Keeps a run going: starts its launcher, passes signals on, starts it again after a crash, queues its job again."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hyena_dist import outcome
+from hyena_dist.errors import TEMPORARY, UserError
+from hyena_dist.outcome import Outcome
+from jobs import slurm_queue
+from jobs.process_tree import Stopping, Tree, exit_code, kill, with_variable
+from jobs.run_state import cancelled, claim, is_done, standing
+
+RUN_VARIABLE = "HYENA_DIST_RUN"
+"""Tells every process of a run by the run's folder, so that later supervisors find what earlier ones left."""
+
+_LONGEST_PAUSE_S = 60.0
+
+
+class Slurm(NamedTuple):
+    """The SLURM job that this process is the batch script of."""
+
+    job_id: str
+    more_tasks: bool | None
+    """Of an array, whose tasks take turns: whether others follow; None if it is none."""
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> "Slurm | None":
+        """The job of an environment."""
+        if "SLURM_JOB_ID" not in env:
+            return None
+        task, last = env.get("SLURM_ARRAY_TASK_ID"), env.get("SLURM_ARRAY_TASK_MAX")
+        return cls(env["SLURM_JOB_ID"], int(task) < int(last) if task and last else None)
+
+
+class _Ended(NamedTuple):
+    """How an attempt ended."""
+
+    code: int
+    outcome: Outcome | None
+    """None if its processes were killed."""
+    asked: signal.Signals | None
+    """The signal that we got meanwhile."""
+
+    @property
+    def kind(self) -> str:
+        return self.outcome.outcome if self.outcome else "crashed"
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Runs a launcher until the run, or a link of its curriculum, is done."""
+
+    run_dir: Path
+    """The run's folder: its outcome.json and checkpoints tell how it went."""
+    command: Sequence[str]
+    """What trains; $MASTER_ADDR, $MASTER_PORT and other variables in its words are filled in at each start."""
+    link: int | None = None
+    """This job's part of a chain of jobs, counted from 1: it ends where other processes are needed."""
+    links: int | None = None
+    """How many jobs the chain has."""
+    last_stage: int | None = None
+    """The last stage of that link, counted from 1."""
+    max_restarts: int = 3
+    """How many attempts in a row, after the first, may end without a new checkpoint."""
+    grace_s: float = 300.0
+    """How long ranks that were asked to stop may take to save."""
+    pause_s: float = 1.0
+    """Before an attempt after one that failed; doubles with each that made no progress."""
+
+    def run(self) -> int:
+        """Attempt after attempt.
+
+        Returns:
+            The exit code: 0 done, stopped by a signal, or queued again; 2 a mistake of the user; 75 a fault that
+            another attempt may overcome; else the launcher's.
+
+        Raises:
+            UserError: another process supervises the run, or the command cannot be started.
+        """
+        if cancelled(self.run_dir):
+            if self._slurm:
+                self.say("cancelled: `jobs submit` starts the run again")
+                return 0
+            (self.run_dir / "job/cancel").unlink()
+        with claim(self.run_dir, list(self.command)), Tree() as tree:
+            return self._to_the_end(tree)
+
+    def say(self, text: str) -> None:
+        """A line with its time, to the terminal and to logs/supervisor.log; a full disk is no reason to stop."""
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+        with contextlib.suppress(OSError):
+            print(f"supervisor: {line}", end="", flush=True)
+        with contextlib.suppress(OSError):
+            path = self.run_dir / "logs/supervisor.log"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.write(line)
+
+    @property
+    def _what(self) -> str:
+        return "the run" if self.link is None else f"link {self.link}" + (f" of {self.links}" if self.links else "")
+
+    @property
+    def _mark(self) -> str:
+        return str(self.run_dir.resolve())
+
+    @property
+    def _slurm(self) -> Slurm | None:
+        return Slurm.of(os.environ)
+
+    def _to_the_end(self, tree: Tree) -> int:
+        if is_done(self.run_dir, self.last_stage):
+            self.say(f"{self._what} is done")
+            return 0
+        self._kill_leftovers()
+        in_vain = 0  # crashes since the last progress
+        while True:
+            before = standing(self.run_dir)
+            ended = self._attempt(tree)
+            if ended.kind == "finished" or (ended.kind == "stage" and self._link_is_done()):
+                self.say(f"{self._what} is done")
+                return 0
+            if ended.kind == "failed":
+                return 2
+            if ended.asked or ended.kind == "stopped":
+                return self._stopped(ended)
+            after = standing(self.run_dir)
+            in_vain = 0 if (after.step, after.stage) > (before.step, before.stage) else in_vain + 1
+            if ended.kind == "stage" and not in_vain:
+                continue
+            if in_vain > self.max_restarts:
+                self.say(f"giving up after {in_vain} attempts without progress (step {after.step:,})")
+                return TEMPORARY if ended.kind == "fault" else exit_code(ended.code) or 1
+            if asked := self._pause(tree, in_vain):
+                return self._stopped(ended._replace(asked=asked))
+
+    def _link_is_done(self) -> bool:
+        if self.last_stage is None:
+            return self.link is not None
+        return is_done(self.run_dir, self.last_stage)
+
+    # --- an attempt ---
+
+    def _attempt(self, tree: Tree) -> _Ended:
+        """Start the launcher and wait for its end."""
+        env = {**os.environ, RUN_VARIABLE: self._mark, **rendezvous(os.environ)}
+        command = [expand(word, env) for word in self.command]
+        outcome.clear(self.run_dir)
+        self.say(f"starting: {shlex.join(command)}")
+        try:
+            pid = tree.start(command, env)
+        except OSError as error:
+            raise UserError(f"cannot start {command[0]} ({error.strerror}); mend the script or its PATH") from error
+        asked = self._wait_for(tree, pid)
+        code = tree.codes[pid]
+        if left := tree.living():
+            self.say(f"the launcher left {len(left)} processes: killed")
+            tree.kill()
+        if self._slurm and code:
+            slurm_queue.kill_steps(self._slurm.job_id)
+        ended = _Ended(code, outcome.read(self.run_dir), asked)
+        message = f": {ended.outcome.message}" if ended.outcome else ""
+        self.say(f"{ended.kind}, exit code {exit_code(code)}{message}")
+        return ended
+
+    def _wait_for(self, tree: Tree, pid: int) -> signal.Signals | None:
+        """Until the launcher has ended; the first signal that asked us to stop, which is passed on to the ranks."""
+        stopping = Stopping(tree, self.grace_s, self.say)
+        while pid not in tree.codes or (stopping.signal and tree.taking(signal.SIGUSR1)):
+            stopping.wait(60)
+        return stopping.signal
+
+    def _pause(self, tree: Tree, in_vain: int) -> signal.Signals | None:
+        """Wait before the next attempt; a signal that asks us to stop ends the wait and is returned."""
+        seconds = min(self.pause_s * 2 ** max(0, in_vain - 1), _LONGEST_PAUSE_S)
+        self.say(f"starting again in {seconds:g} s")
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if number := tree.wait(left):
+                return number
+        return signal.SIGUSR1 if cancelled(self.run_dir) else None
+
+    def _kill_leftovers(self) -> None:
+        """End what a supervisor that was killed has left on this machine: two sets of ranks would be in one folder."""
+        if left := with_variable(RUN_VARIABLE, self._mark):
+            kill(left)
+            self.say(f"killed {len(left)} processes that an earlier supervisor had left")
+
+    # --- after a signal ---
+
+    def _stopped(self, ended: _Ended) -> int:
+        """The ranks were asked to stop, by us or by others: whether and how the run goes on."""
+        code = 0 if ended.kind in ("stopped", "stage") else exit_code(ended.code) or 1
+        if cancelled(self.run_dir):
+            self.say("cancelled")
+            return code
+        if self._slurm is None or ended.asked == signal.SIGINT:
+            return code
+        if self._slurm.more_tasks is not None:
+            self.say("the next task of the array goes on" if self._slurm.more_tasks else "no task of the array is left")
+            return 0 if self._slurm.more_tasks else TEMPORARY
+        if ended.asked != signal.SIGUSR1:
+            state, reason = slurm_queue.state(self._slurm.job_id)
+            if state != "RUNNING" and reason != "TimeLimit":
+                # Whoever cancels or preempts a job decides whether it comes back. A chain must not go on without it.
+                self.say(f"the job is {state or 'ending'}: SLURM decides whether it comes back")
+                return TEMPORARY
+        if slurm_queue.requeue(self._slurm.job_id, self.say):
+            self.say(f"job {self._slurm.job_id} is queued again")
+            return 0
+        self.say("SLURM did not queue the job again: `jobs submit` goes on from the newest checkpoint")
+        return TEMPORARY
+
+
+def rendezvous(env: Mapping[str, str]) -> dict[str, str]:
+    """Where ranks meet: this machine or the job's first, at a port of this machine that is free now."""
+    with socket.socket() as s:
+        s.bind(("", 0))
+        port = s.getsockname()[1]
+    nodes = env.get("SLURM_JOB_NODELIST")
+    return {"MASTER_ADDR": first_host(nodes) if nodes else "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def first_host(nodes: str) -> str:
+    """The first of a SLURM list of nodes: gpu007 of gpu[007-012,020],cpu1."""
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0]
+
+
+def expand(word: str, env: Mapping[str, str]) -> str:
+    """Fill in $NAME and ${NAME}; names that `env` lacks stay."""
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: env.get(m[1] or m[2], m[0]), word)

@@ -1,0 +1,217 @@
+"""What the supervisor makes of endings, crashes and signals; ranks are small real processes."""
+
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.run_state import is_done, supervisor
+from jobs.supervise import expand, first_host
+from tests.unit.jobs.conftest import Supervised
+
+
+@pytest.mark.parametrize(
+    ("actions", "code", "starts"),
+    [
+        ("finished", 0, 1),
+        ("stage:1,stage:2,finished", 0, 3),  # never twice the same stage: see the test below
+        ("failed", 2, 1),
+        ("stopped", 0, 1),
+        ("fault,crash,killed,finished", 0, 4),
+        ("crash", 7, 3),
+        ("killed", 137, 3),
+        ("fault", 75, 3),
+        ("crash,crash+crash,save:1:0+crash,crash,finished", 0, 5),
+        ("save:1:0+crash,save:2:0+crash,save:3:0+crash,crash,crash,finished", 0, 6),
+    ],
+)
+def test_endings(actions: str, code: int, starts: int, supervised: Supervised) -> None:
+    restarts = 3 if actions.startswith("fault,") else 2
+    steps = actions.replace("stage:1", "save:1:1+stage:1").replace("stage:2", "save:2:2+stage:2")
+    assert supervised.end(steps, max_restarts=restarts)[0] == code
+    assert len(supervised.starts) == starts
+    assert len(set(supervised.starts)) == starts  # a new port for each
+    log = (supervised.run / "logs/supervisor.log").read_text()
+    assert log.count("starting:") == starts
+    if code == 7:
+        assert "giving up after 3 attempts without progress" in log
+
+
+def test_a_stage_that_never_ends(supervised: Supervised) -> None:
+    code, output = supervised.end("save:1:1+stage:1,stage:1", max_restarts=1)
+    assert code == 1
+    assert "giving up after 2 attempts" in output
+
+
+def test_links(supervised: Supervised) -> None:
+    assert supervised.end("save:1:1+stage:1", link=1, last_stage=2, max_restarts=0)[0] == 1  # stage 2 is not done
+    assert supervised.end("save:1:1+stage:1,save:2:2+stage:2", link=1, last_stage=2)[0] == 0
+    assert supervised.end("crash", link=1, links=3, last_stage=2) == (0, supervised_line("link 1 of 3 is done"))
+    assert not is_done(supervised.run)
+    assert not is_done(supervised.run, 3)
+    # The last stage is done when its report is.
+    assert supervised.end("crash,crash,save:3:3+crash,finished", link=2, last_stage=3)[0] == 0
+    assert is_done(supervised.run)
+    assert is_done(supervised.run, 3)
+
+
+def supervised_line(text: str) -> str:
+    return f"supervisor: {time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_reach_ranks_alone(number: signal.Signals, supervised: Supervised) -> None:
+    """Through a shell and a Python launcher that would die of it, once the rank, which is slow, can hear."""
+    rank = f"{sys.executable} {supervised.rank} {supervised.run} import+child+run"
+    launcher = f"import subprocess, sys; sys.exit(subprocess.call({rank.split()!r}))"
+    process = supervised.start("", command=["bash", "-c", f'{sys.executable} -c "{launcher}"; exit $?'])
+    supervised.wait_for("starts")
+    process.send_signal(number)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 0, output
+    assert (supervised.run / "asked").exists()
+    assert f"{number.name}: asking the ranks to save and stop" in output
+    assert "stopped, exit code 0: it is stopped" in output
+
+
+def test_ranks_that_do_not_stop(supervised: Supervised) -> None:
+    process = supervised.start("deaf", grace_s=0.2)
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 137
+    assert not psutil.pid_exists(supervised.pid())
+
+
+def test_ctrl_c_twice(supervised: Supervised) -> None:
+    process = supervised.start("deaf")
+    supervised.wait_for("running")
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert process.wait(30) == 137
+
+
+def test_nothing_is_left_of_an_attempt(supervised: Supervised) -> None:
+    """Not even what made a session of its own and lost its parents."""
+    assert supervised.end("child+crash,finished")[0] == 0
+    assert "killed" in (supervised.run / "logs/supervisor.log").read_text()
+    assert not [p for p in psutil.process_iter() if str(supervised.run) in " ".join(cmdline(p))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_a_killed_supervisor(supervised: Supervised) -> None:
+    """Its launcher gets SIGTERM; what survives that is ended by the next supervisor."""
+    first = supervised.start("deaf,child+run")
+    supervised.wait_for("running")
+    first.kill()
+    first.wait()
+    assert psutil.pid_exists(supervised.pid())
+    (supervised.run / "running").unlink()
+    second = supervised.start("deaf,child+run")
+    supervised.wait_for("running")
+    assert not psutil.pid_exists(supervised.pid(0))
+    assert (
+        "killed 1 processes that an earlier supervisor had left" in (supervised.run / "logs/supervisor.log").read_text()
+    )
+    second.kill()
+    second.wait()
+    gone, _ = psutil.wait_procs([psutil.Process(supervised.pid(1))], timeout=10)
+    assert gone  # of SIGTERM
+
+
+def test_one_supervisor_at_a_time(supervised: Supervised) -> None:
+    first = supervised.start("run")
+    supervised.wait_for("running")
+    known = supervisor(supervised.run)
+    assert known is not None
+    assert known.alive
+    assert known.identity.pid == first.pid
+    from hyena_dist.errors import UserError
+    from jobs.run_state import claim
+
+    with (
+        pytest.raises(UserError, match=f"is supervised by process {first.pid} on .*jobs cancel"),
+        claim(supervised.run, [], patience_s=0),
+    ):
+        pass
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+    assert not known.alive
+
+
+def test_cancelled_between_attempts(supervised: Supervised) -> None:
+    process = supervised.start("crash", pause_s=1.0)
+    supervised.wait_for("starts")
+    (supervised.run / "job").mkdir(exist_ok=True)
+    (supervised.run / "job/cancel").touch()
+    assert process.wait(30) == 7
+    assert len(supervised.starts) == 1
+    # Whoever starts it again means it; under SLURM, jobs that come back by themselves do not.
+    assert supervised.end("finished", slurm={"SLURM_JOB_ID": "1"})[0] == 0
+    assert len(supervised.starts) == 1
+    assert supervised.end("finished")[0] == 0
+    assert len(supervised.starts) == 2
+
+
+@pytest.mark.parametrize(("task", "code"), [("1", 0), ("2", 75)])
+def test_tasks_of_an_array(task: str, code: int, supervised: Supervised) -> None:
+    array = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MAX": "2"}
+    process = supervised.start("run", slurm=array)
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == code
+
+
+def test_no_such_launcher(supervised: Supervised) -> None:
+    code, output = supervised.end("", command=["no-such-launcher"])
+    assert code == 1
+    assert "UserError: cannot start no-such-launcher (No such file or directory)" in output
+
+
+def test_variables_in_the_command(supervised: Supervised) -> None:
+    env = {"MASTER_PORT": "123", "A_1": "x y"}
+    assert expand("--endpoint=$MASTER_PORT:${A_1}$UNKNOWN", env) == "--endpoint=123:x y$UNKNOWN"
+    code, _ = supervised.end("", command=["bash", "-c", f"echo $MASTER_ADDR $MASTER_PORT > {supervised.run}/said"])
+    assert code == 1  # no word of how it went: a crash
+    address, port = (supervised.run / "said").read_text().split()
+    assert address == "127.0.0.1"
+    assert int(port) > 1023
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node1", "node1"),
+        ("node[1-2]", "node1"),
+        ("gpu[007-012,020],cpu1", "gpu007"),
+        ("a,b[1-2]", "a"),
+        ("r[1-2]n[3,5]", "r1n3"),
+    ],
+)
+def test_first_host(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
+@given(st.text(alphabet="ab $-=/.:", max_size=20))
+def test_words_without_variables(word: str) -> None:
+    assert expand(word, {}) == word
+
+
+def test_pids_are_used_again() -> None:
+    from jobs.process_tree import Identity
+
+    me = Identity.of(os.getpid())
+    assert me.alive
+    assert not me._replace(started=me.started - 100).alive
+    assert not me._replace(host="elsewhere").alive
