@@ -45,7 +45,16 @@ def dump_config(config: BaseModel) -> str:
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
         tree[section][key] = "auto"
+    train = tree.get("train", {})
+    if "curriculum" in train:  # what a stage leaves to the run would bury what it says
+        train["curriculum"] = [_said(stage) for stage in train["curriculum"]]
     return yaml.safe_dump(tree, sort_keys=False)
+
+
+def _said(tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree without null values and empty sections."""
+    items = ((key, _said(value) if isinstance(value, dict) else value) for key, value in tree.items())
+    return {key: value for key, value in items if value is not None and value != {}}
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

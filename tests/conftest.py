@@ -1,5 +1,6 @@
 """Fixtures that several folders use."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config import RunConfig
 from hyena_dist.config_file import parse_config
+
+# A shell's background job and nohup ignore them, and so would all that the tests start and then press Ctrl-C on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

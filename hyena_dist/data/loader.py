@@ -1,6 +1,8 @@
 """Batches of a run, in order, read ahead by a thread or by processes."""
 
 import ctypes
+import multiprocessing
+import os
 import queue
 import re
 import signal
@@ -169,3 +171,6 @@ def _die_with_parent(worker: int) -> None:
     """Ask Linux to kill this process when its parent is gone: one that was killed can no longer stop its workers."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        if parent and os.getppid() != parent.pid and multiprocessing.get_start_method() != "forkserver":
+            os._exit(1)  # it was killed before we asked

@@ -16,7 +16,7 @@ from hyena_dist.deepspeed_config import (
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.zero import import_deepspeed
 
-FOLDER = Path(__file__).parents[3] / "ds_configs"
+FOLDER = Path(__file__).parents[2] / "ds_configs"
 
 
 def test_every_file_is_a_preset() -> None:

@@ -234,7 +234,7 @@ def test_a_known_world_size() -> None:
     )
     assert refusal(lambda: asked.stages(1)).endswith("= 4; start 4 ranks")
     assert refusal(lambda: asked.stages(0)).endswith("= 4; start 4 ranks")
-    assert asked.layout_of(asked.stages(24)).data_parallel_size(12) == 3
+    assert asked.layout_of(asked.stages(8)).data_parallel_size(12) == 3
 
 
 @given(sizes, sizes, st.integers(1, 8), st.integers(1, 5))

@@ -147,7 +147,7 @@ def test_one_supervisor_at_a_time(supervised: Supervised) -> None:
         pass
     first.send_signal(signal.SIGTERM)
     assert first.wait(30) == 0
-    assert not known.alive
+    assert not known.identity.alive
 
 
 def test_cancelled_between_attempts(supervised: Supervised) -> None:
