@@ -1,5 +1,7 @@
 """What a change of the curriculum's stage costs inside a run, in steps of the new stage."""
 
+import contextlib
+import os
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -42,7 +44,6 @@ def bench_stages(case: StagesCase, repeats: int, out: Path | None) -> None:
     if len(case.lengths) < 2 or case.steps < 2 * _SETTLED:
         raise UserError(f"a change needs two lengths or more, and {2 * _SETTLED} steps or more in each of them")
     print(f"{case.n_layer} layers, d_model {case.d_model}, {case.precision}; medians of {repeats} runs")
-    print(f"{'from':>9} {'to':>9} {'a step':>9} {'change':>9} {'in steps':>9}")
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store")
         build_store([demo_corpus()], store, BuildOptions(BlockSplits((0.9, 0.1))), say=lambda _: None)
@@ -52,6 +53,8 @@ def bench_stages(case: StagesCase, repeats: int, out: Path | None) -> None:
             if isinstance(found, str):
                 raise UserError(f"the run did not end: {found}; try shorter lengths or a smaller model")
             runs.append(found)
+            print(f"run {number + 1} of {repeats} is done", flush=True)
+    print(f"{'from':>9} {'to':>9} {'a step':>9} {'change':>9} {'in steps':>9}")
     rows: list[list[object]] = []
     for index, (before, after) in enumerate(zip(case.lengths, case.lengths[1:], strict=False)):
         step_s = statistics.median(run[index][0] for run in runs)
@@ -86,7 +89,8 @@ def _measure(config: RunConfig) -> list[tuple[float, float]]:
     from hyena_dist.parallel.mesh import join_world
     from hyena_dist.train.run import train
 
-    train(config, join_world())
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        train(config, join_world())
     rows = [row for row in read_metrics(config.run_dir / "metrics.jsonl") if "train/loss" in row]
     ends = {int(row["step"]): row["time"] for row in rows}
     return [changes(ends, stage.first_step, stage.end_step) for stage in config.stages(1)[1:]]

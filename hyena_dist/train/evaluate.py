@@ -42,7 +42,8 @@ class Perplexity(NamedTuple):
         return math.log(self.ppl)
 
     def __str__(self) -> str:
-        return f"{self.ppl:.4f} (95 % {self.low:.4f} to {self.high:.4f}, {self.tokens:,} bases)"
+        interval = "one window" if math.isnan(self.low) else f"95 % {self.low:.4f} to {self.high:.4f}"
+        return f"{self.ppl:.4f} ({interval}, {self.tokens:,} bases)"
 
     def to_json(self) -> dict[str, float | None]:
         """The fields by name; JSON has no NaN, so unknown bounds become null."""
