@@ -188,8 +188,9 @@ def describe_collective_failure(error: RuntimeError) -> TemporaryError | None:
         r"gloo|nccl|connection (was )?(closed|reset)|broken pipe|timed out|recvvalue", text, re.IGNORECASE
     ):
         return None
+    said = re.sub(r"^\[[^\]]*:\d+\] ", "", text).split(". ")[0]  # without the line of torch's source
     return TemporaryError(
-        f"another rank is gone or does not answer ({text[:160]}); its own log says why, and the run can be resumed"
+        f"another rank is gone or does not answer ({said[:160]}); its own log says why, and the run can be resumed"
     )
 
 
