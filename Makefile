@@ -21,8 +21,8 @@ test: install  ## everything that runs on this machine
 test-slurm: install  ## the tests on a real SLURM cluster alone
 	$(BIN)/python -m pytest tests/slurm
 
-test-chaos: install  ## sixty kills, full disks and NaN at random moments: about a quarter of an hour
-	CHAOS_STRIKES=60 $(BIN)/python -m pytest tests/chaos -s
+test-chaos: install  ## fifty kills, full disks and NaN at random moments: about a quarter of an hour
+	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/chaos -s
 
 lint: install  ## style, types and the import contract
 	$(BIN)/ruff check .

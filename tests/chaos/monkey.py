@@ -36,8 +36,13 @@ class Monkey:
         self.moments: Counter[str] = Counter()
         self.newest = 0
 
-    def finish(self, strikes: int, limit_s: float) -> None:
-        """Strike so many times, then let the run end.
+    @property
+    def kills(self) -> int:
+        """Strikes but for full disks."""
+        return self.strikes.total() - self.strikes["disk"]
+
+    def finish(self, kills: int, limit_s: float) -> None:
+        """Strike until so many processes were killed, then let the run end.
 
         Raises:
             AssertionError: it does not end in time, ends before, or a checkpoint has gone.
@@ -48,7 +53,7 @@ class Monkey:
                 try:
                     while supervisor.poll() is None:
                         assert time.monotonic() < deadline, f"struck {self.strikes}, now at {self._step()}"
-                        if self.strikes.total() < strikes:
+                        if self.kills < kills:
                             self._strike(supervisor)
                         else:
                             time.sleep(0.05)
@@ -58,7 +63,7 @@ class Monkey:
                         kill(psutil.Process(supervisor.pid))
             ended = read(self.run_dir)
             if supervisor.returncode == 0 and ended is not None and ended.outcome == "finished":
-                assert self.strikes.total() >= strikes, f"ended after {self.strikes}"
+                assert self.kills >= kills, f"ended after {self.strikes}"
                 return
 
     def _strike(self, supervisor: "subprocess.Popen[bytes]") -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -77,6 +78,16 @@ def test_signals_reach_ranks_alone(number: signal.Signals, supervised: Supervise
     assert (supervised.run / "asked").exists()
     assert f"{number.name}: asking the ranks to save and stop" in output
     assert "stopped, exit code 0: it is stopped" in output
+
+
+def test_a_rank_that_imports_survives_a_signal(supervised: Supervised) -> None:
+    """SLURM may signal all processes of a job, whether they can hear yet or not."""
+    process = supervised.start("import+run")
+    os.kill(supervised.pid(), signal.SIGUSR1)
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert len(supervised.starts) == 1
 
 
 def test_ranks_that_do_not_stop(supervised: Supervised) -> None:
@@ -162,6 +173,32 @@ def test_cancelled_between_attempts(supervised: Supervised) -> None:
     assert len(supervised.starts) == 1
     assert supervised.end("finished")[0] == 0
     assert len(supervised.starts) == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "comes_back"),
+    [
+        ("JobState=RUNNING Reason=None", signal.SIGUSR1, True),
+        ("JobState=RUNNING Reason=None", signal.SIGTERM, True),
+        ("JobState=COMPLETING Reason=TimeLimit", signal.SIGTERM, True),
+        ("JobState=CANCELLED Reason=None", signal.SIGTERM, False),
+        ("JobState=PREEMPTED Reason=None", signal.SIGTERM, False),
+    ],
+)
+def test_who_brings_a_job_back(
+    state: str, number: signal.Signals, comes_back: bool, supervised: Supervised, tmp_path: Path
+) -> None:
+    """Whoever ends a job by SLURM decides that; where its time is up, the supervisor does."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(
+        f'#!/bin/sh\n[ "$1" = requeue ] && echo "$2" >> {tmp_path}/requeued || echo "JobId=7 {state}"\n'
+    )
+    scontrol.chmod(0o755)
+    process = supervised.start("run", slurm={"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    supervised.wait_for("running")
+    process.send_signal(number)
+    assert process.wait(30) == (0 if comes_back else 75)
+    assert (tmp_path / "requeued").exists() is comes_back
 
 
 @pytest.mark.parametrize(("task", "code"), [("1", 0), ("2", 75)])
