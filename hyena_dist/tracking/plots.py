@@ -55,7 +55,8 @@ def plot_training(metrics_rows: Sequence[Mapping[str, float]], out_png: Path) ->
     for (split, points), colour, marker in zip(
         valid.items(), [_ORANGE, _GREEN, "black"] * 9, _MARKERS * 9, strict=False
     ):
-        top.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=1, label=split)
+        style = {"marker": marker, "markersize": 5, "linewidth": 1, "clip_on": False}  # the last lies on the frame
+        top.plot(*zip(*points, strict=True), color=colour, label=split, **style)
     bottom.plot(tokens, lr, color=figures.GREY, linewidth=1.4)
     if len(train):
         figures.mark_stages(top, bottom, tokens, length)
