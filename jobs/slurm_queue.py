@@ -122,6 +122,6 @@ def _run(*command: str) -> str:
     except FileNotFoundError:
         raise TemporaryError(f"{command[0]} is not installed on this machine") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise TemporaryError(f"{command[0]}: {said[-1] if said else f'exit code {done.returncode}'}")
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise TemporaryError(f"{command[0]}: {said[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout
