@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hyena_dist.bench.process import check_device, in_a_process, now, peak
+from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.published import as_published
 from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.cpu import keep_freed_memory
+from hyena_dist.train.clock import peak_bytes
 
 WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
@@ -110,7 +111,7 @@ def measure(case: Case) -> Measured:
     if case.what == "published":
         as_published(model)
     inputs, targets = (torch.randint(7, 11, (1, case.length), device=device) for _ in range(2))
-    before = peak(device)
+    before = peak_bytes(device)
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
     for _ in range(case.repeats + 1):  # the first warms up
@@ -124,7 +125,7 @@ def measure(case: Case) -> Measured:
             break
     kept = times[1:] or times
     forward, both = (statistics.median(column) for column in zip(*kept, strict=True))
-    return Measured(forward, both, (peak(device) - before) / 2**30)
+    return Measured(forward, both, (peak_bytes(device) - before) / 2**30)
 
 
 def crossing(rows: Sequence[Sequence[Any]], dtype: str) -> float | None:

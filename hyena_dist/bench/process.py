@@ -1,7 +1,6 @@
 """Measuring in a process of its own: its peak is its own, and one that the system kills is a result, not the end."""
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -51,10 +50,3 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def peak(device: torch.device) -> int:
-    """Most bytes in use so far, on a GPU by torch, else by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

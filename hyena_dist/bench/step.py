@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from hyena_dist.bench.process import check_device, in_a_process, now, peak
+from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.record import record
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.cpu import keep_freed_memory
+from hyena_dist.train.clock import peak_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 COLUMNS = ("length", "step_s", "us_per_token", "us_per_token_ratio", "over_baseline_gb", "in_all_gb", "outcome")
@@ -74,7 +75,7 @@ def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
     model.backbone.activation_checkpointing = case.activation_checkpointing
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     inputs, targets = (torch.randint(7, 11, (1, length), device=device) for _ in range(2))
-    before, seconds = peak(device), []
+    before, seconds = peak_bytes(device), []
     for _ in range(case.repeats + 1):
         start = now(device)
         loss = model(inputs, targets, skip_logits=True).nll_sum
@@ -83,5 +84,5 @@ def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(now(device) - start)
-    most = peak(device)
+    most = peak_bytes(device)
     return statistics.median(seconds[1:] or seconds), (most - before) / 1e9, most / 1e9

@@ -1,7 +1,9 @@
 """How fast training goes and how much memory it takes."""
 
 import resource
+import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -37,8 +39,13 @@ class Clock:
         return result
 
 
-def peak_gib(device: torch.device) -> float:
-    """Peak memory of this rank: allocated on the GPU, resident on the CPU."""
+def peak_bytes(device: torch.device) -> int:
+    """Most memory of this process so far: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    # Not ru_maxrss there, which begins with that of the process that started this one.
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

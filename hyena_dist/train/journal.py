@@ -8,7 +8,7 @@ from hyena_dist.config import RunConfig, StagePlan
 from hyena_dist.config_file import dump_config
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
-from hyena_dist.train.clock import Clock, peak_gib
+from hyena_dist.train.clock import Clock, peak_bytes
 from hyena_dist.train.evaluate import Perplexity
 
 
@@ -76,7 +76,7 @@ class Journal:
     def step(self, step: int, stage: StagePlan, *, loss: float, norm: float, lr: float) -> None:
         """The state of training after `step` steps; rates are over the steps since the last call."""
         rate, step_s, wait_s, wait_share = self.clock.lap()
-        tokens, memory = stage.tokens_at(step), peak_gib(self.mesh.device)
+        tokens, memory = stage.tokens_at(step), peak_bytes(self.mesh.device) / 2**30
         self.trackers.log_metrics(
             {
                 "train/loss": loss,
