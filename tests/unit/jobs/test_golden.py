@@ -13,7 +13,7 @@ from hyena_dist.cli import main
 from jobs.launchers import LAUNCHERS
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = ROOT / "tests/golden/jobs"
+GOLDEN = ROOT / "tests/unit/jobs/golden"
 REWRITE = "UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/jobs/test_golden.py"
 HOME = "/home/you/hyena-dist"
 
@@ -33,19 +33,19 @@ def _cases() -> dict[str, list[str]]:
                     "--ranks-per-node",
                     str(CPU_RANKS[recipe] // nodes),
                     "--cluster",
-                    "tests/golden/jobs/cpu.yaml",
+                    "tests/unit/jobs/golden/cpu.yaml",
                 ]
             else:
                 words += ["--cluster", "a100"]
             cases[f"{recipe}-{launcher}"] = words
     for launcher in ("deepspeed", "torchrun"):
-        words = ["jobs/recipes/pretrain.yaml", "--nodes", "2", "--cluster", "tests/golden/jobs/hosts.yaml"]
+        words = ["jobs/recipes/pretrain.yaml", "--nodes", "2", "--cluster", "tests/unit/jobs/golden/hosts.yaml"]
         cases[f"several-nodes-{launcher}"] = [*words, "--launcher", launcher]
     pretrain = ["jobs/recipes/pretrain.yaml", "--launcher", "slurm"]
     cases["every-key-slurm"] = [*pretrain, "--nodes", "2", "--cluster", "example", "--array", "5"]
     layouts = "train.curriculum.3.parallel={context_parallel_size: 4}"
     cases["two-links-slurm"] = [*pretrain, "--nodes", "1,4", "--cluster", "a100", layouts]
-    cases["by-deepspeed-slurm"] = [*pretrain, "--cluster", "tests/golden/jobs/by-deepspeed.yaml"]
+    cases["by-deepspeed-slurm"] = [*pretrain, "--cluster", "tests/unit/jobs/golden/by-deepspeed.yaml"]
     return cases
 
 
