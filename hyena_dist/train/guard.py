@@ -14,13 +14,13 @@ from typing import Any
 
 from hyena_dist.curriculum import TrainConfig
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.train.checkpoint import sync
 
 WINDOW, FEWEST = 128, 32
 """Accepted steps that a spike is told from, and how many of them it takes."""
 
 MOST_IN_A_ROW = 10
 """Steps that may be skipped one after the other: more are no accident."""
-
 
 MOST_ROLLBACKS = 20
 """Of a run: it does not diverge for ever."""
@@ -146,6 +146,7 @@ def leave_out(run_dir: Path, rollback: Rollback) -> None:
     partial = run_dir / ".skip.json.partial"
     try:
         partial.write_text(json.dumps([*_read(run_dir), (rollback.first, rollback.last)]) + "\n")
+        sync(partial)
         os.replace(partial, run_dir / "skip.json")
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}; free some space and start again") from error
