@@ -30,9 +30,8 @@ Each verb has a --help of its own with an example.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 for a mistake of the user)."""
-    parser = _parser()
-    args, rest = parser.parse_known_args(argv)
     try:
+        args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
         return args.handler(args) or 0
     except (UserError, TemporaryError) as error:
@@ -94,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run or published folder")
     evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
-    evaluate.add_argument("--lengths", default="1024", metavar="N,N", help="context lengths (default: %(default)s)")
+    evaluate.add_argument(
+        "--lengths", type=parse_lengths, default="1024", metavar="N,N", help="context lengths (default: %(default)s)"
+    )
     evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
     evaluate.add_argument("--max-tokens", type=int, default=1_000_000, metavar="N", help="targets per length")
     evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
@@ -187,18 +188,18 @@ def _show(config: "RunConfig", world_size: int) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from hyena_dist.data.store import GenomeStore
+
+    store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
     from hyena_dist.parallel.mesh import Mesh
     from hyena_dist.train.evaluate import evaluate, load_for_evaluation
 
-    lengths = parse_lengths(args.lengths)
-    store = GenomeStore.open(args.data)
-    model = load_for_evaluation(args.checkpoint, lengths, args.modulation_shift)
+    model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift)
     result = evaluate(
         model,
         store,
         Mesh(device=next(model.parameters()).device),
         split=args.split,
-        lengths=lengths,
+        lengths=args.lengths,
         max_tokens=args.max_tokens,
         micro_batch_tokens=65_536,
         note=print,

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_operator,
         "hyena-dist bench operator --lengths 1024,8192,131072 --out jobs/results",
     )
-    operator.add_argument("--lengths", default="1024,8192,32768,131072,1048576", metavar="N,N", help="%(default)s")
+    operator.add_argument(
+        "--lengths", default="1024,8192,32768,131072,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
+    )
     operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
     operator.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
     operator.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
@@ -33,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_step,
         "hyena-dist bench step --lengths 16384,1048576 --n-layer 2 --d-model 128",
     )
-    step.add_argument("--lengths", default="16384,131072,1048576", metavar="N,N", help="%(default)s")
+    step.add_argument(
+        "--lengths", default="16384,131072,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
+    )
     step.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
     step.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
     step.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
@@ -61,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("store", nargs="?", metavar="STORE", help="a store or shards; the embedded corpus if not given")
     data.add_argument("--fasta", type=Path, metavar="FILE", help="the same as plain FASTA; else written from STORE")
-    data.add_argument("--lengths", default="1024,32768,1048576", metavar="N,N", help="%(default)s")
+    data.add_argument("--lengths", default="1024,32768,1048576", type=parse_lengths, metavar="N,N", help="%(default)s")
     data.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read; default: %(default)s")
     data.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
     ingest = verb(
@@ -81,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_stages,
         "hyena-dist bench stages --lengths 1024,4096,16384",
     )
-    stages.add_argument("--lengths", default="1024,4096,16384,65536", metavar="N,N", help="%(default)s")
+    stages.add_argument(
+        "--lengths", default="1024,4096,16384,65536", type=parse_lengths, metavar="N,N", help="%(default)s"
+    )
     stages.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
     stages.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
     stages.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
@@ -113,7 +119,7 @@ def _bench_operator(args: argparse.Namespace) -> int:
     if args.self_check:
         return 0 if self_check(args.device) else 1
     bench_operator(
-        parse_lengths(args.lengths),
+        args.lengths,
         dtypes=args.dtypes.split(","),
         d_model=args.d_model,
         n_layer=args.n_layer,
@@ -131,7 +137,7 @@ def _bench_step(args: argparse.Namespace) -> None:
     case = StepCase(
         args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(0, args.repeats)
     )
-    bench_step(parse_lengths(args.lengths), case, args.out)
+    bench_step(args.lengths, case, args.out)
 
 
 def _bench_context(args: argparse.Namespace) -> None:
@@ -143,7 +149,7 @@ def _bench_context(args: argparse.Namespace) -> None:
 def _bench_data(args: argparse.Namespace) -> None:
     from hyena_dist.bench.data import bench_data
 
-    bench_data(args.store, args.fasta, parse_lengths(args.lengths), args.workers, args.repeats, args.out)
+    bench_data(args.store, args.fasta, args.lengths, args.workers, args.repeats, args.out)
 
 
 def _bench_ingest(args: argparse.Namespace) -> None:
@@ -155,8 +161,9 @@ def _bench_ingest(args: argparse.Namespace) -> None:
 def _bench_stages(args: argparse.Namespace) -> None:
     from hyena_dist.bench.stages import StagesCase, bench_stages
 
-    lengths = tuple(parse_lengths(args.lengths))
-    case = StagesCase(lengths, args.d_model, args.n_layer, args.precision, args.steps, args.global_batch_tokens)
+    case = StagesCase(
+        tuple(args.lengths), args.d_model, args.n_layer, args.precision, args.steps, args.global_batch_tokens
+    )
     bench_stages(case, args.repeats, args.out)
 
 

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from hyena_dist.config import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.block import MIXERS
+from hyena_dist.parallel.libraries import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, partitions
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # "Transformer Engine and Apex are not installed": they are not used
+with importing_megatron():
     from megatron.core import parallel_state
     from megatron.core.dist_checkpointing.mapping import ShardedTensorFactory
     from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add

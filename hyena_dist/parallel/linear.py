@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.ops import LayerNorm
+from hyena_dist.parallel.libraries import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.partition import Partition, sum_gradient_over_tensor_ranks
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # "Transformer Engine and Apex are not installed": they are not used
+with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel
     from megatron.core.tensor_parallel import mappings
 

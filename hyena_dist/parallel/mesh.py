@@ -4,7 +4,6 @@ Groups come from megatron.core.parallel_state and are passed into modules; nothi
 """
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from hyena_dist.config import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.cpu import enable_megatron_on_cpu, keep_freed_memory
+from hyena_dist.parallel.libraries import importing_megatron
 
 T = TypeVar("T")
 
@@ -198,9 +198,7 @@ def join_world(timeout_s: float = 1800.0) -> Mesh:
 
 def cut(world: Mesh, config: ParallelConfig) -> Mesh:
     """Cut the ranks of `join_world` into the mesh's groups."""
-    with warnings.catch_warnings():
-        # megatron-core warns on every rank that Transformer Engine and Apex are absent; they are not used.
-        warnings.simplefilter("ignore")
+    with importing_megatron():
         from megatron.core import parallel_state
 
     enable_megatron_on_cpu()
@@ -222,7 +220,8 @@ def cut(world: Mesh, config: ParallelConfig) -> Mesh:
 
 def shutdown() -> None:
     """Leave the process group."""
-    from megatron.core import parallel_state
+    with importing_megatron():
+        from megatron.core import parallel_state
 
     parallel_state.destroy_model_parallel()
     if dist.is_initialized():

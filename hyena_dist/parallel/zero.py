@@ -1,12 +1,9 @@
-"""The DeepSpeed engine, and the only place that imports deepspeed.
+"""The DeepSpeed engine.
 
 ZeRO shards over data x context ranks together: the adapter below answers "data parallel" with that group.
 """
 
-import logging
 import math
-import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hyena_dist.deepspeed_config import compose, offloads_optimizer, zero_stage
+from hyena_dist.parallel.libraries import compiling_when_called, import_deepspeed
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -54,19 +52,6 @@ class _MeshForDeepSpeed:
 
     def get_data_parallel_group(self) -> Any:
         return self._mesh.data_context
-
-
-def import_deepspeed() -> Any:
-    """DeepSpeed, quiet, and without compiling its shared-memory collectives (a minute of C++ for no gain on gloo)."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # DeepSpeed calls collectives by names that newer torch versions are about to drop.
-    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)
-    import deepspeed
-
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    return deepspeed
 
 
 def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
@@ -109,9 +94,10 @@ class Engine:
         if offloads_optimizer(preset) and not torch.cuda.is_available():
             # Offload on a CPU keeps torch's AdamW: DeepSpeed's kernel would be compiled for nothing.
             self.config["zero_force_ds_cpu_optimizer"] = False
-        self.engine, *_ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
-        )
+        with compiling_when_called():
+            self.engine, *_ = deepspeed.initialize(
+                model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
+            )
         self.model = model
         self._norm, self._norm_limit = math.nan, math.inf
         if self.stage > 0:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hyena_dist.parallel.libraries import import_deepspeed
 from hyena_dist.parallel.partition import Partition, part_of, partitions
-from hyena_dist.parallel.zero import Engine, import_deepspeed
+from hyena_dist.parallel.zero import Engine
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hyena_dist.parallel.zero import Engine, import_deepspeed
+from hyena_dist.parallel.libraries import import_deepspeed
+from hyena_dist.parallel.zero import Engine
 from tests.distributed.parity import whole_tensors
 
 

@@ -14,7 +14,7 @@ from hyena_dist.deepspeed_config import (
     zero_stage,
 )
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.zero import import_deepspeed
+from hyena_dist.parallel.libraries import import_deepspeed
 
 FOLDER = Path(__file__).parents[2] / "ds_configs"
 
