@@ -1,14 +1,17 @@
 """The command line: quick help, one sentence for mistakes, the demo on a small budget."""
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hyena_dist.cli import _parser
 from hyena_dist.config_file import load_config
 from hyena_dist.deepspeed_config import read_preset
 
@@ -30,19 +33,27 @@ def write_run(folder: Path) -> None:
     (folder / "run.yaml").write_text(f"data: {{path: nothing-here}}\ntrain: {{global_batch_size: 4, {curriculum}}}\n")
 
 
-VERBS = (
-    "train,evaluate,export,demo,doctor,bench operator,bench step,bench context,bench data,bench ingest,"
-    "data,data build,data shards,data download,data verify,data stats,data export-fasta,data leaks"
-)
+def verbs(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, str]]:
+    """Each verb that does something and its help: ("data build", "usage: ...")."""
+    deeper = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not deeper:
+        yield " ".join(words), parser.format_help()
+    for name, below in deeper[0].choices.items() if deeper else ():
+        yield from verbs(below, *words, name)
 
 
-@pytest.mark.parametrize("verb", VERBS.split(","))
-def test_help_shows_an_example(verb: str) -> None:
-    done = run(*verb.split(), "--help")
-    assert done.returncode == 0
-    if verb != "data":
-        assert "example" in done.stdout
-        assert f"hyena-dist {verb}" in done.stdout
+def test_help_shows_an_example() -> None:
+    helps = dict(verbs(_parser()))
+    assert {"train", "data build", "jobs submit", "bench operator"} < helps.keys()
+    for verb, text in helps.items():
+        assert verb in text.partition("\nexample")[2], verb
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["data"], ["jobs", "submit"]])
+def test_help(words: list[str]) -> None:
+    done = run(*words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: hyena-dist")
 
 
 def test_help_imports_nothing_heavy() -> None:
