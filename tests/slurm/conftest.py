@@ -44,7 +44,7 @@ class Cluster:
             return f"{SANDBOX} is absent"
         if os.geteuid() != 0:
             return "it is started as root"
-        options = ["--nodes", "2", "--cpus", "4"]
+        options = ["--nodes", "2", "--cpus", "4", "--grace", "60"]
         up = subprocess.run([SANDBOX, "up", *options], env=self.env, capture_output=True, text=True)
         if up.returncode:
             return up.stderr.strip().splitlines()[-1]

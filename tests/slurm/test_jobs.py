@@ -64,6 +64,18 @@ def test_crashed_node(make_job: Make, cluster: Cluster, undisturbed: Curve) -> N
     assert job.finish() == undisturbed
 
 
+def test_preempted(make_job: Make, cluster: Cluster, undisturbed: Curve) -> None:
+    """The partition's grace time begins with SIGCONT and SIGTERM to the ranks, which save; the job is queued again."""
+    job = make_job("preempted").submit(cluster="partition: low\n")
+    job.freeze(4)
+    urgent = ["--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "true"]
+    preemptor = cluster.run("sbatch", "--parsable", *urgent).strip()
+    job.wait_for_state(preemptor, "COMPLETED")
+    assert job.finish() == undisturbed
+    assert "stopped, exit code 0: stopped and saved at step" in job.log
+    assert f"job {job.ids[0]} is queued again" in job.log
+
+
 def test_cancelled_and_submitted_again(make_job: Make, cluster: Cluster, undisturbed: Curve) -> None:
     """Once by `jobs cancel`, which saves, once by scancel, which does not."""
     job = make_job("cancelled").submit()
