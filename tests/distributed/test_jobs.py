@@ -18,7 +18,7 @@ from jobs.process_tree import kill, with_variable
 from jobs.run_state import standing, supervisor
 from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here
-from tests.processes import run_ranks
+from tests.processes import free_port, run_ranks
 
 PROGRAM = Path(sys.executable).parent / "hyena-dist"
 STEPS = 24
@@ -41,12 +41,22 @@ class Submitted:
     def __init__(self, folder: Path) -> None:
         self.folder, self.run = folder, folder / "run"
         self.process: subprocess.Popen[bytes] | None = None
+        self.node: subprocess.Popen[bytes] | None = None
 
-    def submit(self, launcher: str) -> "Submitted":
-        command = [PROGRAM, "jobs", "submit", "run.yaml", "--launcher", launcher, "--ranks-per-node", "2"]
+    def submit(self, launcher: str, *options: str) -> "Submitted":
+        command = [PROGRAM, "jobs", "submit", "run.yaml", "--launcher", launcher]
         with (self.folder / "output").open("ab") as output:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output)
+            self.process = subprocess.Popen(
+                [*command, *(options or ["--ranks-per-node", "2"])], cwd=self.folder, stdout=output, stderr=output
+            )
         return self
+
+    def join(self) -> None:
+        """Run the script of a second node."""
+        script = self.run / "job/node.sh"
+        self.wait_for(script.exists)
+        with (self.folder / "output-of-node").open("ab") as output:
+            self.node = subprocess.Popen(["bash", script], stdout=output, stderr=output)
 
     def code(self) -> int:
         assert self.process
@@ -57,8 +67,12 @@ class Submitted:
         return (self.folder / "output").read_text()
 
     def wait_for_rows(self, rows: int) -> None:
-        metrics, deadline = self.run / "metrics.jsonl", time.monotonic() + 90
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < rows:
+        metrics = self.run / "metrics.jsonl"
+        self.wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= rows)
+
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not what():
             assert time.monotonic() < deadline, self.output
             assert self.process
             assert self.process.poll() is None, self.output
@@ -82,10 +96,15 @@ class Submitted:
     @property
     def ranks(self) -> list[psutil.Process]:
         """In order."""
-        below = {p: p.environ() for p in self.supervisor.children(recursive=True)}
-        # `tee`, and workers that ranks have started, have their variables too.
-        found = {int(env["RANK"]): p for p, env in below.items() if "RANK" in env and "hyena_dist" in p.cmdline()}
-        return [found[rank] for rank in sorted(found)]
+        return ranks_below(self.supervisor)
+
+
+def ranks_below(process: psutil.Process) -> list[psutil.Process]:
+    """Those that it or others below it have started, in order."""
+    below = {p: p.environ() for p in process.children(recursive=True)}
+    # `tee`, and workers that ranks have started, have their variables too.
+    found = {int(env["RANK"]): p for p, env in below.items() if "RANK" in env and "hyena_dist" in p.cmdline()}
+    return [found[rank] for rank in sorted(found)]
 
 
 @pytest.fixture
@@ -97,6 +116,9 @@ def submitted(make_config: Callable[..., RunConfig], tmp_path: Path) -> Iterator
     if it.process:
         it.process.kill()
     kill(with_variable(RUN_VARIABLE, str(it.run)))
+    if it.node and it.node.poll() is None:
+        for process in [psutil.Process(it.node.pid), *psutil.Process(it.node.pid).children(recursive=True)]:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +157,25 @@ def stop_and_kill_the_launcher(run: Submitted, launcher: str) -> None:
     assert "crashed, exit code 137" in run.log
 
 
+def kill_a_rank_of_another_node(run: Submitted, launcher: str) -> None:
+    (run.folder / "cluster.yaml").write_text(f"hosts: [127.0.0.1, localhost]\nport: {free_port()}\ngpus_per_node: 0\n")
+    run.submit(launcher, "--nodes", "2", "--ranks-per-node", "1", "--cluster", "cluster.yaml").join()
+    run.wait_for_rows(9)
+    assert run.node
+    (rank,) = ranks_below(psutil.Process(run.node.pid))
+    rank.kill()
+    assert run.code() == 0, run.output
+    assert run.node.wait(60) == 0
+    assert "starting again in 1 s" in run.log
+
+
 @pytest.mark.parametrize(
     ("launcher", "disturb"),
     [
         ("local", disturb_nothing),
         ("deepspeed", stop_and_kill_the_launcher),
         ("torchrun", kill_a_rank_and_the_supervisor),
+        ("torchrun", kill_a_rank_of_another_node),
     ],
 )
 def test_same_losses(
