@@ -25,9 +25,14 @@ class Tree:
 
     While it is entered, the signals of ASKING do not interrupt this process: `wait` returns them. Orphans of the
     command become children of this process (Linux' child subreaper), so that none is lost from sight.
+
+    Args:
+        mark: a variable and its value. Processes of this machine that have it in their environment belong to the tree
+            as well, though a daemon has started them: pdsh's ranks are below sshd.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mark: tuple[str, str] | None = None) -> None:
+        self._mark = mark
         self.codes: dict[int, int] = {}
         """Exit codes of children that have ended, by pid; minus the signal of those that were killed."""
 
@@ -35,14 +40,14 @@ class Tree:
         # A shell's background job ignores Ctrl-C, one under nohup the end of its terminal: so do we.
         ignored = {s for s in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_IGN}
         self._awaited = {*(ASKING - ignored), signal.SIGCHLD}
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.kill()
         _prctl(_PR_SET_CHILD_SUBREAPER, 0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def start(self, command: Sequence[str], env: Mapping[str, str], output: Path | None = None) -> int:
         """Start a command in a session of its own; returns its pid.
@@ -76,17 +81,21 @@ class Tree:
         return signal.Signals(info.si_signo)
 
     def living(self) -> list[psutil.Process]:
-        """All processes below this one."""
+        """All processes of the tree but this one."""
         self._reap()
-        return [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+        return [p for p in [*psutil.Process().children(recursive=True), *self._elsewhere()] if p.is_running()]
 
     def taking(self, number: signal.Signals) -> list[int]:
-        """Pids of the topmost processes below this one that have a handler for a signal, or wait for it.
+        """Pids of the topmost processes that have a handler for a signal, or wait for it.
 
         For SIGUSR1 those are ranks, or a program that hands it to its ranks, such as srun. What ranks have started
-        is not among them.
+        is not among them. Those that a daemon has started are asked if there are no others.
         """
-        return list(_takers(os.getpid(), number))
+        if below := list(_takers(psutil.Process().children(), number)):
+            return below
+        elsewhere = self._elsewhere()
+        pids = {p.pid for p in elsewhere}
+        return list(_takers([p for p in elsewhere if p.ppid() not in pids], number))
 
     def pass_on(self, number: signal.Signals) -> None:
         """Send a signal to those that take it."""
@@ -100,6 +109,13 @@ class Tree:
             for process in living:
                 _kill(process.pid, signal.SIGKILL)
             self.wait(0.02)
+
+    def _elsewhere(self) -> list[psutil.Process]:
+        """Processes that have the mark and are not below this one."""
+        if self._mark is None:
+            return []
+        below = {p.pid for p in psutil.Process().children(recursive=True)}
+        return [p for p in with_variable(*self._mark) if p.pid not in below]
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -203,13 +219,13 @@ def kill(processes: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=10)
 
 
-def _takers(pid: int, number: signal.Signals) -> Iterator[int]:
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(pid).children():
-            if _takes(child.pid, number):
-                yield child.pid
-            else:
-                yield from _takers(child.pid, number)
+def _takers(processes: Sequence[psutil.Process], number: signal.Signals) -> Iterator[int]:
+    for process in processes:
+        if _takes(process.pid, number):
+            yield process.pid
+        else:
+            with contextlib.suppress(psutil.Error):
+                yield from _takers(process.children(), number)
 
 
 def _takes(pid: int, number: signal.Signals) -> bool:

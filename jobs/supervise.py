@@ -16,7 +16,7 @@ from hyena_dist import outcome
 from hyena_dist.errors import TEMPORARY, UserError
 from hyena_dist.outcome import Outcome
 from jobs import slurm_queue
-from jobs.process_tree import Stopping, Tree, exit_code, kill, with_variable
+from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing
 
 RUN_VARIABLE = "HYENA_DIST_RUN"
@@ -91,7 +91,7 @@ class Supervision:
                 self.say("cancelled: `jobs submit` starts the run again")
                 return 0
             (self.run_dir / "job/cancel").unlink()
-        with claim(self.run_dir, list(self.command)), Tree() as tree:
+        with claim(self.run_dir, list(self.command)), Tree((RUN_VARIABLE, self._mark)) as tree:
             return self._to_the_end(tree)
 
     def say(self, text: str) -> None:
@@ -121,7 +121,9 @@ class Supervision:
         if is_done(self.run_dir, self.last_stage):
             self.say(f"{self._what} is done")
             return 0
-        self._kill_leftovers()
+        if left := tree.living():  # two sets of ranks would be in one folder
+            tree.kill()
+            self.say(f"killed {len(left)} processes that an earlier supervisor had left")
         in_vain = 0  # crashes since the last progress
         while True:
             before = standing(self.run_dir)
@@ -188,12 +190,6 @@ class Supervision:
             if number := tree.wait(left):
                 return number
         return signal.SIGUSR1 if cancelled(self.run_dir) else None
-
-    def _kill_leftovers(self) -> None:
-        """End what a supervisor that was killed has left on this machine: two sets of ranks would be in one folder."""
-        if left := with_variable(RUN_VARIABLE, self._mark):
-            kill(left)
-            self.say(f"killed {len(left)} processes that an earlier supervisor had left")
 
     # --- after a signal ---
 

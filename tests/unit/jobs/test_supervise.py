@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.run_state import is_done, supervisor
-from jobs.supervise import expand, first_host
+from jobs.supervise import RUN_VARIABLE, expand, first_host
 from tests.unit.jobs.conftest import Supervised
 
 
@@ -111,14 +112,42 @@ def test_nothing_is_left_of_an_attempt(supervised: Supervised) -> None:
     """Not even what made a session of its own and lost its parents."""
     assert supervised.end("child+crash,finished")[0] == 0
     assert "killed" in (supervised.run / "logs/supervisor.log").read_text()
-    assert not [p for p in psutil.process_iter() if str(supervised.run) in " ".join(cmdline(p))]
+    found = psutil.process_iter(["cmdline"])  # empty for a zombie
+    assert not [p for p in found if str(supervised.run) in " ".join(p.info["cmdline"] or ())]
 
 
-def cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+def started_by_a_daemon(supervised: Supervised) -> "subprocess.Popen[bytes]":
+    """A rank that runs as soon as there is a file `go`, and is not below the supervisor: as sshd starts pdsh's."""
+    wait = (
+        "import os, sys, time\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
+        f"os.environ[{RUN_VARIABLE!r}] = {str(supervised.run)!r}\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    )
+    rank = [supervised.rank, supervised.run, "child+run"]
+    return subprocess.Popen([sys.executable, "-c", wait, supervised.run / "go", *rank], start_new_session=True)
+
+
+def test_signals_reach_ranks_of_a_daemon(supervised: Supervised) -> None:
+    rank = started_by_a_daemon(supervised)
+    launcher = f"cd {supervised.run}; touch go; until [ -e outcome.json ]; do sleep 0.05; done"
+    process = supervised.start("", command=["bash", "-c", launcher])
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 0, output
+    assert "stopped, exit code 0: it is stopped" in output
+    assert rank.wait(10) == 0
+
+
+def test_nothing_is_left_of_a_daemons_ranks(supervised: Supervised) -> None:
+    """Others would meet them at the same address."""
+    rank = started_by_a_daemon(supervised)
+    launcher = f"cd {supervised.run}; touch go; until [ -e running ]; do sleep 0.05; done; exit 7"
+    code, output = supervised.end("", command=["bash", "-c", launcher], max_restarts=0)
+    assert code == 7
+    assert "the launcher left 2 processes: killed" in output
+    assert rank.wait(10) == -signal.SIGKILL
 
 
 def test_a_killed_supervisor(supervised: Supervised) -> None:
@@ -131,7 +160,8 @@ def test_a_killed_supervisor(supervised: Supervised) -> None:
     (supervised.run / "running").unlink()
     second = supervised.start("deaf,child+run")
     supervised.wait_for("running")
-    assert not psutil.pid_exists(supervised.pid(0))
+    ended = supervised.pid(0)
+    assert not psutil.pid_exists(ended) or psutil.Process(ended).status() == psutil.STATUS_ZOMBIE
     assert (
         "killed 1 processes that an earlier supervisor had left" in (supervised.run / "logs/supervisor.log").read_text()
     )
