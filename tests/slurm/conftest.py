@@ -36,6 +36,7 @@ class Cluster:
     """Its commands, and the environment in which they work."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.env = os.environ | {"SLURM_SANDBOX_DIR": str(folder)}
 
     def up(self) -> str | None:
@@ -60,6 +61,17 @@ class Cluster:
         done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def restart_slurmctld(self) -> None:
+        """SIGKILL, and a new one.
+
+        It writes down what it has started within 5 s. One that is killed before that starts a job a second time, and
+        takes the node that refuses it out of service.
+        """
+        state, begin = self.folder / "spool/ctld/job_state", time.time()
+        while state.stat().st_mtime < begin and time.time() < begin + 6:
+            time.sleep(0.05)
+        self.sandbox("restart-ctld")
 
     def job(self, job_id: str) -> dict[str, str]:
         """What scontrol shows of a job."""

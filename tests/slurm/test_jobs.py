@@ -47,9 +47,10 @@ def test_scontrol_requeue_and_a_restarted_slurmctld(make_job: Make, cluster: Clu
     cluster.run("scontrol", "requeue", job.ids[0])
     job.wait_for_state(job.ids[0], "PENDING")
     job.wait_for(lambda: job.log.count("starting:") == 2)
-    cluster.sandbox("restart-ctld")
-    job.wait_for_step(STEPS + 2)
-    cluster.sandbox("restart-ctld")
+    for step in (8, STEPS + 2):
+        job.freeze(step)
+        cluster.restart_slurmctld()
+        job.thaw()
     assert job.finish() == undisturbed
 
 
