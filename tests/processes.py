@@ -85,5 +85,7 @@ def _rank_main(
     except BaseException:
         result = (False, traceback.format_exc())
     send.send(result)
+    for child in multiprocessing.active_children():  # megatron-core's checkpoints leave a manager of queues behind
+        child.kill()
     # No clean-up: a process group that a dead peer left half-open would hang in its destructor.
     os._exit(0)

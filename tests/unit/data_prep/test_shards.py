@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -221,6 +220,16 @@ def _command(store: Path, out: Path) -> list[str]:
     return [*words, "--megabytes", "1"]
 
 
+def _start(store: Path, out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(_command(store, out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and wait until its worker processes have noticed, which still finish what they are at."""
+    process.kill()
+    process.communicate()  # its output ends with the last process that holds it
+
+
 def test_killed_runs_leave_nothing_that_looks_complete(
     tmp_path: Path, large_store: Path, run: Callable[..., str]
 ) -> None:
@@ -228,12 +237,11 @@ def test_killed_runs_leave_nothing_that_looks_complete(
     expected, out, partial = bytes_of(tmp_path / "whole"), tmp_path / "out", tmp_path / "out.partial"
     delays = np.random.default_rng(1).uniform(0, 0.4, 5)
     for delay in delays:
-        process = subprocess.Popen(_command(large_store, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = _start(large_store, out)
         while not partial.exists() and process.poll() is None:
             time.sleep(0.002)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        _kill(process)
         if out.exists():
             assert bytes_of(out) == expected
             shutil.rmtree(out)
@@ -251,12 +259,10 @@ def test_killed_runs_leave_nothing_that_looks_complete(
 def test_unfinished_work_on_something_else(
     tmp_path: Path, large_store: Path, store: Path, run: Callable[..., str], refuse: Callable[..., str]
 ) -> None:
-    process = subprocess.Popen(_command(large_store, tmp_path / "out"), stdout=subprocess.DEVNULL)
+    process = _start(large_store, tmp_path / "out")
     while not list((tmp_path / "out.partial").glob("tars/*.json")):
         time.sleep(0.002)
-    process.kill()
-    process.wait()
-    time.sleep(0.5)  # for its worker processes to notice
+    _kill(process)
     assert "discard it with --overwrite" in refuse("shards", store, "--out", tmp_path / "out")
     run("shards", store, "--out", tmp_path / "out", "--window", 101, "--overwrite")
     run("shards", store, "--out", tmp_path / "whole", "--window", 101)
