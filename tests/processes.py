@@ -84,8 +84,8 @@ def _rank_main(
         result = (True, target(*args))
     except BaseException:
         result = (False, traceback.format_exc())
-    send.send(result)
     for child in multiprocessing.active_children():  # megatron-core's checkpoints leave a manager of queues behind
         child.kill()
+    send.send(result)
     # No clean-up: a process group that a dead peer left half-open would hang in its destructor.
     os._exit(0)
