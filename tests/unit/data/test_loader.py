@@ -97,7 +97,7 @@ def test_waits_are_those_of_the_reader_alone(workers: int) -> None:
         waits = []
         for batch in loader:
             waits.append(batch.wait_s)
-            time.sleep(0.15 if batch.step < 6 else 0)
+            time.sleep(0.3 if batch.step < 6 else 0)
     assert waits[0] > 0.04
     assert sum(waits[1:6]) < 0.1
     assert sum(waits[8:]) > 0.1
