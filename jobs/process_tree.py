@@ -94,8 +94,12 @@ class Tree:
         if below := list(_takers(psutil.Process().children(), number)):
             return below
         elsewhere = self._elsewhere()
-        pids = {p.pid for p in elsewhere}
-        return list(_takers([p for p in elsewhere if p.ppid() not in pids], number))
+        pids, topmost = {p.pid for p in elsewhere}, []
+        for process in elsewhere:
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if process.ppid() not in pids:
+                    topmost.append(process)
+        return list(_takers(topmost, number))
 
     def pass_on(self, number: signal.Signals) -> None:
         """Send a signal to those that take it."""

@@ -38,7 +38,7 @@ class Ranks:
             self.pipes.append(receive)
             self.processes.append(process)
 
-    def results(self, timeout: float = 120) -> list[Any]:
+    def results(self, timeout: float = 400) -> list[Any]:
         """What each rank returned; the first failure is raised here with its traceback."""
         results: dict[int, Any] = {}
         try:

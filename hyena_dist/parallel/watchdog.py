@@ -126,7 +126,8 @@ class Watchdog:
             speaker = threading.Thread(target=self._speak, args=(sentence,), daemon=True)
             speaker.start()
             speaker.join(timeout=_SPEECH_S)
-        time.sleep(self._every_s)  # who speaks is heard before launchers end all ranks
+        # Who speaks is heard before launchers end all ranks, which decide up to a period apart.
+        time.sleep(3 * self._every_s)
         os._exit(TEMPORARY)
 
     def _speak(self, sentence: str) -> None:

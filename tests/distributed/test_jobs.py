@@ -60,7 +60,7 @@ class Submitted:
 
     def code(self) -> int:
         assert self.process
-        return self.process.wait(120)
+        return self.process.wait(400)
 
     @property
     def output(self) -> str:
@@ -71,7 +71,7 @@ class Submitted:
         self.wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= rows)
 
     def wait_for(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not what():
             assert time.monotonic() < deadline, self.output
             assert self.process

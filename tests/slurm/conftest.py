@@ -1,5 +1,6 @@
 """A real SLURM cluster of two nodes, and runs that are submitted to it."""
 
+import contextlib
 import os
 import re
 import signal
@@ -15,10 +16,13 @@ import pytest
 from hyena_dist import outcome
 from hyena_dist.config import RunConfig
 from hyena_dist.config_file import dump_config
+from hyena_dist.tracking.jsonl import read_metrics
 from jobs.process_tree import kill, with_variable
 from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
+
+_UNDER_WAY = ("PENDING", "REQUEUED", "CONFIGURING", "RUNNING", "COMPLETING")
 
 SANDBOX = Path(__file__).parents[3] / "shared/slurm/slurm-sandbox"
 PROGRAM = Path(sys.executable).parent / "hyena-dist"
@@ -58,19 +62,24 @@ class Cluster:
         return self.run(str(SANDBOX), *words)
 
     def run(self, *words: str) -> str:
-        done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def restart_slurmctld(self) -> None:
+    def restart_slurmctld(self, job_id: str) -> None:
         """SIGKILL, and a new one.
 
         It writes down what it has started within 5 s. One that is killed before that starts a job a second time, and
         takes the node that refuses it out of service.
         """
         state, begin = self.folder / "spool/ctld/job_state", time.time()
-        while state.stat().st_mtime < begin and time.time() < begin + 6:
+        self.run("scontrol", "update", f"JobId={job_id}", f"Comment={begin}")  # so that there is something to write
+        written = 0.0
+        while written < begin:
+            assert time.time() < begin + 60, f"{state} was not written"
             time.sleep(0.05)
+            with contextlib.suppress(FileNotFoundError):  # slurmctld puts a new file in the old one's place
+                written = state.stat().st_mtime
         self.sandbox("restart-ctld")
 
     def job(self, job_id: str) -> dict[str, str]:
@@ -104,7 +113,7 @@ class Job:
             env=self.cluster.env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -114,15 +123,22 @@ class Job:
         path = self.run / "logs/supervisor.log"
         return path.read_text() if path.exists() else ""
 
-    def wait_for(self, what: Callable[[], object], timeout_s: float = 120) -> None:
+    def wait_for(self, what: Callable[[], object], timeout_s: float = 400) -> None:
         deadline = time.monotonic() + timeout_s
         while not what():
             assert time.monotonic() < deadline, f"{self.log}\n{self.everything()}"
             time.sleep(0.02)
 
     def wait_for_step(self, step: int) -> None:
-        metrics = self.run / "metrics.jsonl"
-        self.wait_for(lambda: metrics.exists() and f'"step": {step},' in metrics.read_text())
+        """Of the attempt under way: the supervisor writes a line before each, and rows of those before stay a while."""
+        metrics, log = self.run / "metrics.jsonl", self.run / "logs/supervisor.log"
+
+        def there() -> bool:
+            began = log.stat().st_mtime if log.exists() else 0.0
+            rows = read_metrics(metrics) if metrics.exists() else []
+            return any(row["step"] >= step and row["time"] > began for row in rows)
+
+        self.wait_for(there)
 
     def wait_for_state(self, job_id: str, *states: str) -> None:
         self.wait_for(lambda: self.cluster.job(job_id)["JobState"] in states)
@@ -164,9 +180,7 @@ class Job:
     def finish(self) -> list[dict[str, float]]:
         """Wait until all jobs of the chain are over and the run has finished; its curve."""
         for job_id in self.ids:
-            self.wait_for(
-                lambda job_id=job_id: self.cluster.job(job_id)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING")
-            )
+            self.wait_for(lambda job_id=job_id: self.cluster.job(job_id)["JobState"] not in _UNDER_WAY)
             assert self.cluster.job(job_id)["JobState"] == "COMPLETED", self.everything()
         ended = outcome.read(self.run)
         assert ended, self.everything()
