@@ -16,7 +16,7 @@ from data_prep.splits import BlockSplits, SplitPlan, assign
 from data_prep.verify import check_sizes
 from data_prep.workers import cores, run_tasks
 from data_prep.zarr_store import write_groups
-from hyena_dist.data.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
+from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 

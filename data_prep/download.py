@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 from data_prep.files import describe_file
 from data_prep.preset import File, Preset, load_preset, preset_names
 from data_prep.progress import Progress
-from hyena_dist.data.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
+from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
 
 CHECKSUMS = "checksums.json"

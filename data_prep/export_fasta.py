@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from data_prep.progress import Progress
 from data_prep.splits import find_contig
-from hyena_dist.data.manifest import Interval
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import A
 from hyena_dist.errors import UserError
 

@@ -15,7 +15,7 @@ from data_prep.partial import Journal
 from data_prep.twobit import Entry, read_index, read_twobit
 from data_prep.workers import Report
 from data_prep.zarr_store import RangeWriter, TokenWriter
-from hyena_dist.data.manifest import array_path
+from hyena_dist.data.store.manifest import array_path
 from hyena_dist.errors import UserError
 
 _PART_BASES = 2**26

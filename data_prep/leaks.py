@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.stats import print_table, write_csv
-from hyena_dist.data.starts import Genome, Ranges, Sampling, interval_starts, uniform_starts
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import Genome, Ranges, Sampling, interval_starts, uniform_starts
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (

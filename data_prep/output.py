@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.data.manifest import read_manifest
+from hyena_dist.data.store.manifest import read_manifest
 from hyena_dist.errors import UserError
 
 

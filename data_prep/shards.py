@@ -18,8 +18,8 @@ from data_prep.output import existing_manifest
 from data_prep.partial import Partial, sync, write_durably
 from data_prep.progress import Progress
 from data_prep.workers import Report, cores, run_tasks
-from hyena_dist.data.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 _TAR_BLOCK = 512

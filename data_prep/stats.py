@@ -9,8 +9,8 @@ import numpy as np
 
 from data_prep.kmers import KmerTable, both_strands, count_kmers, kmer_names
 from data_prep.progress import Progress
-from hyena_dist.data.manifest import Interval
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (

@@ -13,7 +13,7 @@ from data_prep.progress import Progress
 from data_prep.splits import check_disjoint, merge
 from data_prep.workers import Report, cores, run_tasks
 from data_prep.zarr_store import read_ranges, read_shard
-from hyena_dist.data.manifest import (
+from hyena_dist.data.store.manifest import (
     MANIFEST,
     SHARDS_FORMAT,
     SPLITS,
@@ -23,7 +23,7 @@ from hyena_dist.data.manifest import (
     read_manifest,
     zarr_shard_length,
 )
-from hyena_dist.data.packed import unpack
+from hyena_dist.data.store.packed import unpack
 from hyena_dist.data.tokenizer import VOCAB, A, N
 from hyena_dist.errors import UserError
 

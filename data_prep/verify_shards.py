@@ -16,8 +16,8 @@ from data_prep.shards import Sample
 from data_prep.splits import merge
 from data_prep.verify import Bad, StoreFile, bad_part, check_file, report_bad
 from data_prep.workers import Report, run_tasks
-from hyena_dist.data.manifest import SHARD_INDEX, SPLITS, Interval, fingerprint, free_ranges
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, fingerprint, free_ranges
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import A, N
 from hyena_dist.errors import UserError
 

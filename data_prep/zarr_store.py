@@ -14,8 +14,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.manifest import STORE_FORMAT, VERSION, ZARR_CHUNK, ZARR_FILL, ZARR_SHARD, zarr_shard_length
-from hyena_dist.data.packed import pack, parse_runs
+from hyena_dist.data.store.manifest import STORE_FORMAT, VERSION, ZARR_CHUNK, ZARR_FILL, ZARR_SHARD, zarr_shard_length
+from hyena_dist.data.store.packed import pack, parse_runs
 from hyena_dist.data.tokenizer import VOCAB, N, Tokens
 
 MASK_CHUNK = 2**16

@@ -7,8 +7,8 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "HyenaDNA": "hyena_dist.models.lm",
-    "ModelConfig": "hyena_dist.config",
-    "RunConfig": "hyena_dist.config",
+    "ModelConfig": "hyena_dist.config.run",
+    "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
     "from_published_config": "hyena_dist.models.published",
     "load_published": "hyena_dist.models.published",

@@ -17,7 +17,7 @@ from hyena_dist.verbs import parse_lengths, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
-    from hyena_dist.config import RunConfig
+    from hyena_dist.config.run import RunConfig
 
 _EPILOG = """examples:
   hyena-dist demo                                     the main job on an embedded corpus
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> None:
     # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    from hyena_dist.config_file import load_config
+    from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
 
     config = load_config(args.run, args.overrides)
@@ -164,8 +164,8 @@ def _train(args: argparse.Namespace) -> None:
 
 def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
-    from hyena_dist.config_file import dump_config
-    from hyena_dist.deepspeed_config import compose, read_preset
+    from hyena_dist.config.deepspeed import compose, read_preset
+    from hyena_dist.config.file import dump_config
     from hyena_dist.plan.fit import memory
 
     links = config.links(world_size)
@@ -187,11 +187,11 @@ def _show(config: "RunConfig", world_size: int) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from hyena_dist.data.store import GenomeStore
+    from hyena_dist.data.store.store import GenomeStore
 
     store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
     from hyena_dist.parallel.mesh import Mesh
-    from hyena_dist.train.evaluate import evaluate, load_for_evaluation
+    from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
 
     model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift)
     result = evaluate(

@@ -11,9 +11,9 @@ import torch
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
-from hyena_dist.config_file import load_config
+from hyena_dist.config.file import load_config
 from hyena_dist.errors import UserError
-from hyena_dist.programs import program
+from hyena_dist.system.programs import program
 from hyena_dist.tracking import human
 from jobs.launchers import deepspeed
 

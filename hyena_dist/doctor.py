@@ -257,7 +257,7 @@ def _back_ends() -> dict[str, str | None]:
 def _attention() -> str | None:
     """Return the kernels that take bf16 heads of 64, the one that attention layers use first."""
     try:
-        from hyena_dist.models.attention import usable_backends
+        from hyena_dist.models.mixers.attention import usable_backends
     except ImportError:
         return None  # the check of imports says what is missing
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

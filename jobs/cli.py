@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from hyena_dist.config_file import load_config
+    from hyena_dist.config.file import load_config
     from jobs.cluster import load_cluster
     from jobs.job import make_job
     from jobs.submission import preview, submit

@@ -7,8 +7,8 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from hyena_dist.config_file import explain
-from hyena_dist.config_section import Section
+from hyena_dist.config.file import explain
+from hyena_dist.config.section import Section
 from hyena_dist.errors import UserError
 
 

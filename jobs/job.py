@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyena_dist.config import RunConfig
-from hyena_dist.curriculum import StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from jobs.cluster import Cluster, Container
 

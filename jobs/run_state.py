@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from hyena_dist import outcome
 from hyena_dist.errors import UserError
+from hyena_dist.train import outcome
 from jobs.process_tree import Identity
 
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hyena_dist import outcome
-from hyena_dist.config_file import load_config
+from hyena_dist.config.file import load_config
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.train import outcome
 from jobs import slurm_queue
 from jobs.run_state import locked, read_json, standing, supervisor
 from jobs.slurm_queue import QueuedJob

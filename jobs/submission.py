@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from hyena_dist import outcome
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.train import outcome
 from jobs import slurm_queue
 from jobs.cluster import dump_cluster
 from jobs.job import Job

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hyena_dist import outcome
 from hyena_dist.errors import TEMPORARY, UserError
-from hyena_dist.outcome import Outcome
+from hyena_dist.train import outcome
+from hyena_dist.train.outcome import Outcome
 from jobs import slurm_queue
 from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing

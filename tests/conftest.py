@@ -10,8 +10,8 @@ import pytest
 
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 
 # A shell's background job and nohup ignore them, and so would all that the tests start and then press Ctrl-C on.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,15 +14,15 @@ import torch
 
 from hyena_dist.bench.process import now
 from hyena_dist.bench.record import record
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize, shutdown
-from hyena_dist.parallel.zero import Engine, adamw
+from hyena_dist.train.checkpoint.write import Saver
 from hyena_dist.train.optimizer import parameter_groups
-from hyena_dist.train.saving import Saver
 
 COLUMNS = (
     "waiting_s",

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hyena_dist.bench.published import sine_network
 from hyena_dist.bench.record import record
-from hyena_dist.config import ModelConfig, ParallelConfig
-from hyena_dist.models.filter import HyenaFilter
+from hyena_dist.bench.reference_model import sine_network
+from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment, shutdown
-from hyena_dist.parallel.traffic import TrafficCounter
+from hyena_dist.profile.traffic import TrafficCounter
 
 COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
 

@@ -12,14 +12,14 @@ import numpy as np
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.export_fasta import export_fasta
-from hyena_dist.bench.published_data import PublishedDataset
 from hyena_dist.bench.record import record
-from hyena_dist.config import DataConfig, ParallelConfig
-from hyena_dist.curriculum import CurriculumStage, TrainConfig
+from hyena_dist.bench.reference_data import PublishedDataset
+from hyena_dist.config.run import DataConfig, ParallelConfig
+from hyena_dist.config.schedule import CurriculumStage, TrainConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.store import GenomeStore
-from hyena_dist.parallel.cpu import keep_freed_memory
+from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.parallel.compat.cpu import keep_freed_memory
 
 COLUMNS = ("what", "length", "batch", "tokens_per_s", "us_per_window", "ratio")
 BATCH_TOKENS = 2**18

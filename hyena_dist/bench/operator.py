@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 
 from hyena_dist.bench.process import check_device, in_a_process, now
-from hyena_dist.bench.published import as_published
 from hyena_dist.bench.record import record
-from hyena_dist.config import ModelConfig
+from hyena_dist.bench.reference_model import as_published
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.cpu import keep_freed_memory
-from hyena_dist.train.clock import peak_bytes
+from hyena_dist.parallel.compat.cpu import keep_freed_memory
+from hyena_dist.profile.clock import peak_bytes
 
 WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")

@@ -10,13 +10,13 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from hyena_dist.bench.candidates.matmul_fft import matmul_transform
 from hyena_dist.bench.process import check_device
-from hyena_dist.bench.published import as_published
-from hyena_dist.config import ModelConfig
+from hyena_dist.bench.reference_model import as_published
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.ops import gates
-from hyena_dist.ops.fft import PlainTransform
-from hyena_dist.ops.matmul_fft import matmul_transform
+from hyena_dist.ops.conv import gates
+from hyena_dist.ops.conv.fft import PlainTransform
 
 FORWARD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Of the largest value."""
@@ -88,7 +88,8 @@ def _matmul_fft(length: int, device: torch.device) -> Check:
 
 def _kernels(device: torch.device) -> Iterator[Check]:
     """The Triton kernels; on a CPU they are tested in Triton's interpreter."""
-    from hyena_dist.ops import triton_conv, triton_gates
+    from hyena_dist.bench.candidates import triton_conv
+    from hyena_dist.ops.triton import gates as triton_gates
 
     draw = functools.partial(torch.randn, device=device)
     rest = [draw(8, 3), draw(8, 3), draw(8), draw(8), draw(8, 2, 3001), draw(8, 2, 3001)]

@@ -13,8 +13,8 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.bench.process import in_a_process
 from hyena_dist.bench.record import record
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.tracking import read_metrics
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyena_dist.config import DataConfig, StagePlan
-from hyena_dist.data.sampling import Sampler, Windows
-from hyena_dist.data.starts import Genome, n_ranges
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.config.run import DataConfig, StagePlan
+from hyena_dist.data.sampling.train_windows import Sampler, Windows
+from hyena_dist.data.sampling.valid_starts import Genome, n_ranges
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import BASES, Tokens, reverse_complement
 
 IGNORE_INDEX = -100

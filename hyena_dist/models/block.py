@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.config import ModelConfig
-from hyena_dist.models.attention import AttentionMixer
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.models.dropout import Dropout
-from hyena_dist.models.hyena import HyenaMixer
+from hyena_dist.models.mixers.attention import AttentionMixer
+from hyena_dist.models.mixers.hyena import HyenaMixer
 from hyena_dist.ops import MLPWeights, gelu_mlp
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh

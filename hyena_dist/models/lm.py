@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hyena_dist.config import ModelConfig
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
-from hyena_dist.models.filter import HyenaFilter
+from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,

@@ -24,12 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.config import ModelConfig
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.block import MIXERS
-from hyena_dist.parallel.libraries import importing_megatron
+from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.partition import Partition, partitions
+from hyena_dist.parallel.tensor_shards import Partition, partitions
 
 with importing_megatron():
     from megatron.core import parallel_state

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hyena_dist.config import ModelConfig
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.filter import PositionalFeatures
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.tensor_reader import read_state_dict
-from hyena_dist.parallel.partition import part_of, partitions
+from hyena_dist.models.mixers.filter import PositionalFeatures
+from hyena_dist.models.weights_reader import read_state_dict
+from hyena_dist.parallel.tensor_shards import part_of, partitions
 
 PUBLISHED_SHIFT = 0.05
 """The decay's shift in the published standalone model and the -hf port. The training repository used 0.0; no file

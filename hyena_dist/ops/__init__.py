@@ -1,15 +1,15 @@
 """Pure functions on tensors. Imports torch alone, so that they can be benchmarked anywhere."""
 
 from hyena_dist.ops import flops  # registers formulas
-from hyena_dist.ops.fft import fast_fft_size
-from hyena_dist.ops.head import head_nll
-from hyena_dist.ops.hyena import Filters, hyena_operator
-from hyena_dist.ops.long_conv import convolve, convolve_backward, long_conv
-from hyena_dist.ops.mixer import Projections, hyena_mixer
-from hyena_dist.ops.mlp import MLPWeights, gelu_mlp
-from hyena_dist.ops.norm import LayerNorm
-from hyena_dist.ops.short_conv import short_conv
-from hyena_dist.ops.sine_filter import SineNetwork, Window, implicit_filter
+from hyena_dist.ops.conv.fft import fast_fft_size
+from hyena_dist.ops.conv.gated import Filters, hyena_operator
+from hyena_dist.ops.conv.long import convolve, convolve_backward, long_conv
+from hyena_dist.ops.conv.short import short_conv
+from hyena_dist.ops.fused.filter import SineNetwork, Window, implicit_filter
+from hyena_dist.ops.fused.head import head_nll
+from hyena_dist.ops.fused.mixer import Projections, hyena_mixer
+from hyena_dist.ops.fused.mlp import MLPWeights, gelu_mlp
+from hyena_dist.ops.fused.norm import LayerNorm
 
 __all__ = [
     "Filters",

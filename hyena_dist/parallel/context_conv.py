@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hyena_dist.ops import convolve, convolve_backward, long_conv
+from hyena_dist.ops import convolve, convolve_backward
+from hyena_dist.ops.conv.long import long_conv
 from hyena_dist.parallel.collectives import (
     Exchange,
     finish_to_channels,

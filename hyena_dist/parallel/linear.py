@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.ops import LayerNorm
-from hyena_dist.parallel.libraries import importing_megatron
+from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.partition import Partition, sum_gradient_over_tensor_ranks
+from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
 
 with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel

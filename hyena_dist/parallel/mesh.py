@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from hyena_dist.config import ParallelConfig
+from hyena_dist.config.run import ParallelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.cpu import enable_megatron_on_cpu, keep_freed_memory
-from hyena_dist.parallel.libraries import importing_megatron
+from hyena_dist.parallel.compat.cpu import enable_megatron_on_cpu, keep_freed_memory
+from hyena_dist.parallel.compat.imports import importing_megatron
 
 T = TypeVar("T")
 

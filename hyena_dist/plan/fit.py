@@ -7,11 +7,11 @@ cutting sequences too: what does not divide is passed over.
 
 from collections.abc import Iterator
 
-from hyena_dist.config import RunConfig
-from hyena_dist.curriculum import CurriculumStage, StagePlan
-from hyena_dist.deepspeed_config import offloads_optimizer, read_preset, zero_stage
+from hyena_dist.config.deepspeed import offloads_optimizer, read_preset, zero_stage
+from hyena_dist.config.parallel import ParallelConfig, StageParallel
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import CurriculumStage, StagePlan
 from hyena_dist.errors import UserError
-from hyena_dist.parallel_config import ParallelConfig, StageParallel
 from hyena_dist.plan.memory import GIB, Memory, Zero, estimate
 
 _USABLE = 0.9

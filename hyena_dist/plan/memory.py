@@ -5,20 +5,20 @@ ranks that hold the same parameters (context x data), N Hyena order, s bytes of 
 residual stream of one rank: B S D numbers of fp32 (with sequence parallelism B S D / T).
 
 What layers keep for backward follows ops/README.md (one operator a layer where a rank holds whole sequences and all
-channels) and, with T or P above 1, models/hyena.py; the tests hold it to what processes take.
+channels) and, with T or P above 1, models/mixers/hyena.py; the tests hold it to what processes take.
 """
 
 from typing import NamedTuple
 
-from hyena_dist.config import ModelConfig, RunConfig
-from hyena_dist.curriculum import StagePlan
+from hyena_dist.config.run import ModelConfig, RunConfig
+from hyena_dist.config.schedule import StagePlan
 
 GIB = 2**30
 STATE_BYTES = 4
 """Parameters, gradients, both moments of AdamW, ZeRO's copy of the parameters and the residual stream are fp32."""
 
 KEEPS_ALL_UP_TO = 2**20
-"""Numbers in a stream of which the fused operators keep all that backward needs (ops/memory.py)."""
+"""Numbers in a stream of which the fused operators keep all that backward needs (ops/fused/buffer_pool.py)."""
 
 _FIXED = 0.35 * GIB
 """Groups of channels and stretches of positions that operators work on, buckets of gradients."""

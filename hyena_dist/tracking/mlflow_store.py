@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hyena_dist.programs import program
+from hyena_dist.system.programs import program
 
 
 def resolve(uri: str | None, root: Path | None) -> tuple[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hyena_dist.errors import UserError
 from hyena_dist.models.published import load_published, save_published
-from hyena_dist.train.checkpoint import model_folder, write_model
+from hyena_dist.train.checkpoint.format import model_folder, write_model
 
 Format = Literal["safetensors", "published"]
 

@@ -7,21 +7,21 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hyena_dist import outcome
-from hyena_dist.config import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig, StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.store import GenomeStore
-from hyena_dist.outcome import Ending, Outcome
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.parallel.mesh import Mesh, cut
-from hyena_dist.parallel.watchdog import Watchdog
-from hyena_dist.train.communication import CommunicationProfile
-from hyena_dist.train.evaluate import evaluation_windows, perplexity
-from hyena_dist.train.guard import Guard, Rollback, leave_out
-from hyena_dist.train.journal import Journal
+from hyena_dist.profile.traffic_report import CommunicationProfile
+from hyena_dist.profile.watchdog import Watchdog
+from hyena_dist.train import outcome
+from hyena_dist.train.anomaly import Guard, Rollback, leave_out
+from hyena_dist.train.checkpoint.write import Saver
+from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
 from hyena_dist.train.optimizer import learning_rate
+from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.report import write_report
-from hyena_dist.train.saving import Saver
+from hyena_dist.train.reporting import Journal
 from hyena_dist.train.setup import Place, build, introduction
 from hyena_dist.train.stop import StopSignal
 

@@ -2,15 +2,15 @@
 
 from contextlib import ExitStack
 
-from hyena_dist import outcome
-from hyena_dist.config import RunConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.outcome import Ending, Outcome
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.watchdog import describe_collective_failure
 from hyena_dist.plan.fit import fit
+from hyena_dist.profile.watchdog import describe_collective_failure
+from hyena_dist.train import outcome
 from hyena_dist.train.lock import RunLock
 from hyena_dist.train.loop import Loop
+from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.setup import Resume, find_place, open_data
 from hyena_dist.train.stop import StopSignal
 

@@ -6,18 +6,18 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from hyena_dist.config import ParallelConfig, RunConfig, StagePlan
-from hyena_dist.config_file import dump_config
-from hyena_dist.data.store import GenomeStore
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import ParallelConfig, RunConfig, StagePlan
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
-from hyena_dist.models.attention import usable_backends
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.cpu import keep_freed_memory
+from hyena_dist.models.mixers.attention import usable_backends
+from hyena_dist.parallel.compat.cpu import keep_freed_memory
+from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.zero import Engine, adamw
-from hyena_dist.train import checkpoint
-from hyena_dist.train.evaluate import evaluation_windows
+from hyena_dist.train.checkpoint import format as checkpoint
+from hyena_dist.train.evaluation.perplexity import evaluation_windows
 from hyena_dist.train.optimizer import parameter_groups
 
 Resume = Literal["auto", "never"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyena_dist.errors import UserError
-from hyena_dist.programs import program
+from hyena_dist.system.programs import program
 from jobs.job import CPU_ENVIRONMENT, Job
 from jobs.launchers import here
 from jobs.launchers.here import SCRIPT, commands, submit

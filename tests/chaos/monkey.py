@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from hyena_dist.outcome import read
-from hyena_dist.train.checkpoint import check, list_checkpoints
+from hyena_dist.train.checkpoint.format import check, list_checkpoints
+from hyena_dist.train.outcome import read
 
 VICTIMS = ("rank", "worker", "launcher", "supervisor", "disk")
 _TINY = 2048

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
-from hyena_dist.train.checkpoint import latest
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
+from hyena_dist.train.checkpoint.format import latest
 from tests.chaos.monkey import VICTIMS, Monkey
 from tests.distributed.training import curve
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hyena_dist.parallel.libraries import import_deepspeed
-from hyena_dist.parallel.zero import Engine
+from hyena_dist.parallel.compat.imports import import_deepspeed
+from hyena_dist.parallel.engine.deepspeed import Engine
 from tests.distributed.parity import whole_tensors
 
 

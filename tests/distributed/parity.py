@@ -9,10 +9,10 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyena_dist.config import ModelConfig, ParallelConfig
+from hyena_dist.config.run import ModelConfig, ParallelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.parallel.partition import partitions
+from hyena_dist.parallel.tensor_shards import partitions
 
 
 class Layout(NamedTuple):

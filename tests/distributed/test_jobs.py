@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from hyena_dist import outcome
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
+from hyena_dist.train import outcome
 from jobs.process_tree import kill, with_variable
 from jobs.run_state import standing, supervisor
 from jobs.supervise import RUN_VARIABLE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
 from tests.distributed.training import curve
 from tests.processes import free_port
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyena_dist.config import ParallelConfig
+from hyena_dist.config.run import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh, _first_host, initialize, launch_environment
 from tests.processes import run_ranks

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config import RunConfig
+from hyena_dist.config.run import RunConfig
 from tests.distributed.test_stop_and_go import kill_at
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hyena_dist.config import RunConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from tests.distributed.training import train_here
 from tests.processes import run_ranks

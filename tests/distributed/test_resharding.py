@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hyena_dist.config import RunConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import join_world
+from hyena_dist.train.checkpoint.write import Saver
 from hyena_dist.train.loop import Loop
-from hyena_dist.train.saving import Saver
 from hyena_dist.train.setup import find_place, open_data
 from tests.distributed.parity import Layout
 from tests.distributed.training import curve, train_here

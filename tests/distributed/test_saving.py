@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hyena_dist.config import RunConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.published import load_published
-from hyena_dist.train.checkpoint import check, list_checkpoints, newest_intact
+from hyena_dist.train.checkpoint.format import check, list_checkpoints, newest_intact
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train.optimizer import parameter_groups
 from tests.distributed.engine_state import whole_state
 from tests.distributed.parity import Layout, chunk

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from data_prep.shards import ShardOptions, write_shards
-from hyena_dist.config import RunConfig
-from hyena_dist.train.checkpoint import list_checkpoints
+from hyena_dist.config.run import RunConfig
+from hyena_dist.train.checkpoint.format import list_checkpoints
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 

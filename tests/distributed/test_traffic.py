@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from hyena_dist.config import ModelConfig, OptimizerConfig, ParallelConfig
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
+from hyena_dist.config.run import ModelConfig, OptimizerConfig, ParallelConfig
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import initialize
-from hyena_dist.parallel.traffic import Sent, TrafficCounter
-from hyena_dist.parallel.zero import Engine, adamw
-from hyena_dist.plan import communication
-from hyena_dist.train.communication import zero_settings
+from hyena_dist.plan import traffic as communication
+from hyena_dist.profile.traffic import Sent, TrafficCounter
+from hyena_dist.profile.traffic_report import zero_settings
 from hyena_dist.train.optimizer import parameter_groups
 from tests.distributed.parity import Layout, chunk, data
 from tests.processes import run_ranks

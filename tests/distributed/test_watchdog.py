@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.errors import TEMPORARY
-from hyena_dist.parallel.watchdog import Report, describe_collective_failure, explain
+from hyena_dist.profile.watchdog import Report, describe_collective_failure, explain
 from tests.processes import free_port
 
 RANKS = 3
 SCRIPT = """
 import os, signal, sys, time
 from hyena_dist.parallel.mesh import join_world
-from hyena_dist.parallel.watchdog import Watchdog, describe_collective_failure
+from hyena_dist.profile.watchdog import Watchdog, describe_collective_failure
 
 what, rank, stuck = sys.argv[1], int(os.environ["RANK"]), int(sys.argv[2])
 mesh = join_world(timeout_s=60)

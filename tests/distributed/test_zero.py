@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hyena_dist.config import ModelConfig, OptimizerConfig
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
+from hyena_dist.config.run import ModelConfig, OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import initialize
-from hyena_dist.parallel.zero import Engine, adamw
 from hyena_dist.train.optimizer import parameter_groups
 from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, chunk

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyena_dist import outcome
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.tracking.jsonl import read_metrics
+from hyena_dist.train import outcome
 from jobs.process_tree import kill, with_variable
 from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hyena_dist import outcome
+from hyena_dist.train import outcome
 from jobs.run_state import standing
 from tests.slurm.conftest import STEPS, Cluster, Job
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
 from tests.slurm.conftest import SANDBOX, Cluster

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.cli import _parser
-from hyena_dist.config_file import load_config
-from hyena_dist.deepspeed_config import read_preset
+from hyena_dist.config.deepspeed import read_preset
+from hyena_dist.config.file import load_config
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from data_prep.build import BuildOptions, build_store
 from data_prep.shards import ShardOptions, write_shards
 from data_prep.splits import BedSplits
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.data.batches import IGNORE_INDEX, StepBatch, StepReader, inputs_and_targets, read_windows
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.sampling import Windows
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.sampling.train_windows import Windows
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import CLS, MASK, PAD, UNK, A, C, G, N, T, decode
 from hyena_dist.errors import UserError
 

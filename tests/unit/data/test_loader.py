@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from hyena_dist.config import ParallelConfig, StagePlan
+from hyena_dist.config.run import ParallelConfig, StagePlan
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.data.loader import Loader
 from hyena_dist.errors import TemporaryError, UserError

@@ -12,7 +12,7 @@ import zarr
 
 from data_prep.cli import main
 from hyena_dist.data import GenomeStore
-from hyena_dist.data.manifest import array_path
+from hyena_dist.data.store.manifest import array_path
 
 Run = Callable[..., str]
 Content = Callable[[Path], dict[str, bytes]]

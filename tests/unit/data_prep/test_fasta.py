@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_prep import demo_corpus, files
 from data_prep.build import BuildOptions, build_store
 from data_prep.fasta import LOWER, read_fasta
-from hyena_dist.data.manifest import array_path
+from hyena_dist.data.store.manifest import array_path
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
 

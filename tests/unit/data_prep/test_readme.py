@@ -8,8 +8,8 @@ import zarr
 
 from data_prep.build import BuildOptions
 from data_prep.cli import main
-from hyena_dist.data import manifest as layout
-from hyena_dist.data.manifest import read_manifest
+from hyena_dist.data.store import manifest as layout
+from hyena_dist.data.store.manifest import read_manifest
 from hyena_dist.data.tokenizer import TOKENS
 
 README = files("data_prep").joinpath("README.md").read_text(encoding="utf-8")

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.shards import tile
-from hyena_dist.data.manifest import Interval
-from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 WINDOW = 301

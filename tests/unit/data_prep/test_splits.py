@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig, merge, tile
-from hyena_dist.data.manifest import Interval
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
 
 CONTIGS = {"chr2": 1000, "chr10": 2000, "7": 300}

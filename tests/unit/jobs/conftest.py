@@ -15,7 +15,7 @@ from jobs.supervise import RUN_VARIABLE
 RANK = """
 import json, os, signal, sys, time
 from pathlib import Path
-from hyena_dist.outcome import Outcome, write
+from hyena_dist.train.outcome import Outcome, write
 
 run, actions = Path(sys.argv[1]), sys.argv[2].split(",")
 starts = run / "starts"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from jobs.cluster import Cluster
 from jobs.job import Job, make_job

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.config_file import load_config
+from hyena_dist.config.file import load_config
 from hyena_dist.plan.fit import fit, memory
 from hyena_dist.plan.memory import GIB
 

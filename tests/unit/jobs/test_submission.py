@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyena_dist import outcome
 from hyena_dist.cli import main
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config, load_config
+from hyena_dist.config.file import dump_config, load_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
-from hyena_dist.outcome import Outcome
+from hyena_dist.train import outcome
+from hyena_dist.train.outcome import Outcome
 from jobs.cluster import Cluster
 from jobs.job import make_job
 from jobs.scripts import copy_templates, render

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hyena_dist import outcome
 from hyena_dist.cli import main
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
+from hyena_dist.train import outcome
 from jobs.logs import ranks
 from jobs.status import _duration
 from tests.unit.jobs.conftest import Supervised

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hyena_dist.config import ModelConfig
+from hyena_dist.config.run import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_weights
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.partition import partitions
+from hyena_dist.parallel.tensor_shards import partitions
 
 
 class Group:

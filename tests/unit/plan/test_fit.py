@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import dump_config, parse_config
+from hyena_dist.config.file import dump_config, parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.plan.fit import fit, memory
 from hyena_dist.plan.memory import GIB

@@ -4,8 +4,8 @@ import pytest
 
 from hyena_dist.bench.process import in_a_process
 from hyena_dist.bench.step import StepCase, measure_step
-from hyena_dist.config import RunConfig
-from hyena_dist.config_file import parse_config
+from hyena_dist.config.file import parse_config
+from hyena_dist.config.run import RunConfig
 from hyena_dist.plan.memory import GIB, Memory, Zero, estimate
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hyena_dist.errors import UserError
-from hyena_dist.programs import program
+from hyena_dist.system.programs import program
 from hyena_dist.tracking import MlflowTracker
 from hyena_dist.tracking import mlflow_store as store
 

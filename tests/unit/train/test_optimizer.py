@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena_dist.config import ModelConfig, OptimizerConfig
+from hyena_dist.config.run import ModelConfig, OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.train.optimizer import learning_rate, parameter_groups
 

@@ -1,0 +1,1 @@
+"""Operators that nothing chooses until a measurement on a GPU earns them their place."""

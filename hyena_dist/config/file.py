@@ -1,0 +1,112 @@
+"""RunConfig from a YAML file and `key=value` overrides, and back; mistakes become one sentence."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hyena_dist.config.run import RunConfig
+from hyena_dist.errors import UserError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `key=value` overrides (dotted keys, YAML values) and validate.
+
+    Raises:
+        UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the run file {path}: {error.strerror}; name an existing YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree, str(path))
+
+
+def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
+    """Validate a plain tree; `source` is named in errors."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error, RunConfig)}") from error
+
+
+def dump_config(config: BaseModel) -> str:
+    """The resolved configuration as YAML that load_config reads back."""
+    tree = config.model_dump(mode="json")
+    for path in tree.pop("auto", ()):
+        section, key = path.split(".")
+        tree[section][key] = "auto"
+    train = tree.get("train", {})
+    if "curriculum" in train:  # what a stage leaves to the run would bury what it says
+        train["curriculum"] = [_said(stage) for stage in train["curriculum"]]
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def _said(tree: dict[str, Any]) -> dict[str, Any]:
+    """A tree without null values and empty sections."""
+    items = ((key, _said(value) if isinstance(value, dict) else value) for key, value in tree.items())
+    return {key: value for key, value in items if value is not None and value != {}}
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, sep, value = override.partition("=")
+    if not sep or not key:
+        raise UserError(f"override '{override}' is not key=value; write for example optimizer.lr=3e-4")
+    *parents, last = key.split(".")
+    node: Any = tree
+    for i, part in enumerate([*parents, last]):
+        is_last = i == len(parents)
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UserError(f"override '{override}': '{part}' is not an index below {len(node)}")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not is_last and node.get(part) is None:
+                node[part] = {}
+        else:
+            raise UserError(f"override '{override}': '{part}' is below a plain value; check the dots in the key")
+        if is_last:
+            try:
+                node[index] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UserError(f"override '{override}': '{value}' is not a YAML value; quote or mend it") from error
+        else:
+            node = node[index]
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """The first error in a tree of sections as one sentence; for an unknown key, the nearest known one."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        known = list(_section_at(root, parents).model_fields)
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key '{where}'; {hint}"
+    if first["type"] == "missing":
+        return f"'{where}' is missing; add it to the file or pass {where}=..."
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    return f"{where} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def _section_at(section: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+        section = next(a for a in inner if issubclass(a, BaseModel))
+    return section

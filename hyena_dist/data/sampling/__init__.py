@@ -1,0 +1,1 @@
+"""Which windows of the genome a run trains on and is evaluated on."""

@@ -1,0 +1,197 @@
+"""Files from elsewhere, by http(s) or through a command: resumed, retried with a limit, checked, moved in place whole.
+
+`fetch` brings one file; a ShardCache brings the tars of remote shards as they are read, once for a machine.
+"""
+
+import fcntl
+import hashlib
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from hyena_dist.data.store.transfer import (
+    PIPE,
+    Limits,
+    NotThereError,
+    Part,
+    TryAgainError,
+    WrongContentError,
+    receive_http,
+    receive_pipe,
+)
+from hyena_dist.errors import UserError
+
+__all__ = ["PIPE", "Limits", "NotThereError", "ShardCache", "fetch", "is_remote", "join"]
+
+_MEBIBYTE = 2**20
+
+
+def is_remote(place: str) -> bool:
+    """Whether `place` is an http(s) URL or a pipe:COMMAND, and not a path."""
+    return place.startswith(("http://", "https://", PIPE))
+
+
+def join(base: str, path: str) -> str:
+    """Name a file below a base.
+
+    Args:
+        base: a folder, an http(s) URL (a query stays at its end), or pipe:COMMAND with {} in place of the path.
+        path: relative to the base, with "/".
+
+    Returns:
+        The file's path, URL or pipe:COMMAND.
+
+    Raises:
+        UserError: a command without {}.
+    """
+    if base.startswith(PIPE):
+        if "{}" not in base:
+            raise UserError(
+                f"{base} names one file for every path; write {{}} where the path belongs, "
+                f"such as 'pipe:aws s3 cp s3://bucket/{{}} -'"
+            )
+        return base.replace("{}", shlex.quote(path))
+    if is_remote(base):
+        url = urlsplit(base)
+        return urlunsplit(url._replace(path=f"{url.path.rstrip('/')}/{quote(path)}"))
+    return str(Path(base) / path)
+
+
+def fetch(
+    source: str,
+    file: Path,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    md5: str | None = None,
+    limits: Limits | None = None,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> None:
+    """Bring `source` to `file`, unless `file` is there already; only one process at a time does, the others wait.
+
+    What has come so far lies in `file`.part, with a note beside it of what it is a part of. A later call goes on there
+    if the server knows ranges and the file has not changed; else it starts again.
+
+    Args:
+        source: an http(s) URL, or pipe:COMMAND, whose output is the file (and which cannot be resumed).
+        file: where to; its folder is made.
+        size: bytes, if known.
+        sha256: hexadecimal digest, if known.
+        md5: hexadecimal digest, if known.
+        limits: of patience.
+        on_bytes: called with the number of bytes that came; negative where an attempt had to start again.
+
+    Raises:
+        UserError: it cannot be had, is not what was expected, or cannot be written.
+    """
+    limits = limits or Limits()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(file):
+            if not file.exists():
+                _fetch(source, Part(file, on_bytes), {"sha256": sha256, "md5": md5}, size, limits)
+    except OSError as error:  # of the disk: those of the network have become other errors
+        raise UserError(
+            f"{file} cannot be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+
+
+class ShardCache:
+    """Files of a remote folder, kept whole on this machine.
+
+    A cached file is named by its hash, so that folders of shards may share a cache, and a hash is checked once, when
+    the file arrives. Nothing is ever removed: the cache grows to the size of the shards that are read.
+
+    Args:
+        base: a local folder (whose files are used where they are), an http(s) URL or pipe:COMMAND, as for `join`.
+        folder: of the cache; processes may share it.
+        limits: of patience.
+    """
+
+    def __init__(self, base: str, folder: Path, limits: Limits | None = None) -> None:
+        self.base, self.folder, self.limits = base, folder, limits or Limits()
+        join(base, "")  # a command without {} is refused at once
+
+    def local(self, path: str, size: int, sha256: str) -> Path:
+        """Return a local file with the content of `path`, fetching it if need be.
+
+        Args:
+            path: relative to the base.
+            size: bytes, as the manifest says.
+            sha256: as the manifest says.
+
+        Raises:
+            UserError: as for `fetch`.
+        """
+        source = join(self.base, path)
+        if not is_remote(source):
+            return Path(source)
+        file = self.folder / f"{sha256[:16]}-{Path(path).name}"
+        with suppress(FileNotFoundError):
+            if file.stat().st_size == size:
+                return file
+            file.unlink()  # cut short by a full disk or a crash of the machine
+        fetch(source, file, size=size, sha256=sha256, limits=self.limits)
+        return file
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file, such as the manifest, as it is now; it is not kept.
+
+        Raises:
+            UserError: as for `fetch`.
+        """
+        source = join(self.base, path)
+        try:
+            if not is_remote(source):
+                return Path(source).read_bytes()
+        except OSError as error:
+            raise UserError(f"{source} cannot be read ({error.strerror or error}); check the path") from error
+        with tempfile.TemporaryDirectory() as folder:
+            fetch(source, Path(folder) / "file", limits=self.limits)
+            return (Path(folder) / "file").read_bytes()
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """Hold the lock on `file`. Its lock file stays, since removing it while others wait for it would let two in."""
+    with file.with_name(f".{file.name}.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | None, limits: Limits) -> None:
+    receive = receive_pipe if source.startswith(PIPE) else receive_http
+    failures, wrong, furthest = 0, 0, part.size
+    while True:
+        try:
+            receive(source, part, size, limits)
+            _check(part, size, hashes)
+            part.finish()
+            return
+        except TryAgainError as error:
+            failures, furthest = (1, part.size) if part.size >= furthest + _MEBIBYTE else (failures + 1, furthest)
+            if isinstance(error, WrongContentError):
+                part.restart()
+                wrong += 1  # twice the same is no accident, and files are big
+            if wrong == 2 or failures >= limits.attempts:
+                tries = "twice" if wrong == 2 else f"{failures} times in a row"
+                raise UserError(
+                    f"{source} cannot be fetched ({error}, {tries}); "
+                    f"try again later, which goes on where this ended if it can, or check the source"
+                ) from error
+        time.sleep(min(60.0, limits.wait_s * 2 ** (failures - 1)))
+
+
+def _check(part: Part, size: int | None, hashes: dict[str, str | None]) -> None:
+    if size is not None and part.size != size:
+        raise WrongContentError(f"it has {part.size} bytes instead of {size}")
+    for name, expected in hashes.items():
+        if expected:
+            with part.path.open("rb") as stream:
+                found = hashlib.file_digest(stream, name).hexdigest()
+            if found != expected.lower():
+                raise WrongContentError(f"its {name} is {found} instead of {expected}")

@@ -1,0 +1,1 @@
+"""The sequence mixers that a letter of layer_pattern names."""

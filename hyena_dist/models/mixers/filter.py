@@ -1,0 +1,238 @@
+"""The implicit filter of Hyena: a small sine network over positions, times an exponential decay.
+
+Shapes: L length, E emb_dim, W filter_order, C = (order - 1) * d_model / T local rows (T tensor ranks); S = L / P
+positions and C_r of the d_model / T channels of one of P context ranks.
+Module names are those of the published checkpoints.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hyena_dist.config.run import ModelConfig
+from hyena_dist.errors import UserError
+from hyena_dist.ops import SineNetwork, Window, implicit_filter
+from hyena_dist.parallel.collectives import shares, to_channels
+from hyena_dist.parallel.linear import ColumnLinear, normal
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.tensor_shards import Partition, local_part, sum_gradient_over_tensor_ranks
+
+FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
+
+
+class PositionalFeatures(nn.Module):
+    """z [L, E] = (t, cos, -sin of each band) and t [L], the first L of a grid of l_max positions.
+
+    The grid never rescales with L: a length warm-up keeps the filter's values, so l_max is fixed for the life of a
+    model. It is computed in the parameters' type (fp32) each time and not stored: in bf16 a grid of 2**20 positions
+    has only 1,793 distinct values. Checkpoints whose stored grid differs from the formula keep theirs (`store`).
+    """
+
+    z: Tensor | None
+    t: Tensor | None
+
+    def __init__(self, l_max: int, emb_dim: int) -> None:
+        super().__init__()
+        self.l_max, self.emb_dim = l_max, emb_dim
+        self.register_buffer("z", None)
+        self.register_buffer("t", None)
+
+    def grid(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The formula: z [1, L, E] and t [1, L, 1]; t and the angle have different denominators, as published."""
+        bands = (self.emb_dim - 1) // 2
+        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[start:end]
+        n = torch.arange(start, end, dtype=dtype, device=device)
+        frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
+        angle = frequency * (2 * math.pi * n / self.l_max)[:, None]
+        z = torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1)
+        return z[None], t[None, :, None]
+
+    def store(self, z: Tensor, t: Tensor) -> None:
+        """Use this grid, z [1, l_max, E] and t [1, l_max, 1] (shapes as published), and keep it in the state dict."""
+        self.z, self.t = z, t
+
+    def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return z [L, E] and t [L] of the positions from `start` up to `end`.
+
+        Raises:
+            UserError: positions that the grid does not have.
+        """
+        if end > self.l_max:
+            raise UserError(f"a sequence of {end} is longer than the model's l_max {self.l_max}; shorten it")
+        if self.z is None or self.t is None:
+            z, t = self.grid(start, end, dtype, device)
+        else:
+            z, t = self.z[:, start:end], self.t[:, start:end]
+        return z[0], t[0, :, 0]
+
+
+class Sine(nn.Module):
+    """The trainable frequency per channel of sin(freq * x); one instance serves every layer of the network."""
+
+    def __init__(self, width: int, freq: float) -> None:
+        super().__init__()
+        self.freq = nn.Parameter(torch.full((1, width), freq))
+
+
+class FilterNetwork(nn.Module):
+    """[L, E] -> [L, C]. Children are numbered as in the published checkpoints: linears 0, 2, 4, ...; the sine at 1.
+
+    The hidden layers are the same on every tensor rank; the rows of the last linear are spread like the channels.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        width, rows = config.filter_order, (config.order - 1) * config.d_model
+        self.depth = config.num_inner_mlps + 1
+        for i in range(self.depth):
+            linear = nn.Linear(config.emb_dim if i == 0 else width, width)
+            nn.init.normal_(linear.weight, std=config.initializer_range)
+            nn.init.zeros_(linear.bias)
+            self.add_module(str(2 * i), linear)
+        self.add_module("1", Sine(width, config.activation_freq))
+        self.add_module(
+            str(2 * self.depth),
+            ColumnLinear(
+                width,
+                rows,
+                mesh=mesh,
+                init=normal(config.initializer_range),
+                bias=False,
+                blocks=config.order - 1,
+                on_parameters=True,
+            ),
+        )
+        last = self.get_submodule(str(2 * self.depth))
+        for parameter in set(self.parameters()) - set(last.parameters()):
+            sum_gradient_over_tensor_ranks(parameter, mesh)
+
+    def operand(self) -> SineNetwork:
+        """The parameters, for an operator that applies them."""
+        linears = [self.get_submodule(str(2 * i)) for i in range(self.depth + 1)]
+        weights, biases = ([linear.get_parameter(what) for linear in linears[:-1]] for what in ("weight", "bias"))
+        return SineNetwork(
+            tuple(weights),
+            tuple(biases),
+            self.get_submodule("1").get_parameter("freq"),
+            linears[-1].get_parameter("weight"),
+        )
+
+
+class Modulation(nn.Module):
+    """Times exp(-t |delta|) + shift, with one decay rate per channel, from slow to fast.
+
+    A tensor rank holds its slice of the global range of rates; it never builds a range of its own.
+    """
+
+    deltas: Tensor
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.shift = config.modulation_shift
+        slow, fast = math.log(DECAY_TARGET) / SLOW_DECAY, math.log(DECAY_TARGET) / FAST_DECAY
+        rates = torch.linspace(slow, fast, (config.order - 1) * config.d_model)
+        self.partitions = {"deltas": Partition(-1, config.order - 1)}
+        local = self.partitions["deltas"].slice(rates, mesh.tensor.rank(), mesh.tensor.size())
+        self.register_buffer("deltas", local.clone().view(1, 1, -1))
+
+    def operand(self) -> Window:
+        """The factor, for an operator that applies it."""
+        return Window(self.deltas[0, 0].abs(), self.shift)
+
+
+class SharedKernels:
+    """What the filters of one layer are in all micro-batches of an optimizer step, and their gradient's sum.
+
+    All micro-batches but the last use a leaf, which collects their gradients; the last uses the evaluation itself, and
+    its backward takes in what the leaf has. So the parameters get their whole gradient once, in the backward pass of
+    the last micro-batch, where ZeRO reduces it.
+
+    Args:
+        kernels: [order - 1, C_r, L] as evaluated with gradient.
+        uses: micro-batches, at least 2. Each has its backward pass before the next one's forward pass.
+    """
+
+    def __init__(self, kernels: Tensor, uses: int) -> None:
+        self.kernels, self.leaf, self.uses = kernels, kernels.detach().requires_grad_(), uses
+
+    def use(self, length: int) -> Tensor:
+        """For the next micro-batch, of sequences of `length`.
+
+        Raises:
+            RuntimeError: there are more micro-batches than announced, or of different lengths.
+        """
+        if self.uses == 0:
+            raise RuntimeError("share_filters: more forward passes with gradient than micro-batches were announced")
+        if length != self.kernels.shape[-1]:
+            raise RuntimeError(f"share_filters: micro-batches of {self.kernels.shape[-1]} and of {length} positions")
+        self.uses -= 1
+        if self.uses:
+            return self.leaf
+        leaf, kernels = self.leaf, self.kernels
+        kernels.register_hook(lambda gradient: gradient if leaf.grad is None else leaf.grad.add_(gradient))
+        del self.kernels, self.leaf  # the graph of the last micro-batch keeps them as long as they are needed
+        return kernels
+
+
+class HyenaFilter(nn.Module):
+    """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
+
+    conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
+    Always fp32 (fp64 for an fp64 model), whatever the compute type.
+
+    A context rank evaluates the network at its own positions and all channels, and one all-to-all turns that into all
+    positions of its own channels: the work falls as 1 / P. (Splitting by channel instead saves the all-to-all but
+    leaves the hidden layers, half of the work and more, whole on every rank; jobs/results has the measurement.)
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.kernels, self.mesh = config.order - 1, mesh
+        self.partitions = {"bias": Partition(0, self.kernels)}
+        self.bias = local_part(torch.randn(self.kernels * config.d_model), self.partitions["bias"], mesh)
+        self.pos_emb = PositionalFeatures(config.l_max, config.emb_dim)
+        self.implicit_filter = FilterNetwork(config, mesh)
+        self.modulation = Modulation(config, mesh)
+        self._uses = 1
+        self._shared: SharedKernels | None = None
+
+    def share(self, micro_batches: int) -> None:
+        """Let so many forward passes with gradient from now on share one evaluation; 1 ends the sharing."""
+        self._uses, self._shared = micro_batches, None
+
+    @property
+    def owes_gradient(self) -> bool:
+        """Whether gradients of micro-batches were collected that no last one has taken to the parameters."""
+        return self._shared is not None and self._shared.uses > 0
+
+    def forward(self, length: int) -> Tensor:
+        """The filters over the whole sequence for the channels that this rank convolves.
+
+        Args:
+            length: S, positions of each context rank.
+
+        Returns:
+            [order - 1, C_r, L]; the first kernel is applied first.
+        """
+        if self._uses == 1 or not torch.is_grad_enabled():
+            return self._evaluate(length)
+        if self._shared is None:
+            self._shared = SharedKernels(self._evaluate(length), self._uses)
+        return self._shared.use(length * self.mesh.context.size())
+
+    def _evaluate(self, length: int) -> Tensor:
+        context = self.mesh.context
+        start = context.rank() * length
+        # Only the first chunk has lag zero; elsewhere D takes part with a zero, and by the same graph, because ZeRO
+        # expects the gradients of all parameters on every rank, in the same order.
+        skip = self.bias * (context.rank() == 0)
+
+        def features(start: int, end: int) -> tuple[Tensor, Tensor]:
+            return self.pos_emb(start, end, skip.dtype, skip.device)
+
+        with torch.autocast(self.bias.device.type, enabled=False):
+            positions = range(start, start + length)
+            h = implicit_filter(features, positions, self.implicit_filter.operand(), self.modulation.operand(), skip)
+            h = h.view(self.kernels, -1, length)
+            return to_channels(h, shares(h.shape[1], context.size()), context)

@@ -1,0 +1,1 @@
+"""Convolutions and the gates between them."""

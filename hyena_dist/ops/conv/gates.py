@@ -1,0 +1,74 @@
+"""The pointwise half of the Hyena operator: short causal filters, and the products they take part in.
+
+Every function reads its operands in their own type, computes in float32 (float64 for float64) and touches memory once
+or twice: called for a few channels at a time, all of it stays in a CPU's caches. `triton_gates` has the same functions
+with one GPU kernel each.
+
+Shapes: c channels, B batch, L length, K taps. `weight` [c, K] (the last tap meets the present position), `bias` [c].
+"""
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+
+def real(x: Tensor) -> Tensor:
+    """As FFTs take it: float32 whatever comes in (bf16 has no FFT, fp16 overflows), float64 for float64."""
+    return x.to(real_dtype(x))
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The type of real(x)."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """y[c, b, t] = bias[c] + sum over j of weight[c, j] * x[c, b, t - (K - 1) + j]: [c, B, L] -> [c, B, L]."""
+    x, w = real(x), real(weight)
+    y = (x * w[:, -1, None, None]).add_(real(bias)[:, None, None])  # twice as fast as one addcmul that broadcasts
+    for shift in range(1, min(w.shape[1], x.shape[-1])):
+        y[..., shift:].addcmul_(x[..., :-shift], w[:, -1 - shift, None, None])
+    return y
+
+
+def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:
+    """short_filter(x) * m, with m [c, B, L] in float32; into `out` in its type if given."""
+    y = short_filter(x, weight, bias).mul_(m)
+    return y if out is None else out.copy_(y)
+
+
+def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """short_filter(x) * short_filter(x2): what enters the first long convolution, in float32."""
+    return short_filter(x, weight, bias).mul_(short_filter(x2, weight2, bias2))
+
+
+def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the gradient of x into dx (in its type) and return (d_weight [c, K], d_bias [c]); dy is float32."""
+    x, w = real(x), real(weight)
+    d_weight = torch.zeros_like(w)
+    d_weight[:, -1] = (dy * x).sum((1, 2))
+    d = dy * w[:, -1, None, None]
+    for shift in range(1, min(w.shape[1], x.shape[-1])):
+        d[..., :-shift].addcmul_(dy[..., shift:], w[:, -1 - shift, None, None])
+        d_weight[:, -1 - shift] = (dy[..., shift:] * x[..., :-shift]).sum((1, 2))
+    dx.copy_(d)
+    return d_weight, dy.sum((1, 2))
+
+
+def gate_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, dx: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of y = short_filter(x) * m: write the gradient of x into dx and return (d_m float32, d_weight, d_bias)."""
+    dy, x = real(dy), real(x)
+    d_weight, d_bias = short_filter_backward(dy * m, x, weight, dx)
+    return short_filter(x, weight, bias).mul_(dy), d_weight, d_bias
+
+
+def gates_for(device: torch.device) -> ModuleType:
+    """The module whose functions suit a device: this one, or `triton_gates`, which has the same, for GPUs."""
+    if device.type == "cuda" and importlib.util.find_spec("triton"):
+        return importlib.import_module("hyena_dist.ops.triton.gates")
+    return sys.modules[__name__]

@@ -1,0 +1,61 @@
+"""Causal convolution with a filter as long as the sequence, by FFT.
+
+Shapes: B batch, C channels, L length.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hyena_dist.ops.conv.fft import transform
+from hyena_dist.ops.conv.gates import real
+
+
+def convolve(u: Tensor, k: Tensor) -> Tensor:
+    """`long_conv` without autograd."""
+    fft = transform(u.shape[-1], real(u).dtype, u.device)
+    return fft.inverse(fft.forward(real(u)).mul_(fft.forward(real(k)))).to(u.dtype)
+
+
+def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) -> tuple[Tensor | None, Tensor]:
+    """(du, dk) of y = convolve(u, k). The spectra, 4 times as large as u, are computed again rather than kept."""
+    fft = transform(u.shape[-1], real(u).dtype, u.device)
+    dy_f = fft.forward(real(dy))
+    # y = u * k  =>  du = correlation(dy, k) and dk = sum over B of correlation(dy, u); both are causal slices.
+    dk = fft.inverse(fft.forward(real(u)).conj_physical_().mul_(dy_f).sum(0)).to(k.dtype)
+    if not want_du:
+        return None, dk
+    return fft.inverse(dy_f.mul_(fft.forward(real(k)).conj_physical_())).to(u.dtype), dk
+
+
+class _LongConv(torch.autograd.Function):
+    """Keeps its two inputs and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(u, k)
+        return convolve(u, k)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor]:
+        u, k = ctx.saved_tensors
+        return convolve_backward(dy, u, k, want_du=ctx.needs_input_grad[0])
+
+
+def long_conv(u: Tensor, k: Tensor) -> Tensor:
+    """y[b, c, t] = sum over s <= t of k[c, t - s] * u[b, c, s].
+
+    Args:
+        u: [B, C, L] in any floating type.
+        k: [C, L] filter, float32 (float64 with a float64 u).
+
+    Returns:
+        [B, C, L] in the type of u. Differentiable once with respect to both.
+
+    Source: Hyena (arXiv 2302.10866), section 3; the FFT is at least 2L - 1 long, so nothing wraps around.
+    """
+    y: Tensor = _LongConv.apply(u, k)
+    return y

@@ -1,0 +1,1 @@
+"""Every change that is made to a library for the whole process, each with the measurement that earns it."""

@@ -1,0 +1,96 @@
+"""What it takes to run well on a CPU: answers that megatron-core expects of torch.cuda, and advice to the allocator."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hyena_dist.errors import UserError
+
+# Options of mallopt(3).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+
+MOST_KEPT = 128 * 2**20
+"""Bytes of an activation up to which glibc keeps memory of any size."""
+
+
+def enable_megatron_on_cpu() -> None:
+    """Let the CPU answer what megatron-core asks of torch.cuda, whatever its input: the device and the random state.
+
+    Its seeding (model_parallel_cuda_manual_seed), dropout, recomputation and distributed checkpoints then work as they
+    do on a GPU; its optimizers and pipeline schedules do not.
+    """
+    if torch.cuda.is_available():
+        return
+    torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
+    torch.cuda.synchronize = lambda device=None: None
+    from megatron.core.tensor_parallel import random  # not when this module loads: the import takes seconds
+
+    random.CudaRNGStatesTracker = _CpuRandomStates
+    random._get_cuda_rng_state = lambda *_, **__: torch.get_rng_state()
+    random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+
+
+def keep_freed_memory(largest: int = 0) -> None:
+    """Let glibc keep freed memory for the next allocation instead of returning it to the system.
+
+    A page that the system hands out anew costs several times what it takes to compute its contents, and every operation
+    on a long sequence allocates megabytes. Memory of whole activations is kept by
+    ops/fused/buffer_pool.py, without the gaps that
+    glibc leaves between tensors of very different sizes; the few large tensors that torch itself allocates come and go
+    where such gaps would be gigabytes.
+
+    Args:
+        largest: bytes of an activation over the whole sequence.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    if largest > MOST_KEPT:
+        mallopt(_M_MMAP_MAX, 2**16)
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+    else:
+        mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+class _CpuRandomStates:
+    """Named states of the CPU's random generator, with the interface of megatron-core's CudaRNGStatesTracker."""
+
+    def __init__(self, **_: Any) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.states_: dict[str, Tensor] = {}
+
+    def is_initialized(self) -> bool:
+        return bool(self.states_)
+
+    def get_states(self) -> dict[str, Tensor]:
+        return dict(self.states_)
+
+    def set_states(self, states: dict[str, Tensor]) -> None:
+        self.states_ = states
+
+    def add(self, name: str, seed: int) -> None:
+        self.states_[name] = torch.Generator().manual_seed(seed).get_state()
+
+    @contextmanager
+    def fork(self, name: str = "model-parallel-rng") -> Iterator[None]:
+        if name not in self.states_:
+            raise UserError(
+                f"megatron-core has no random state {name!r}; call "
+                f"megatron.core.tensor_parallel.model_parallel_cuda_manual_seed(seed) after initialize"
+            )
+        outer = torch.get_rng_state()
+        torch.set_rng_state(self.states_[name])
+        try:
+            yield
+        finally:
+            self.states_[name] = torch.get_rng_state()
+            torch.set_rng_state(outer)

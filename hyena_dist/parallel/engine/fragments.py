@@ -1,0 +1,153 @@
+"""What an engine holds, fragment by fragment, and AdamW's moments into one, whatever the layout and ZeRO stage.
+
+An engine of ours holds, besides its layout, fp32 parameters and, for each, AdamW's two moments; AdamW's step count is
+the number of updates, the same for all.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hyena_dist.parallel.compat.imports import import_deepspeed
+from hyena_dist.parallel.engine.deepspeed import Engine
+from hyena_dist.parallel.tensor_shards import Partition, part_of, partitions
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Fragment(NamedTuple):
+    """The elements of a tensor that this rank answers for; those of all ranks are the tensor, each element once."""
+
+    name: str
+    partition: Partition | None
+    """How tensor ranks share the tensor."""
+    shape: torch.Size
+    """Of the part that a tensor rank has: the whole tensor where there is no partition."""
+    start: int
+    """Of the fragment in the flattened part."""
+    values: Tensor
+    """[n], perhaps empty; the engine's own memory, which the next step changes."""
+
+    def whole_shape(self, tensor_ranks: int) -> tuple[int, ...]:
+        """Of the tensor, from that of the part."""
+        return tuple(self.shape) if self.partition is None else self.partition.whole_shape(self.shape, tensor_ranks)
+
+
+def weights(engine: Engine) -> list[Fragment]:
+    """Of every parameter and stored buffer; no rank talks to another."""
+    parts, parameters = partitions(engine.model), dict(engine.model.named_parameters())
+    found = []
+    for name, value in engine.model.state_dict().items():
+        held = _held(engine, parameters[name]) if name in parameters else _share(engine, value.flatten())
+        shape = _shape(parameters[name]) if name in parameters else value.shape
+        found.append(_fragment(engine, name, parts.get(name), shape, *held))
+    return found
+
+
+def moments(engine: Engine) -> list[Fragment]:
+    """Of 'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>', as `weights`; zeros before the first update."""
+    parts = partitions(engine.model)
+    return [
+        _fragment(engine, f"{key}.{name}", parts.get(name), _shape(parameter), *_held(engine, parameter, key))
+        for name, parameter in engine.model.named_parameters()
+        for key in MOMENTS
+    ]
+
+
+def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> None:
+    """Continue after `step` updates with the whole moments that `read` gives for the names of `whole_moments`."""
+    parts = partitions(engine.model)
+    _create_states(engine, step)
+    for name, parameter in engine.model.named_parameters():
+        for key in MOMENTS:
+            _set(engine, parameter, part_of(read(f"{key}.{name}"), parts.get(name), engine.mesh), key)
+
+
+def _create_states(engine: Engine, step: int) -> None:
+    """What AdamW makes at its first step, on the tensors that it updates: parameters, or flat shards of them."""
+    zero, adamw = engine.engine.optimizer, _adamw(engine)
+    if engine.stage == 0:
+        updated = list(engine.model.parameters())
+    else:
+        updated = zero.fp32_partitioned_groups_flat if engine.stage == 3 else zero.single_partition_of_fp32_groups
+    for tensor in updated:
+        # DeepSpeed's kernel counts in Python, torch's AdamW in a tensor on the CPU.
+        count = torch.tensor(float(step)) if isinstance(adamw, torch.optim.AdamW) else step
+        adamw.state[tensor] = {"step": count} | {key: torch.zeros_like(tensor) for key in MOMENTS}
+    _link_states(engine)
+
+
+def _link_states(engine: Engine) -> None:
+    """Let ZeRO 1 and 2 find a parameter's states in those of its shard.
+
+    DeepSpeed does so when the first of the parameter groups has been updated for the first time, and once only: the
+    states of the other groups do not exist then.
+    """
+    if engine.stage in (1, 2):
+        engine.engine.optimizer._hp_optimizer_states_linked = False
+        engine.engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _adamw(engine: Engine) -> Any:
+    return engine.engine.optimizer if engine.stage == 0 else engine.engine.optimizer.optimizer
+
+
+def _fragment(
+    engine: Engine, name: str, partition: Partition | None, shape: torch.Size, start: int, values: Tensor
+) -> Fragment:
+    if partition is None and engine.mesh.tensor.rank() > 0:
+        values = values[:0]  # tensor rank 0 has the same
+    return Fragment(name, partition, shape, start, values.detach())
+
+
+def _shape(parameter: Any) -> torch.Size:
+    return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape  # ZeRO-3 puts parameters away
+
+
+def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, Tensor]:
+    """(start, values) of the flattened parameter, or of its moment `key`, that this data and context rank updates."""
+    zero = engine.engine.optimizer
+    if engine.stage == 0:
+        return _share(engine, _state(engine, parameter, key).flatten())
+    if engine.stage == 3:
+        group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
+        start = engine.mesh.data_context.rank() * size
+        size = max(0, min(size, parameter.ds_numel - start))  # without the padding at the parameter's end
+        return start, _state(engine, zero.fp32_partitioned_groups_flat[group], key)[offset : offset + size]
+    mapping = parameter._hp_mapping
+    if mapping is None:
+        return 0, parameter.new_empty(0)
+    address = mapping.get_hp_fragment_address()
+    flat = _state(engine, zero.single_partition_of_fp32_groups[mapping.param_group_index], key)
+    return mapping.lp_fragment_address.start, flat[address.start : address.start + address.numel]
+
+
+def _share(engine: Engine, flat: Tensor) -> tuple[int, Tensor]:
+    """This data and context rank's share of what each of them holds."""
+    ranks = engine.mesh.data_context
+    size = -(-flat.numel() // ranks.size())
+    return ranks.rank() * size, flat[ranks.rank() * size : (ranks.rank() + 1) * size]
+
+
+def _state(engine: Engine, updated: Tensor, key: str | None) -> Tensor:
+    """A tensor that AdamW updates, or its moment."""
+    if key is None:
+        return updated
+    state: dict[str, Tensor] = _adamw(engine).state.get(updated, {})
+    return state[key] if key in state else updated.new_zeros(()).expand_as(updated)
+
+
+def _set(engine: Engine, parameter: Any, value: Tensor, key: str) -> None:
+    utils, ranks = import_deepspeed().utils, engine.mesh.data_context
+    if engine.stage == 0:
+        _adamw(engine).state[parameter][key].copy_(value)
+    elif engine.stage < 3:
+        utils.safe_set_full_optimizer_state(parameter, value, key)
+    else:
+        # The setter of whole values runs over the end of a parameter that does not divide by the number of ranks.
+        size = -(-value.numel() // ranks.size())
+        shard = value.flatten()[ranks.rank() * size : (ranks.rank() + 1) * size]
+        utils.safe_set_local_optimizer_state(parameter, F.pad(shard, (0, size - shard.numel())), key)

@@ -1,0 +1,78 @@
+"""`--profile comm`: what a step sent, per collective and group, beside what the formulas of plan/ say."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hyena_dist.config.deepspeed import read_preset, zero_stage
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
+from hyena_dist.parallel.engine.deepspeed import late_gradients
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.plan import traffic as communication
+from hyena_dist.profile.traffic import TrafficCounter
+
+_COLUMNS = ("step", "group", "collective", "calls", "bytes", "planned_bytes")
+
+
+class CommunicationProfile:
+    """Counts the traffic of optimizer steps; `communication.csv` in the run's folder gets every logged step.
+
+    Use as a context manager around a step, then `report`.
+    """
+
+    def __init__(self, config: RunConfig, mesh: Mesh, zero: str) -> None:
+        self.config, self.mesh = config, mesh
+        self.counter = TrafficCounter(mesh)
+        self.path = config.run_dir / "communication.csv"
+        self.zero = zero_settings(read_preset(zero))
+
+    def __enter__(self) -> None:
+        self.counter.take()  # whatever evaluation or saving sent
+        self.counter.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.counter.__exit__(*error)
+
+    def report(self, step: int, stage: StagePlan) -> list[str]:
+        """Lines for people about the last step, the mean over ranks; every rank must call this."""
+        calls: defaultdict[tuple[str, str], float] = defaultdict(float)
+        sent: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for account in self.mesh.gather_objects(self.counter.take()):
+            for line in account:
+                calls[line[:2]] += line.calls / self.mesh.world_size
+                sent[line[:2]] += line.bytes / self.mesh.world_size
+        if not self.mesh.is_main:
+            return []
+        planned: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for item in communication.step(self.config, stage, self.zero):
+            planned[item[:2]] += item.bytes
+        rows = [(step, *key, calls[key], sent[key], planned.get(key)) for key in sorted(sent | planned)]
+        _append(self.path, rows)
+        return [f"step {step:,} sent per rank:", *(_line(*row[1:]) for row in rows)]
+
+
+def zero_settings(preset: dict[str, Any]) -> communication.Zero:
+    """What the traffic of ZeRO depends on in a DeepSpeed configuration; DeepSpeed's defaults where it is silent."""
+    zero = preset.get("zero_optimization", {})
+    live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
+    return communication.Zero(
+        zero_stage(preset),
+        int(zero.get("stage3_param_persistence_threshold", 10**5)),
+        live_parameters=min(live),
+        late_gradients=late_gradients(preset),
+    )
+
+
+def _line(group: str, collective: str, calls: float, sent: float, planned: float | None) -> str:
+    beside = "no formula" if planned is None else f"{planned:>15,.0f} by formula"
+    return f"  {group:>12} {collective:<14} {calls:>8,.1f} calls {sent:>15,.0f} bytes, {beside}"
+
+
+def _append(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([_COLUMNS, *rows] if new else rows)

@@ -1,0 +1,201 @@
+"""Checkpoints: a folder that is either whole or not there.
+
+step-00000100/
+    config.json, model.safetensors    the model alone, as load_published reads it
+    optimizer-00001-of-0000N.safetensors   AdamW's moments of every parameter, spread over N files
+    run.yaml, state.json              the resolved run and where it stands
+    files.json                        size and SHA-256 of all of these, written last
+
+Tensors are whole and have their parameters' names, so that any layout of ranks and any ZeRO stage can continue.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hyena_dist.config.file import dump_config
+from hyena_dist.config.run import RunConfig
+from hyena_dist.errors import UserError
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.published import load_weights, published_config, read_tensors
+from hyena_dist.parallel.engine.deepspeed import Engine
+from hyena_dist.parallel.engine.fragments import set_moments
+from hyena_dist.train.checkpoint.tensor_file import write_tensors
+
+# What may differ between a checkpoint and the run that continues it: nothing that the losses depend on, but for what
+# is done when they go wrong.
+_FREE = {
+    "name": True,
+    "output_dir": True,
+    "parallel": True,
+    "tracking": True,
+    "evaluation": True,
+    "train": {
+        "log_interval": True,
+        "eval_interval": True,
+        "save_interval": True,
+        "keep_last": True,
+        "micro_batch_size": True,
+        "micro_batch_tokens": True,
+        "curriculum": {"micro_batch_size": True, "parallel": True},  # of each stage
+        "async_save": True,
+        "on_nan": True,
+        "spike_sigma": True,
+        "timeout_s": True,
+    },
+    "data": {"path": True, "workers": True, "prefetch": True, "timeout_s": True},
+}
+
+
+def write_model(folder: Path, model: HyenaDNA, tensors: dict[str, Tensor]) -> None:
+    """Write config.json and model.safetensors, as load_published reads them, with a model's whole tensors.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    write_tensors(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")
+
+
+def load_model(path: Path, model: HyenaDNA) -> None:
+    """Copy a checkpoint's weights into a model, of which each tensor rank takes its part."""
+    weights = path / "model.safetensors"
+    load_weights(model, read_tensors(weights), source=weights)
+
+
+def load_optimizer(path: Path, engine: Engine) -> None:
+    """Continue with a checkpoint's optimizer state; the engine's model must have its weights already.
+
+    Raises:
+        UserError: the checkpoint has no optimizer state of a parameter.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in path.glob("optimizer-*.safetensors"):
+        tensors |= load_file(file)  # mapped, not read: a rank reads what it takes
+
+    def read(name: str) -> Tensor:
+        if name not in tensors:
+            raise UserError(f"{path} has no {name}; continue from another checkpoint, or start anew with name=...")
+        return tensors[name]
+
+    state = read_state(path)
+    set_moments(engine, read, state.get("updates", state["step"]))  # steps that were skipped updated nothing
+
+
+def model_folder(path: Path) -> Path:
+    """The folder of config.json and weights: of a run's newest checkpoint, or `path` itself, its files checked.
+
+    Raises:
+        UserError: a run without a checkpoint, or damaged files.
+    """
+    runs = path / "checkpoints"
+    if runs.is_dir():
+        newest = latest(runs)
+        if newest is None:
+            raise UserError(f"{runs} holds no whole checkpoint; train first or name another folder")
+        path = newest
+    if (path / "files.json").is_file():
+        check(path)
+    return path
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(p for p in directory.glob("step-*") if (p / "files.json").is_file())
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest whole checkpoint, its contents unchecked."""
+    return next(reversed(list_checkpoints(directory)), None)
+
+
+def check(path: Path) -> None:
+    """Compare sizes and hashes of a checkpoint's files.
+
+    Raises:
+        UserError: the first file that is missing or differs.
+    """
+    try:
+        files = json.loads((path / "files.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a whole checkpoint (files.json unreadable); name another") from error
+    for name, expected in files.items():
+        try:
+            same = fingerprint(path / name) == expected
+        except OSError:
+            same = False
+        if not same:
+            raise UserError(f"{path / name} is missing or not what was saved; delete {path} and use the one before")
+
+
+def newest_intact(directory: Path, note: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files have the hashes they were saved with; says which ones it passes over."""
+    for path in reversed(list_checkpoints(directory)):
+        try:
+            check(path)
+        except UserError as error:
+            note(f"WARNING: {error}; falling back to an older checkpoint")
+        else:
+            return path
+    return None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint."""
+    state: dict[str, Any] = json.loads((path / "state.json").read_text())
+    return state
+
+
+def check_compatible(path: Path, config: RunConfig) -> None:
+    """Refuse to continue a run that would not be the same run. How it is spread over ranks is free.
+
+    Raises:
+        UserError: another architecture, schedule, global batch, precision or seed.
+    """
+    import yaml
+
+    saved = yaml.safe_load((path / "run.yaml").read_text())
+    now = yaml.safe_load(dump_config(config))
+    difference = _first_difference(saved, now, _FREE)
+    if difference is not None:
+        key, was, is_now = difference
+        what = "of another architecture" if key.startswith("model.") else "of another run"
+        raise UserError(
+            f"{path} is {what}: {key} was {was!r} and is now {is_now!r}; set it back, or start a new run with name=..."
+        )
+
+
+def _first_difference(saved: Any, now: Any, free: Any, where: str = "") -> tuple[str, Any, Any] | None:
+    if free is True:
+        return None
+    if isinstance(saved, list) and isinstance(now, list) and len(saved) == len(now):
+        pairs = [(f"{where}[{i}]", *pair, free) for i, pair in enumerate(zip(saved, now, strict=True))]
+    elif isinstance(saved, dict) and isinstance(now, dict):
+        rest = free or {}
+        keys = sorted(saved.keys() | now.keys())
+        pairs = [(f"{where}.{k}".lstrip("."), saved.get(k), now.get(k), rest.get(k)) for k in keys]
+    else:
+        return None if saved == now else (where, saved, now)
+    differences = (_first_difference(was, is_now, rest, key) for key, was, is_now, rest in pairs)
+    return next((d for d in differences if d is not None), None)
+
+
+def fingerprint(path: Path) -> list[Any]:
+    """[bytes, SHA-256] of a file, as files.json has them."""
+    with open(path, "rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def sync(path: Path) -> None:
+    """Have a file, or what a folder lists, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Held-out perplexity of the model, and of Markov chains beside it."""

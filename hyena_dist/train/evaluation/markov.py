@@ -1,0 +1,95 @@
+"""Markov chains over A, C, G, T: the baselines any language model of DNA has to beat.
+
+Shapes: N positions of a stretch of tokens.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyena_dist.data.sampling.eval_windows import Window
+from hyena_dist.data.store.store import GenomeStore, Interval
+from hyena_dist.data.tokenizer import BASES
+
+PSEUDOCOUNT = 0.5
+PIECE = 1 << 22
+"""Positions counted at a time, which bounds the memory."""
+
+
+class MarkovChains:
+    """Chains of order 0 to `max_order`, fitted on regions with add-0.5 smoothing."""
+
+    def __init__(self, max_order: int) -> None:
+        self.max_order = max_order
+        self._counts = [np.zeros(4 ** (order + 1)) for order in range(max_order + 1)]
+
+    def fit(self, store: GenomeStore, regions: Sequence[Interval], max_tokens: int) -> "MarkovChains":
+        """Count the (order + 1)-mers of the regions' first `max_tokens` positions."""
+        for region in regions:
+            for start in range(region.start, region.end, PIECE):
+                end = min(start + PIECE, region.end, start + max_tokens)
+                if end > start:
+                    # Contexts reach back over the border between pieces, not out of the region.
+                    left = min(self.max_order, start - region.start)
+                    self._add(store.read(region.contig, start - left, end), left)
+                max_tokens -= end - start
+        return self
+
+    def _add(self, tokens: NDArray[np.uint8], left: int) -> None:
+        for order, (words, valid) in enumerate(_words(tokens, self.max_order)):
+            keep = words[left:][valid[left:]]
+            self._counts[order] += np.bincount(keep, minlength=4 ** (order + 1))
+
+    def nll(self, store: GenomeStore, windows: Sequence[Window]) -> list[tuple[float, int]]:
+        """(sum of negative log-likelihoods in nats, number of scored positions) for each order.
+
+        Scores the targets of language-model windows, every position but the first of each, that are A, C, G or T. A
+        chain sees the bases before the window too, as far as its region reaches (tar shards hold no others); where its
+        context holds an N, the longest shorter one is used.
+        """
+        starts: dict[str, list[int]] = {}
+        for region in sorted(region for regions in store.splits.values() for region in regions):
+            starts.setdefault(region.contig, []).append(region.start)
+        tables = []
+        for counts in self._counts:
+            smooth = counts.reshape(-1, 4) + PSEUDOCOUNT
+            tables.append(-np.log(smooth / smooth.sum(1, keepdims=True)).ravel())
+        sums, numbers = [0.0] * len(tables), [0] * len(tables)
+        for w in windows:
+            before = bisect_right(starts.get(w.contig, []), w.start)
+            left = min(self.max_order, w.start + 1 - (starts[w.contig][before - 1] if before else 0))
+            best: NDArray[np.float64] | None = None
+            for order, (words, valid) in enumerate(
+                _words(store.read(w.contig, w.start + 1 - left, w.end), self.max_order)
+            ):
+                words, valid = words[left:], valid[left:]
+                scores = tables[order][words]
+                if best is None:
+                    counted, best = valid, scores
+                else:
+                    best = np.where(valid, scores, best)
+                sums[order] += float(best[counted].sum())
+                numbers[order] += int(counted.sum())
+        return list(zip(sums, numbers, strict=True))
+
+    def perplexity(self, store: GenomeStore, windows: Sequence[Window]) -> dict[int, float]:
+        """Perplexity by order on the windows' targets."""
+        return {order: float(np.exp(nll / max(1, n))) for order, (nll, n) in enumerate(self.nll(store, windows))}
+
+
+def _words(tokens: NDArray[np.uint8], max_order: int) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """For each order, the index [N] of the (order + 1)-mer that ends at each position, and whether it is all ACGT."""
+    codes = tokens.astype(np.int64) - BASES[0]
+    known = (codes >= 0) & (codes < 4)
+    codes[~known] = 0
+    words, valid = codes.copy(), known.copy()
+    result = [(words, valid)]
+    for order in range(1, max_order + 1):
+        words, valid = words.copy(), valid.copy()
+        words[order:] += codes[:-order] << (2 * order)
+        valid[order:] &= known[:-order]
+        valid[:order] = False
+        result.append((words, valid))
+    return result

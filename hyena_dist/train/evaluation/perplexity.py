@@ -1,0 +1,192 @@
+"""Held-out perplexity over A, C, G, T by context length, with confidence intervals and the Markov baselines.
+
+Shapes: W windows, B batch, L length.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from hyena_dist.data.batches import inputs_and_targets
+from hyena_dist.data.sampling.eval_windows import Window, tile
+from hyena_dist.data.store.store import GenomeStore, Interval
+from hyena_dist.errors import UserError
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.published import load_published
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.train.checkpoint import format as checkpoint
+from hyena_dist.train.evaluation.markov import MarkovChains
+
+MARKOV_FIT_TOKENS = 64_000_000
+"""Training bases that the Markov chains are fitted on at most."""
+
+
+class Perplexity(NamedTuple):
+    """exp of the mean negative log-likelihood, with a 95 % interval that takes windows as the independent unit."""
+
+    ppl: float
+    low: float
+    """NaN, like `high`, where there is one window only."""
+    high: float
+    tokens: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per base."""
+        return math.log(self.ppl)
+
+    def __str__(self) -> str:
+        interval = "one window" if math.isnan(self.low) else f"95 % {self.low:.4f} to {self.high:.4f}"
+        return f"{self.ppl:.4f} ({interval}, {self.tokens:,} bases)"
+
+    def to_json(self) -> dict[str, float | None]:
+        """The fields by name; JSON has no NaN, so unknown bounds become null."""
+        return {k: None if math.isnan(v) else v for k, v in self._asdict().items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, float | None]) -> "Perplexity":
+        """What `to_json` gave."""
+        return cls(**{k: math.nan if v is None else v for k, v in fields.items()})  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def perplexity(
+    model: HyenaDNA,
+    store: GenomeStore,
+    windows: Sequence[Window],
+    mesh: Mesh,
+    *,
+    micro_batch_tokens: int,
+    report: Callable[[int, int], None] | None = None,
+) -> Perplexity:
+    """Score windows of one length, spread over the data- and context-parallel ranks; every rank gets the result.
+
+    The softmax runs over the whole vocabulary and only targets that are A, C, G or T count.
+
+    Args:
+        model: left in the mode (train or eval) it came in.
+        store: what the windows are read from.
+        windows: of one size.
+        mesh: the ranks that share the work.
+        micro_batch_tokens: bound for B * L.
+        report: called with (windows done, windows in all) on this rank.
+    """
+    length = windows[0].end - windows[0].start - 1
+    size = max(1, micro_batch_tokens // length)
+    rank, ranks = mesh.data.rank(), mesh.data.size()
+    part = length // mesh.context.size()
+    # Every rank runs the same number of batches, as ZeRO-3 demands: short ranks repeat window 0 and do not count it.
+    per_rank = -(-len(windows) // ranks)
+    mine = [i for i in range(rank, per_rank * ranks, ranks)]
+    sums = torch.zeros(len(windows), 2, dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    for first in range(0, per_rank, size):
+        chosen = mine[first : first + size]
+        read = [windows[i if i < len(windows) else 0] for i in chosen]
+        starts = [w.start + mesh.context.rank() * part for w in read]
+        tokens = torch.from_numpy(store.read_many([w.contig for w in read], starts, part + 1))
+        inputs, targets = inputs_and_targets(tokens.to(mesh.device))
+        nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()
+        counts = (targets >= 0).sum(1).cpu()
+        for row, i in enumerate(chosen):
+            if i < len(windows):
+                sums[i] = torch.stack((nll[row], counts[row].double()))
+        if report is not None:
+            report(min(first + size, per_rank), per_rank)
+    model.train(was_training)
+    if mesh.data_context.size() > 1:
+        dist.all_reduce(sums, group=mesh.data_context)
+    return _summarize(sums)
+
+
+def _summarize(sums: Tensor) -> Perplexity:
+    nll, count = sums.unbind(1)
+    total = count.sum()
+    if total == 0:
+        raise UserError("the held-out windows hold no A, C, G or T; choose another split when building the store")
+    mean = nll.sum() / total
+    # The ratio estimator's standard error: what windows deviate from their share, summed.
+    spread = ((nll - mean * count) ** 2).sum().sqrt() / total
+    n = len(sums)
+    half = 1.96 * spread * math.sqrt(n / (n - 1)) if n > 1 else torch.tensor(float("nan"), dtype=torch.float64)
+    low, ppl, high = (float(torch.exp(x)) for x in (mean - half, mean, mean + half))
+    return Perplexity(ppl, low, high, int(total))
+
+
+class HeldOut(NamedTuple):
+    """The evaluation of a model."""
+
+    by_length: dict[int, Perplexity]
+    markov: dict[int, float]
+
+
+def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: int) -> list[Window]:
+    """Held-out windows of one length, each target once, at most `max_tokens` targets.
+
+    Raises:
+        UserError: the store has no such split, or no region of it is long enough.
+    """
+    regions = store.splits.get(split, [])
+    if not regions:
+        raise UserError(f"{store.path} has no '{split}' split; build it with held-out sequence or name another split")
+    if length < 1:
+        raise UserError(f"length {length} is not a context length; choose 1 or more")
+    windows = tile(regions, length, max(1, max_tokens // length))
+    if not windows:
+        longest = max(r.end - r.start for r in regions)
+        raise UserError(f"length {length} does not fit: the longest '{split}' region has {longest} bases; choose less")
+    return windows
+
+
+def markov_perplexity(store: GenomeStore, windows: Sequence[Window], max_order: int = 8) -> dict[int, float]:
+    """Perplexity by order of Markov chains fitted on the training split, on the windows' targets."""
+    train: list[Interval] = store.splits["train"]
+    return MarkovChains(max_order).fit(store, train, MARKOV_FIT_TOKENS).perplexity(store, windows)
+
+
+def evaluate(
+    model: HyenaDNA,
+    store: GenomeStore,
+    mesh: Mesh,
+    *,
+    split: str,
+    lengths: Sequence[int],
+    max_tokens: int,
+    micro_batch_tokens: int,
+    note: Callable[[str], None],
+) -> HeldOut:
+    """Perplexity at every length and the Markov baselines on the windows of the longest."""
+    windows = {n: evaluation_windows(store, split, n, max_tokens) for n in sorted(lengths)}
+    by_length = {}
+    for length, chosen in windows.items():
+        with tqdm(total=len(chosen), desc=f"context {length:,}", unit=" windows", leave=False, disable=None) as bar:
+            by_length[length] = perplexity(
+                model,
+                store,
+                chosen,
+                mesh,
+                micro_batch_tokens=micro_batch_tokens,
+                report=lambda done, _, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
+            )
+        note(f"context {length:>9,}: perplexity {by_length[length]}")
+    markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
+    return HeldOut(by_length, markov)
+
+
+def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:
+    """The model of a checkpoint, of a run's newest checkpoint, or of a published folder, on the GPU if there is one.
+
+    Raises:
+        UserError: nothing to load there, damaged files, or a length beyond the model's l_max.
+    """
+    model = load_published(checkpoint.model_folder(path), modulation_shift)
+    if max(lengths) > model.config.l_max:
+        raise UserError(f"length {max(lengths)} is longer than the model's l_max {model.config.l_max}; choose less")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")

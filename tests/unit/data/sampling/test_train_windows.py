@@ -1,0 +1,288 @@
+"""Which window is read when: never held-out bases, every unit once an epoch, shares of species, both strands."""
+
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import demo_corpus
+from data_prep.build import BuildOptions, build_store
+from data_prep.splits import BedSplits
+from hyena_dist.config.run import DataConfig
+from hyena_dist.data.sampling.train_windows import BLOCK, Sampler, Windows, apportion, training_starts
+from hyena_dist.data.sampling.valid_starts import Genome
+from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.tokenizer import N
+from hyena_dist.errors import UserError
+
+LENGTHS = {"a": 900, "b": 400, "c": 150}
+BED = """a 100 160 train
+a 170 230 train
+a 300 340 valid
+a 341 380 train
+a 400 520 test
+a 700 760 train
+b 0 60 train
+b 340 400 train
+b 200 230 valid
+c 0 40 train
+c 100 120 train
+"""
+SAMPLINGS = ("interval", "published", "uniform")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> GenomeStore:
+    path = tmp_path_factory.mktemp("sampling")
+    draw = np.random.default_rng(0)
+    texts = {name: draw.choice(list("ACGT"), size) for name, size in LENGTHS.items()}
+    for first, last in ((110, 140), (350, 351), (700, 790)):
+        texts["a"][first:last] = "N"
+    (path / "x.fa").write_text("".join(f">{name}\n{''.join(text)}\n" for name, text in texts.items()))
+    (path / "x.bed").write_text(BED.replace(" ", "\t"))
+    build_store([path / "x.fa"], path / "s", BuildOptions(BedSplits(path / "x.bed")), say=lambda _: None)
+    manifest = json.loads((path / "s/manifest.json").read_text())
+    manifest["species"] = ["human", "mouse"]
+    for contig, species in zip(manifest["contigs"], ("human", "mouse", None), strict=True):
+        contig["species"] = species
+    (path / "s/manifest.json").write_text(json.dumps(manifest))
+    return GenomeStore.open(path / "s")
+
+
+def settings_of(**fields: Any) -> DataConfig:
+    return DataConfig(path="-", **fields)
+
+
+def draw(
+    store: GenomeStore, length: int, count: int, *, seed: int = 0, stage: int = 0, **fields: Any
+) -> list[tuple[str, int, bool]]:
+    """(contig, start, reverse) of the first samples."""
+    windows = Sampler(store, length, settings_of(**fields), seed=seed, stage=stage).windows(np.arange(count))
+    names = list(store.contigs)
+    return [(names[c], s, r) for c, s, r in zip(*(x.tolist() for x in windows), strict=True)]
+
+
+def held_out(store: GenomeStore) -> dict[str, np.ndarray]:
+    mask = {name: np.zeros(length, bool) for name, length in store.contigs.items()}
+    for contig, start, end in store.splits["valid"] + store.splits["test"]:
+        mask[contig][start:end] = True
+    return mask
+
+
+def all_windows(store: GenomeStore, length: int, **fields: Any) -> set[tuple[str, int]]:
+    """Every window that training can ever read, as (contig, start)."""
+    genome = Genome(store)
+    starts = training_starts(store, genome, length, settings_of(**fields))
+    names = list(store.contigs)
+    at = np.concatenate([np.arange(low, high + 1) for low, high in zip(*starts, strict=True)])
+    contig = genome.contig(at)
+    return set(zip((names[c] for c in contig), (at - genome.offset[contig]).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_no_window_of_any_length_holds_a_held_out_base(store: GenomeStore, sampling: str) -> None:
+    """All windows of all lengths, to the longest that fits anywhere."""
+    mask = held_out(store)
+    longest = max(r.end - r.start for ranges in store.free.values() for r in ranges)
+    assert longest == 380
+    for length in range(1, longest):
+        windows = all_windows(store, length, sampling=sampling)
+        for contig, start in windows:
+            assert 0 <= start <= store.contigs[contig] - length - 1
+            assert not mask[contig][start : start + length + 1].any(), (length, contig, start)
+        if sampling == "uniform":
+            everywhere = {
+                (contig, start)
+                for contig, size in store.contigs.items()
+                for start in range(size - length)
+                if not mask[contig][start : start + length + 1].any()
+            }
+            assert windows == everywhere
+    with pytest.raises(UserError, match=r"no training window has the 381 bases of seq_length 380: .* has 380; shorten"):
+        all_windows(store, longest, sampling=sampling)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_no_leak_at_the_lengths_of_the_paper(tmp_path: Path, sampling: str) -> None:
+    """5 Mb in intervals of 131,072, held-out ones among them: the extreme windows of every interval up to 1 M."""
+    kinds = ["train"] * 14 + ["valid"] + ["train"] * 8 + ["test"] + ["train"] * 14
+    contig = "chr20_30000001_35000000"
+    rows = [f"{contig}\t{i * 131_072}\t{(i + 1) * 131_072}\t{kind}\n" for i, kind in enumerate(kinds)]
+    (tmp_path / "x.bed").write_text("".join(rows))
+    build_store([demo_corpus()], tmp_path / "s", BuildOptions(BedSplits(tmp_path / "x.bed")), say=lambda _: None)
+    store = GenomeStore.open(tmp_path / "s")
+    genome, [mask] = Genome(store), held_out(store).values()
+    before = np.append(0, np.cumsum(mask))
+    for length in (1024, 32_768, 131_071, 131_072, 262_144, 1_048_576):
+        starts = training_starts(store, genome, length, settings_of(sampling=sampling))
+        for start in starts:  # the first and the last of each interval; a window between holds nothing else
+            assert (before[start + length + 1] == before[start]).all()
+        assert (before[starts.high + length + 1] == before[starts.low]).all()
+        assert starts.low.size > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 150),
+    seed=st.integers(0, 2**70),
+    stage=st.integers(0, 5),
+    sampling=st.sampled_from(SAMPLINGS),
+    both=st.booleans(),
+    weights=st.none() | st.just({"mouse": 1.0, "human": 2.5}),
+    samples=st.lists(st.integers(0, 2**45), min_size=1, max_size=20),
+)
+def test_a_pure_function_of_the_sample(
+    store: GenomeStore,
+    length: int,
+    seed: int,
+    stage: int,
+    sampling: Any,
+    both: bool,
+    weights: dict[str, float] | None,
+    samples: list[int],
+) -> None:
+    data = settings_of(sampling=sampling, reverse_complement=both, species_weights=weights)
+    sampler = Sampler(store, length, data, seed=seed, stage=stage)
+    together = sampler.windows(np.array(samples))
+    assert both or not together.reverse.any()
+    possible = all_windows(store, length, sampling=sampling)
+    names = list(store.contigs)
+    again = pickle.loads(pickle.dumps(Sampler(store, length, data, seed=seed, stage=stage)))
+    for i, sample in enumerate(samples):
+        alone = again.windows(np.array([[sample]]))
+        assert alone.start.shape == alone.reverse.shape == (1, 1)
+        assert [x.item() for x in alone] == [x[i].item() for x in together]
+        assert (names[together.contig[i]], together.start[i]) in possible
+
+
+def test_each_interval_once_an_epoch_at_places_of_its_own(store: GenomeStore) -> None:
+    intervals = store.intervals["train"]
+    windows = draw(store, 9, 8 * 400)
+    orders = set()
+    for first in range(0, len(windows), 8):
+        epoch = windows[first : first + 8]
+        at = tuple(next(iv for iv in intervals if iv.contig == c and iv.start <= s <= iv.end - 10) for c, s, _ in epoch)
+        assert set(at) == set(intervals)
+        orders.add(at)
+    assert len(orders) > 390
+    starts = Counter(s for c, s, _ in windows if c == "c" and s >= 100)  # interval 100-120 and windows of 10
+    assert starts.keys() == set(range(100, 111))
+    assert all(10 < n < 70 for n in starts.values())  # 400 draws of 11
+
+
+def test_uniform_reads_every_window_once_an_epoch(store: GenomeStore) -> None:
+    everything = all_windows(store, 60, sampling="uniform")
+    for first in (0, len(everything)):
+        samples = first + np.arange(len(everything))
+        sampler = Sampler(store, 60, settings_of(sampling="uniform"), seed=3, stage=1)
+        assert pairs(sampler.windows(samples), store) == everything
+
+
+def pairs(windows: Windows, store: GenomeStore) -> set[tuple[str, int]]:
+    names = list(store.contigs)
+    return {(names[c], s) for c, s in zip(windows.contig.tolist(), windows.start.tolist(), strict=True)}
+
+
+def test_published_are_the_first_bases_or_both_sides(store: GenomeStore) -> None:
+    short = {(contig, start) for contig, start, _ in store.intervals["train"]}
+    assert all_windows(store, 19, sampling="published") == short
+    # 80 bases: 60-base intervals grow by 10 on each side, and shifted where the contig or a held-out region is near.
+    grown = all_windows(store, 79, sampling="published")
+    assert {("a", 90), ("a", 160), ("a", 690), ("b", 0), ("b", 320), ("c", 0), ("c", 70)} == grown
+
+
+def test_shares_of_species_are_exact_in_every_block(store: GenomeStore) -> None:
+    weights = {"mouse": 1, "human": 2}
+    for sampling in SAMPLINGS:
+        windows = draw(store, 20, 3 * BLOCK, species_weights=weights, sampling=sampling)
+        for block in range(3):
+            contigs = Counter(c for c, _, _ in windows[block * BLOCK : (block + 1) * BLOCK])
+            assert contigs == {"a": 683, "b": 341}
+        # Within a species, each unit as often as the others, but for the epoch that is under way.
+        starts = Counter(s for c, s, _ in windows if c == "b")
+        if sampling == "published":
+            assert max(starts.values()) - min(starts.values()) <= 1
+    order = [c for c, _, _ in draw(store, 20, BLOCK, species_weights=weights)]
+    assert order != [c for c, _, _ in draw(store, 20, 2 * BLOCK, species_weights=weights)][BLOCK:]
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), st.integers(1, 2000))
+def test_apportion(weights: list[float], total: int) -> None:
+    shares = apportion(weights, total)
+    assert sum(shares) == total
+    for weight, share in zip(weights, shares, strict=True):
+        assert abs(share - weight / sum(weights) * total) < 1
+
+
+def test_strands(store: GenomeStore) -> None:
+    one, both = draw(store, 20, 4000), draw(store, 20, 4000, reverse_complement=True)
+    assert [w[:2] for w in one] == [w[:2] for w in both]
+    assert not any(r for _, _, r in one)
+    assert 0.45 < np.mean([r for _, _, r in both]) < 0.55
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
+def test_little_n(store: GenomeStore, share: float) -> None:
+    """a:100-160 is half N, a:170-230 not at all, a:341-380 one base, a:700-760 all."""
+    tokens = {name: store.read(name, 0, size) for name, size in LENGTHS.items()}
+    n_of = {iv: (tokens[iv.contig][iv.start : iv.end] == N).mean() for iv in store.intervals["train"]}
+    kept = {iv[:2] for iv, n in n_of.items() if n <= share}
+    assert all_windows(store, 9, sampling="published", max_n_fraction=share) == kept
+    uniform = all_windows(store, 30, sampling="uniform")
+    clean = {(c, s) for c, s in uniform if (tokens[c][s : s + 31] == N).sum() <= int(share * 31)}
+    assert clean < uniform
+    assert all_windows(store, 30, sampling="uniform", max_n_fraction=share) == clean
+
+
+def test_seeds_and_stages_differ(store: GenomeStore) -> None:
+    runs = [tuple(draw(store, 9, 30, seed=seed, stage=stage)) for seed in range(3) for stage in range(3)]
+    assert len(set(runs)) == 9
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"species_weights": {"human": 1, "dog": 1}}, "names 'dog', and the store has human, mouse; name species"),
+        ({"species_weights": {"human": 1e6, "mouse": 1}}, "gives 'mouse' less than one of 1024 samples; raise its"),
+        ({"max_n_fraction": 0, "length": 300}, "longest range .* has 380; raise data.max_n_fraction or take"),
+    ],
+)
+def test_refusals(store: GenomeStore, fields: dict[str, Any], sentence: str) -> None:
+    fields = {"length": 20} | fields
+    if fields["length"] == 300:
+        fields["sampling"] = "uniform"
+    with pytest.raises(UserError, match=sentence):
+        draw(store, fields.pop("length"), 1, **fields)
+
+
+def test_the_windows_of_a_seed_never_change(store: GenomeStore) -> None:
+    """Runs that resume, and results that others repeat, rest on these places."""
+    found = {
+        sampling: draw(store, 20, 4, seed=7, stage=1, sampling=sampling, reverse_complement=True)
+        for sampling in SAMPLINGS
+    }
+    assert found == {
+        "interval": [("a", 127, True), ("a", 700, True), ("b", 356, False), ("a", 355, True)],
+        "published": [("a", 100, True), ("a", 700, True), ("b", 340, False), ("a", 341, True)],
+        "uniform": [("a", 522, True), ("a", 590, True), ("a", 95, False), ("a", 860, True)],
+    }
+
+
+def test_labelled_genomes(tmp_path: Path) -> None:
+    """From FASTA files with labels to shares of their species."""
+    for name, size in (("x", 3000), ("y", 300)):
+        (tmp_path / f"{name}.fa").write_text(f">chr1\n{'ACGT' * (size // 4)}\n")
+    labelled = [f"human={tmp_path / 'x.fa'}", f"mouse={tmp_path / 'y.fa'}"]
+    build_store(labelled, tmp_path / "s", BuildOptions(interval_length=100), say=lambda _: None)
+    store = GenomeStore.open(tmp_path / "s")
+    assert store.species == ["human", "mouse"]
+    by_intervals = Counter(c for c, _, _ in draw(store, 20, 2700 // 100 + 3))
+    assert by_intervals == {"human.chr1": 27, "mouse.chr1": 3}
+    weighted = Counter(c for c, _, _ in draw(store, 20, BLOCK, species_weights={"mouse": 3, "human": 1}))
+    assert weighted == {"human.chr1": 256, "mouse.chr1": 768}
