@@ -11,7 +11,7 @@ from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import existing_manifest
 from data_prep.partial import Journal, Partial, sync, write_durably
-from data_prep.progress import Progress
+from data_prep.progress import BuildProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
 from data_prep.verify import check_sizes
 from data_prep.workers import cores, run_tasks
@@ -148,7 +148,7 @@ def _check_options(out: Path, existing: dict[str, Any], wanted: dict[str, Any]) 
 
 
 def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input]) -> None:
-    with Progress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
+    with BuildProgress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
         wanted = [(describe_file(each.path, progress.advance)["sha256"], each.species) for each in inputs]
     if wanted != [(source["sha256"], source["species"]) for source in existing["sources"]]:
         names = ", ".join(source["name"] for source in existing["sources"])
@@ -204,7 +204,7 @@ def _ingest(
 def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
     origin: dict[str, Path] = {}
     total, done = max(1, sum(task.bytes for task in tasks)), 0
-    with Progress("reading") as progress:
+    with BuildProgress("reading") as progress:
 
         def on_report(kind: str, *content: Any) -> None:
             nonlocal done

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""BuildProgress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from tqdm import tqdm
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class Progress:
+class BuildProgress:
     """Counts work that has a name and a unit, on stderr; used as a context manager.
 
     Args:
@@ -28,7 +28,7 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "BuildProgress":
         return self
 
     def __exit__(

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep.output import existing_manifest
 from data_prep.partial import Partial, sync, write_durably
-from data_prep.progress import Progress
+from data_prep.progress import BuildProgress
 from data_prep.workers import Report, cores, run_tasks
 from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
 from hyena_dist.data.store.store import GenomeStore
@@ -214,7 +214,7 @@ def _write_tars(
         record = _write_tar(store, shard, partial.store / shard.path, report)
         write_durably(_record(partial, shard), record)
 
-    with Progress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
+    with BuildProgress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
         run_tasks(write, todo, processes, progress.advance)
     done = [(shard, _read_record(partial, shard)) for shard in shards]
     tars = [{"path": shard.path, "split": shard.split, **record["tar"]} for shard, record in done]

@@ -149,7 +149,7 @@ def _train(args: argparse.Namespace) -> None:
     from hyena_dist.parallel.mesh import join_world, launch_environment, shutdown
 
     world_size = launch_environment().world_size
-    fit(config, world_size).links(world_size)  # an impossible layout is refused before ranks wait for each other
+    fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
     from hyena_dist.train.run import train
 
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
@@ -168,19 +168,19 @@ def _show(config: "RunConfig", world_size: int) -> None:
     from hyena_dist.config.file import dump_config
     from hyena_dist.plan.fit import memory
 
-    links = config.links(world_size)
+    segments = config.segments(world_size)
     print(dump_config(config), end="")
     print(f"# {config.model.num_parameters:,} parameters, {world_size} ranks, run folder {config.run_dir}")
-    for link in links:
-        parallel, first = link[0].parallel, link[0]
+    for segment in segments:
+        parallel, first = segment[0].parallel, segment[0]
         deepspeed = compose(
             read_preset(parallel.zero),
             micro_batch_size=first.micro_batch_size,
             data_context_size=first.data_parallel_size * parallel.context_parallel_size,
             clip_grad=config.optimizer.clip_grad,
         )
-        print(f"# {config.layout_of(link).describe(world_size)}")
-        for stage in link:
+        print(f"# {config.layout_of(segment).describe(world_size)}")
+        for stage in segment:
             print(f"# {stage.describe()}")
             print(f"#   {memory(config, stage).describe()}")
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")

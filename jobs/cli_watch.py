@@ -37,9 +37,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "hyena-dist jobs supervise runs/first -- torchrun --nproc_per_node 8 -m hyena_dist train runs/first/run.yaml",
     )
     supervise.add_argument("run", type=Path, metavar="RUN_DIR")
-    supervise.add_argument("--link", type=int, metavar="I", help="a job of a chain: ends where others go on")
-    supervise.add_argument("--links", type=int, metavar="N", help="how many jobs the chain has, for the log")
-    supervise.add_argument("--last-stage", type=int, metavar="K", help="of the link, counted from 1")
+    supervise.add_argument("--segment", type=int, metavar="I", help="a job of a chain: ends where others go on")
+    supervise.add_argument("--segments", type=int, metavar="N", help="how many jobs the chain has, for the log")
+    supervise.add_argument("--last-stage", type=int, metavar="K", help="of the segment, counted from 1")
     supervise.add_argument(
         "--max-restarts", type=int, default=3, metavar="N", help="crashes without progress; default: %(default)s"
     )
@@ -96,8 +96,8 @@ def _supervise(args: argparse.Namespace) -> int:
     run = Supervision(
         args.run,
         args.command,
-        link=args.link,
-        links=args.links,
+        segment=args.segment,
+        segments=args.segments,
         last_stage=args.last_stage,
         max_restarts=args.max_restarts,
         grace_s=args.grace,

@@ -23,7 +23,7 @@ than the arithmetic of pointwise operations."""
 
 
 @dataclass(frozen=True)
-class Link:
+class Segment:
     """Consecutive stages, trained by one set of processes on some nodes."""
 
     number: int
@@ -58,7 +58,7 @@ class Job:
 
     config: RunConfig
     """As given: what is `auto` stays so, and is planned by the processes that train."""
-    links: tuple[Link, ...]
+    segments: tuple[Segment, ...]
     cluster: Cluster
     gpus_per_node: int
     directory: Path
@@ -74,17 +74,17 @@ class Job:
     @property
     def nodes(self) -> int:
         """The most that a part of it gets."""
-        return max(link.nodes for link in self.links)
+        return max(segment.nodes for segment in self.segments)
 
     @property
     def ranks_per_node(self) -> int:
         """The same in all of it."""
-        return self.links[0].ranks_per_node
+        return self.segments[0].ranks_per_node
 
     @property
     def last_stage(self) -> int:
         """Of the run, counted from 1."""
-        return self.links[-1].last_stage
+        return self.segments[-1].last_stage
 
     @property
     def container(self) -> Container | None:
@@ -114,7 +114,7 @@ def make_job(
     Args:
         config: the run, which may have values that are `auto`.
         cluster: facts of where it will run.
-        nodes: how many; one number, or one for each link of the curriculum, or one for each stage.
+        nodes: how many; one number, or one for each segment of the curriculum, or one for each stage.
         ranks_per_node: one for each GPU if not given, or one on CPUs.
         array: so many tasks that take turns in place of requeueing.
 
@@ -128,17 +128,17 @@ def make_job(
     ranks = ranks_per_node or gpus or 1
     if gpus and ranks > gpus:
         raise UserError(f"{ranks} ranks per node do not fit {gpus} GPUs; try --ranks-per-node {gpus}")
-    links = tuple(_links(config, nodes, ranks))
-    return Job(config, links, cluster, min(gpus, ranks), Path.cwd(), array)
+    segments = tuple(_segments(config, nodes, ranks))
+    return Job(config, segments, cluster, min(gpus, ranks), Path.cwd(), array)
 
 
-def _links(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> Iterator[Link]:
+def _segments(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> Iterator[Segment]:
     """The curriculum cut where other processes are needed, or another number of nodes."""
     if len(nodes) == len(config.train.curriculum):
         groups = list(nodes)
     else:
         # Where it is cut does not depend on what is planned for how many ranks, but for `auto`: then the most decide.
-        cuts = _planned(config, max(nodes) * ranks_per_node).links(max(nodes) * ranks_per_node)
+        cuts = _planned(config, max(nodes) * ranks_per_node).segments(max(nodes) * ranks_per_node)
         if len(nodes) not in (1, len(cuts)):
             shown = ", ".join(f"{cut[0].number + 1} to {cut[-1].number + 1}" for cut in cuts)
             choices = " or ".join(map(str, sorted({1, len(cuts), len(config.train.curriculum)})))
@@ -155,7 +155,7 @@ def _links(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> Iter
     for number, ((count, _), part) in enumerate(parts, 1):
         mine = tuple(stages[count][index] for index, _ in part)
         layout = plans[count].layout_of(mine).describe(count * ranks_per_node)
-        yield Link(number, count, ranks_per_node, layout, mine)
+        yield Segment(number, count, ranks_per_node, layout, mine)
 
 
 def _planned(config: RunConfig, world_size: int) -> RunConfig:

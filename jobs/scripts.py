@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from hyena_dist.errors import UserError
-from jobs.job import Job, Link
+from jobs.job import Job, Segment
 
 PACKAGED = Path(str(resources.files("jobs") / "templates"))
 
@@ -17,14 +17,14 @@ class Plain(str):
     """Text that goes into a script as it is: comments, lines of shell."""
 
 
-def render(name: str, job: Job, templates: Path | None = None, link: Link | None = None, **more: object) -> str:
+def render(name: str, job: Job, templates: Path | None = None, segment: Segment | None = None, **more: object) -> str:
     """Fill in a template.
 
     Args:
         name: of the template, without .j2.
         job: what to run.
         templates: a folder of the user's that is looked into first.
-        link: the part of the job that the script is for; all of it if not given.
+        segment: the part of the job that the script is for; all of it if not given.
         more: further variables of the template.
 
     Raises:
@@ -41,7 +41,13 @@ def render(name: str, job: Job, templates: Path | None = None, link: Link | None
         autoescape=False,
     )
     environment.filters |= {"plain": Plain, "words": shlex.join}
-    context = {"job": job, "cluster": job.cluster, "links": [link] if link else job.links, "link": link, **more}
+    context = {
+        "job": job,
+        "cluster": job.cluster,
+        "segments": [segment] if segment else job.segments,
+        "segment": segment,
+        **more,
+    }
     try:
         return environment.get_template(f"{name}.j2").render(context)
     except jinja2.TemplateSyntaxError as error:

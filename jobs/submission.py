@@ -62,7 +62,7 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
     run_dir = job.run_dir
     files = files_of(job, name, templates)
     if _is_finished(job):
-        steps = job.links[-1].stages[-1].end_step
+        steps = job.segments[-1].stages[-1].end_step
         print(f"{run_dir} is finished ({steps:,} steps); another name=... starts anew, a longer curriculum goes on")
         return 0
     _refuse_second(run_dir)
@@ -70,8 +70,8 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
     try:
         (run_dir / "logs").mkdir(parents=True, exist_ok=True)
         (run_dir / "job").mkdir(exist_ok=True)
-        for old in (run_dir / "job").glob("link-*.sh"):
-            old.unlink()  # of an earlier submission with more links
+        for old in (run_dir / "job").glob("segment-*.sh"):
+            old.unlink()  # of an earlier submission with more segments
         for file, text in files.items():
             (run_dir / file).write_text(text)
         facts = _facts(job, name)
@@ -93,7 +93,7 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
 def _is_finished(job: Job) -> bool:
     """Whether the run has come to the end of this very curriculum."""
     ended = outcome.read(job.run_dir)
-    last = job.links[-1].stages[-1]
+    last = job.segments[-1].stages[-1]
     return ended is not None and (ended.outcome, ended.step) == ("finished", last.end_step)
 
 
@@ -130,7 +130,7 @@ def _facts(job: Job, name: str) -> dict[str, object]:
         "launcher": name,
         "nodes": job.nodes,
         "ranks_per_node": job.ranks_per_node,
-        "links": [{"nodes": link.nodes, "last_stage": link.last_stage} for link in job.links],
+        "segments": [{"nodes": segment.nodes, "last_stage": segment.last_stage} for segment in job.segments],
         "job_ids": [],
         "pid": None,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -57,18 +57,18 @@ class _Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Supervision:
-    """Runs a launcher until the run, or a link of its curriculum, is done."""
+    """Runs a launcher until the run, or a segment of its curriculum, is done."""
 
     run_dir: Path
     """The run's folder: its outcome.json and checkpoints tell how it went."""
     command: Sequence[str]
     """What trains; $MASTER_ADDR, $MASTER_PORT and other variables in its words are filled in at each start."""
-    link: int | None = None
+    segment: int | None = None
     """This job's part of a chain of jobs, counted from 1: it ends where other processes are needed."""
-    links: int | None = None
+    segments: int | None = None
     """How many jobs the chain has."""
     last_stage: int | None = None
-    """The last stage of that link, counted from 1."""
+    """The last stage of that segment, counted from 1."""
     max_restarts: int = 3
     """How many attempts in a row, after the first, may end without a new checkpoint."""
     grace_s: float = 300.0
@@ -107,7 +107,9 @@ class Supervision:
 
     @property
     def _what(self) -> str:
-        return "the run" if self.link is None else f"link {self.link}" + (f" of {self.links}" if self.links else "")
+        if self.segment is None:
+            return "the run"
+        return f"segment {self.segment}" + (f" of {self.segments}" if self.segments else "")
 
     @property
     def _mark(self) -> str:
@@ -128,7 +130,7 @@ class Supervision:
         while True:
             before = standing(self.run_dir)
             ended = self._attempt(tree)
-            if ended.kind == "finished" or (ended.kind == "stage" and self._link_is_done()):
+            if ended.kind == "finished" or (ended.kind == "stage" and self._segment_is_done()):
                 self.say(f"{self._what} is done")
                 return 0
             if ended.kind == "failed":
@@ -145,9 +147,9 @@ class Supervision:
             if asked := self._pause(tree, in_vain):
                 return self._stopped(ended._replace(asked=asked))
 
-    def _link_is_done(self) -> bool:
+    def _segment_is_done(self) -> bool:
         if self.last_stage is None:
-            return self.link is not None
+            return self.segment is not None
         return is_done(self.run_dir, self.last_stage)
 
     # --- an attempt ---

@@ -21,7 +21,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize, shutdown
-from hyena_dist.train.checkpoint.write import Saver
+from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.optimizer import parameter_groups
 
 COLUMNS = (
@@ -125,7 +125,7 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
     model, preset = HyenaDNA(config.model, mesh).to(mesh.device), read_preset(case.zero)
     optimizer = adamw(parameter_groups(model, config.optimizer), preset, lr=1e-4)
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=1, clip_grad=1.0)
-    saver = Saver(config.run_dir / "checkpoints", engine, model, config, mesh, lambda _: None)
+    saver = CheckpointWriter(config.run_dir / "checkpoints", engine, model, config, mesh, lambda _: None)
     tokens = torch.randint(7, 11, (1, case.seq_length), device=mesh.device)
 
     def step() -> None:

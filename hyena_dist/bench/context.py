@@ -62,7 +62,7 @@ def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Calla
     def by_channel() -> Tensor:
         """Hidden layers at all positions, the last layer for this rank's channels."""
         z, t = whole.pos_emb(0, length, whole.bias.dtype, whole.bias.device)
-        network, window = whole.implicit_filter.operand(), whole.modulation.operand()
+        network, window = whole.implicit_filter.as_op_input(), whole.modulation.as_op_input()
         h = sine_network(network._replace(last=network.last[mine]), z)
         h = h * (torch.exp(-t[:, None] * window.rates[mine]) + window.shift)
         return torch.cat((h[:1] + whole.bias[mine], h[1:])).t().contiguous()

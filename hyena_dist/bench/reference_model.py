@@ -36,8 +36,8 @@ class PublishedMixer(nn.Module):
         *gates, v = u[..., :length].chunk(m.order + 1, dim=1)
         f = m.filter_fn
         z, t = f.pos_emb(0, length, f.bias.dtype, f.bias.device)
-        window = f.modulation.operand()
-        h = sine_network(f.implicit_filter.operand(), z) * (torch.exp(-t[:, None] * window.rates) + window.shift)
+        window = f.modulation.as_op_input()
+        h = sine_network(f.implicit_filter.as_op_input(), z) * (torch.exp(-t[:, None] * window.rates) + window.shift)
         kernels = h.t().view(m.order - 1, -1, length)
         skips = f.bias.view(m.order - 1, -1)
         for gate, k, skip in zip(reversed(gates[1:]), kernels, skips, strict=True):

@@ -47,13 +47,13 @@ def dump_config(config: BaseModel) -> str:
         tree[section][key] = "auto"
     train = tree.get("train", {})
     if "curriculum" in train:  # what a stage leaves to the run would bury what it says
-        train["curriculum"] = [_said(stage) for stage in train["curriculum"]]
+        train["curriculum"] = [_explicit_fields(stage) for stage in train["curriculum"]]
     return yaml.safe_dump(tree, sort_keys=False)
 
 
-def _said(tree: dict[str, Any]) -> dict[str, Any]:
+def _explicit_fields(tree: dict[str, Any]) -> dict[str, Any]:
     """A tree without null values and empty sections."""
-    items = ((key, _said(value) if isinstance(value, dict) else value) for key, value in tree.items())
+    items = ((key, _explicit_fields(value) if isinstance(value, dict) else value) for key, value in tree.items())
     return {key: value for key, value in items if value is not None and value != {}}
 
 

@@ -227,9 +227,9 @@ class RunConfig(Section):
         """Context lengths of the evaluation, ascending."""
         return tuple(sorted(set(self.evaluation.lengths or [s.seq_length for s in self.train.curriculum])))
 
-    def layout_of(self, link: Sequence[StagePlan]) -> Layout:
+    def layout_of(self, segment: Sequence[StagePlan]) -> Layout:
         """What the ranks that train some stages share; all of them have one layout."""
-        return self.layout_with(link[0].parallel, [(stage.number + 1, stage.seq_length) for stage in link])
+        return self.layout_with(segment[0].parallel, [(stage.number + 1, stage.seq_length) for stage in segment])
 
     def stages(self, world_size: int) -> tuple[StagePlan, ...]:
         """The curriculum for `world_size` ranks.
@@ -240,7 +240,7 @@ class RunConfig(Section):
         parallels = [self._of(stage) for stage in self.train.curriculum]
         return self.train.stages([(p, self.layout_with(p).data_parallel_size(world_size)) for p in parallels])
 
-    def links(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
+    def segments(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
         """The curriculum cut where the layout of processes changes: each part is trained by other processes.
 
         Raises:

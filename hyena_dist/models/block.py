@@ -45,7 +45,7 @@ class MLP(nn.Module):
         """
         if self.adds_residual:
             weights = MLPWeights(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
-            return gelu_mlp(x, norm.operand(), weights, residual)
+            return gelu_mlp(x, norm.as_op_input(), weights, residual)
         y: Tensor = self.fc2(F.gelu(self.fc1(norm(x)), approximate="tanh"))
         return y
 

@@ -130,7 +130,7 @@ class HyenaDNA(nn.Module):
         weight = self.backbone.embeddings.word_embeddings.weight
         norm = self.backbone.ln_f
         if skip_logits and targets is not None and self.mesh.tensor.size() == 1:
-            in_compute_type = norm.operand()._replace(dtype=self.compute_dtype)
+            in_compute_type = norm.as_op_input()._replace(dtype=self.compute_dtype)
             losses = head_nll(x, in_compute_type, weight, targets.t().contiguous(), self.config.vocab_size)
             return LMOutput(None, None, losses.t())
         hidden = gather_sequence(norm(x), self.mesh)

@@ -5,19 +5,19 @@ from hyena_dist.ops.conv.fft import fast_fft_size
 from hyena_dist.ops.conv.gated import Filters, hyena_operator
 from hyena_dist.ops.conv.long import convolve, convolve_backward, long_conv
 from hyena_dist.ops.conv.short import short_conv
-from hyena_dist.ops.fused.filter import SineNetwork, Window, implicit_filter
+from hyena_dist.ops.fused.filter import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.ops.fused.head import head_nll
 from hyena_dist.ops.fused.mixer import Projections, hyena_mixer
 from hyena_dist.ops.fused.mlp import MLPWeights, gelu_mlp
-from hyena_dist.ops.fused.norm import LayerNorm
+from hyena_dist.ops.fused.norm import NormInput
 
 __all__ = [
+    "DecayWindow",
     "Filters",
-    "LayerNorm",
     "MLPWeights",
+    "NormInput",
     "Projections",
     "SineNetwork",
-    "Window",
     "convolve",
     "convolve_backward",
     "fast_fft_size",

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.ops import LayerNorm
+from hyena_dist.ops import NormInput
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
@@ -159,9 +159,9 @@ class Norm(nn.LayerNorm):
         """The norm, in the parameters' type and then cast."""
         return super().forward(x).to(self.compute_dtype)
 
-    def operand(self) -> LayerNorm:
+    def as_op_input(self) -> NormInput:
         """For an operator that does the norm itself."""
-        return LayerNorm(self.weight, self.bias, self.eps, self.compute_dtype)
+        return NormInput(self.weight, self.bias, self.eps, self.compute_dtype)
 
 
 class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):

@@ -48,7 +48,7 @@ def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStag
     least, reasons = float("inf"), []
     for parallel in _layouts(config, stage, world_size):
         for micro in _micro_batches(config, stage, parallel, world_size):
-            candidate = stage.model_copy(update={"parallel": _said(parallel), "micro_batch_size": micro})
+            candidate = stage.model_copy(update={"parallel": _explicit_fields(parallel), "micro_batch_size": micro})
             try:
                 (plan,) = _alone(config, candidate).stages(world_size)
             except UserError as error:
@@ -113,7 +113,7 @@ def _micro_batches(
         yield 1  # for the sentence that says what does not divide
 
 
-def _said(parallel: ParallelConfig) -> StageParallel:
+def _explicit_fields(parallel: ParallelConfig) -> StageParallel:
     return StageParallel(**{name: getattr(parallel, name) for name in StageParallel.model_fields})
 
 

@@ -25,7 +25,7 @@ class Clock:
         self.wait += wait_s
         self.last = time.perf_counter()
 
-    def skip(self) -> None:
+    def exclude_pause(self) -> None:
         """What happened since the last step does not count."""
         self.pause += time.perf_counter() - self.last
         self.last = time.perf_counter()

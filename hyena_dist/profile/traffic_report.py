@@ -17,7 +17,7 @@ from hyena_dist.profile.traffic import TrafficCounter
 _COLUMNS = ("step", "group", "collective", "calls", "bytes", "planned_bytes")
 
 
-class CommunicationProfile:
+class TrafficReport:
     """Counts the traffic of optimizer steps; `communication.csv` in the run's folder gets every logged step.
 
     Use as a context manager around a step, then `report`.

@@ -5,15 +5,15 @@ from hyena_dist.tracking.environment import environment
 from hyena_dist.tracking.jsonl import JsonlTracker, read_metrics
 from hyena_dist.tracking.mlflow import MlflowTracker
 from hyena_dist.tracking.plots import plot_ppl_by_length, plot_training
-from hyena_dist.tracking.progress import Progress, human
+from hyena_dist.tracking.progress import TrainingProgress, human
 
 __all__ = [
     "JsonlTracker",
     "MlflowTracker",
-    "Progress",
     "Status",
     "Tracker",
     "Trackers",
+    "TrainingProgress",
     "environment",
     "human",
     "plot_ppl_by_length",

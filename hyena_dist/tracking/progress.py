@@ -1,4 +1,4 @@
-"""Progress that suits its reader: a bar on a terminal, fixed columns in a batch job's log."""
+"""TrainingProgress that suits its reader: a bar on a terminal, fixed columns in a batch job's log."""
 
 import math
 import os
@@ -26,7 +26,7 @@ _COLUMNS = (
 _HEADER_EVERY = 40
 
 
-class Progress:
+class TrainingProgress:
     """Shows how far training is, how fast it goes and how long it still takes.
 
     Args:

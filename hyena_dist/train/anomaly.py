@@ -34,7 +34,7 @@ class Rollback(TemporaryError):
         self.first, self.last = first, last
 
 
-class Guard:
+class AnomalyGuard:
     """Watches the numbers of one run.
 
     Args:

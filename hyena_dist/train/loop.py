@@ -12,16 +12,16 @@ from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.parallel.mesh import Mesh, cut
-from hyena_dist.profile.traffic_report import CommunicationProfile
+from hyena_dist.profile.traffic_report import TrafficReport
 from hyena_dist.profile.watchdog import Watchdog
 from hyena_dist.train import outcome
-from hyena_dist.train.anomaly import Guard, Rollback, leave_out
-from hyena_dist.train.checkpoint.write import Saver
+from hyena_dist.train.anomaly import AnomalyGuard, Rollback, leave_out
+from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
 from hyena_dist.train.optimizer import learning_rate
 from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.report import write_report
-from hyena_dist.train.reporting import Journal
+from hyena_dist.train.reporting import RunReporter
 from hyena_dist.train.setup import Place, build, introduction
 from hyena_dist.train.stop import StopSignal
 
@@ -34,14 +34,16 @@ class Loop:
         self.lengths = config.evaluation_lengths
         self.step: int = self.state["step"]
         self.mesh = mesh = cut(world, self.place.parallel)
-        self.model, self.engine = build(config, mesh, self.place.link, self.place.found)
-        self.guard = Guard(config.train, self.state)
+        self.model, self.engine = build(config, mesh, self.place.segment, self.place.found)
+        self.guard = AnomalyGuard(config.train, self.state)
         self.guard.read_left_out(config.run_dir)
-        self.journal = Journal(config, mesh, self.place.stages, self.state, self.engine.config)
-        self.note = self.journal.note
-        self.saver = Saver(config.run_dir / "checkpoints", self.engine, self.model, config, mesh, self.note)
+        self.reporter = RunReporter(config, mesh, self.place.stages, self.state, self.engine.config)
+        self.note = self.reporter.note
+        self.checkpoints = CheckpointWriter(
+            config.run_dir / "checkpoints", self.engine, self.model, config, mesh, self.note
+        )
         zero = self.place.parallel.zero
-        self.profile = CommunicationProfile(config, mesh, zero) if profile else None
+        self.profile = TrafficReport(config, mesh, zero) if profile else None
         for line in introduction(config, self.place, mesh):
             self.note(line)
 
@@ -59,11 +61,11 @@ class Loop:
                 if self.step < place.end_step:
                     self._train(stop)
                 elif place.finished and self.state["scored"] != self._scored():
-                    self._evaluate(place.link[-1], final=True)
+                    self._evaluate(place.segment[-1], final=True)
             ending: Ending = "finished" if self.step == place.stages[-1].end_step else "stage"
             if self.step < place.end_step:
                 ending = "stopped"
-            self.journal.progress.close()  # what follows is a report, not progress
+            self.reporter.progress.close()  # what follows is a report, not progress
             result = Outcome(ending, self.step, place.stages_done(self.step), len(place.stages), self._sentence(ending))
             if ending == "finished":
                 self._report()
@@ -76,8 +78,8 @@ class Loop:
             status = "KILLED"
             raise
         finally:
-            self.saver.close()
-            self.journal.close(status)
+            self.checkpoints.close()
+            self.reporter.close(status)
         return result
 
     def _sentence(self, ending: Ending) -> str:
@@ -96,7 +98,7 @@ class Loop:
     # --- the steps ---
 
     def _train(self, stop: StopSignal) -> None:
-        config, mesh, place, clock = self.config, self.mesh, self.place, self.journal.clock
+        config, mesh, place, clock = self.config, self.mesh, self.place, self.reporter.clock
         context = mesh.context.rank(), mesh.context.size()
         read = StepReader(
             self.store, place.stages, config.data, seed=config.seed, rank=mesh.data.rank(), context=context
@@ -114,9 +116,9 @@ class Loop:
                 if not self._step(batch, stop):
                     return
                 self._after(batch.stage)
-                clock.skip()
+                clock.exclude_pause()
                 self.watchdog.at("data", self.step + 1)
-        self.saver.finish()
+        self.checkpoints.finish()
 
     def _step(self, batch: StepBatch, stop: StopSignal) -> bool:
         """One optimizer step; False if training is to end before it."""
@@ -124,10 +126,10 @@ class Loop:
         with self.profile or nullcontext():
             # One exchange settles all that ranks must know alike.
             targets, stopped, failed = mesh.all_reduce_sums(
-                batch.total_weight, stop.name is not None, self.saver.failed
+                batch.total_weight, stop.name is not None, self.checkpoints.failed
             )
             if failed:
-                self.saver.finish()
+                self.checkpoints.finish()
             if stopped:
                 self.note(f"{stop.name or 'a signal on another rank'}: saving at step {self.step:,}")
                 self._save(wait=True)
@@ -140,10 +142,10 @@ class Loop:
             self._enter(batch.stage, first=batch.step == batch.stage.first_step)
             loss_sum = self._accumulate(batch, targets)
             loss, norm, lr = self._update(loss_sum, targets)
-        self.journal.clock.add(batch.stage.tokens_per_step, batch.wait_s)
+        self.reporter.clock.add(batch.stage.tokens_per_step, batch.wait_s)
         if step % self.config.train.log_interval == 0 or step == batch.stage.end_step:
             loss = self._mean(loss_sum, targets) if loss is None else loss
-            self.journal.step(step, batch.stage, loss=loss, norm=norm, lr=lr)
+            self.reporter.step(step, batch.stage, loss=loss, norm=norm, lr=lr)
             for line in self.profile.report(step, batch.stage) if self.profile else []:
                 self.note(line)
         return True
@@ -192,7 +194,7 @@ class Loop:
         """Evaluate and save where it is due."""
         step, settings, end = self.step, self.config.train, self.place.end_step
         final = step == self.place.stages[-1].end_step
-        self.journal.clock.skip()
+        self.reporter.clock.exclude_pause()
         if final or _due(step, settings.eval_interval):
             self.watchdog.at("evaluation", step)
             self._evaluate(stage, final)
@@ -221,16 +223,16 @@ class Loop:
                 report=lambda *_: self.watchdog.at("evaluation", self.step),
             )
         if results:
-            self.journal.evaluated(self.step, results)
+            self.reporter.evaluated(self.step, results)
         if final:
             self.state["evaluation"] = {str(n): p.to_json() for n, p in results.items()}
             self.state["scored"] = self._scored()
 
     def _interim_lengths(self) -> tuple[int, ...]:
-        """The longest context that these processes are made for: all of them in the last link, else none longer."""
-        if self.place.link[-1] is self.place.stages[-1]:
+        """The longest context that these processes are made for: all of them in the last segment, else none longer."""
+        if self.place.segment[-1] is self.place.stages[-1]:
             return self.lengths[-1:]
-        longest = max(stage.seq_length for stage in self.place.link)
+        longest = max(stage.seq_length for stage in self.place.segment)
         unit = self.mesh.residual_shard[1]
         return tuple(n for n in self.lengths if n <= longest and n % unit == 0)[-1:]
 
@@ -247,17 +249,17 @@ class Loop:
             "stages": len(self.place.stages),
             "updates": self.step - len(self.guard.skipped),
             "world_size": self.mesh.world_size,
-            "mlflow_run_id": self.journal.run_id,
+            "mlflow_run_id": self.reporter.run_id,
             "data": self.store.fingerprint,
         } | self.guard.state
-        self.saver.save(self.step, self.state, wait=wait)
+        self.checkpoints.save(self.step, self.state, wait=wait)
         self.guard.saved(self.step)
 
     def _report(self) -> None:
         if self.mesh.is_main:
-            journal = self.journal
+            reporter = self.reporter
             write_report(
-                self.config.run_dir, self.config, self.store, self.state, journal.trackers, journal.ui_command, print
+                self.config.run_dir, self.config, self.store, self.state, reporter.trackers, reporter.ui_command, print
             )
         self.mesh.barrier()
 

@@ -8,11 +8,11 @@ from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig, StagePlan
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.profile.clock import Clock, peak_bytes
-from hyena_dist.tracking import JsonlTracker, MlflowTracker, Progress, Trackers, environment
+from hyena_dist.tracking import JsonlTracker, MlflowTracker, Trackers, TrainingProgress, environment
 from hyena_dist.train.evaluation.perplexity import Perplexity
 
 
-class Journal:
+class RunReporter:
     """Rank 0 writes; on other ranks nothing happens. Every rank makes one, together.
 
     Args:
@@ -37,7 +37,7 @@ class Journal:
         self.config, self.mesh = config, mesh
         last, step = stages[-1], state["step"]
         stage = next((s for s in stages if step < s.end_step), last)
-        self.progress = Progress(
+        self.progress = TrainingProgress(
             last.end_step,
             last.tokens_at(last.end_step),
             enabled=mesh.is_main,

@@ -57,7 +57,7 @@ def train(
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         try:
-            world.on_main(lambda: _take(config, stack))
+            world.on_main(lambda: _claim_run_dir(config, stack))
             place = find_place(config, asked, store, world, resume, last_stage)
             loop = Loop(config, store, place, world, profile_communication)
             return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
@@ -72,7 +72,7 @@ def train(
             raise failure from error
 
 
-def _take(config: RunConfig, stack: ExitStack) -> None:
+def _claim_run_dir(config: RunConfig, stack: ExitStack) -> None:
     """Make the run's folder ours; on the main process."""
     try:
         config.run_dir.mkdir(parents=True, exist_ok=True)

@@ -28,10 +28,10 @@ class Place(NamedTuple):
     """Where a run stands in its curriculum, and how far these processes bring it."""
 
     stages: tuple[StagePlan, ...]
-    link: tuple[StagePlan, ...]
+    segment: tuple[StagePlan, ...]
     """The stages that the layout of these processes suits."""
     end_step: int
-    """Where they end: with the run, with the link, or with the last stage that was asked for."""
+    """Where they end: with the run, with the segment, or with the last stage that was asked for."""
     found: Path | None
     """The checkpoint to continue from."""
     state: dict[str, Any]
@@ -39,7 +39,7 @@ class Place(NamedTuple):
     @property
     def parallel(self) -> ParallelConfig:
         """The layout of these processes."""
-        return self.link[0].parallel
+        return self.segment[0].parallel
 
     @property
     def finished(self) -> bool:
@@ -71,13 +71,13 @@ def find_place(
     Raises:
         UserError: as `find_checkpoint`, or batches and layouts that these ranks cannot have.
     """
-    links = config.links(world.world_size)
-    stages = tuple(stage for link in links for stage in link)
+    segments = config.segments(world.world_size)
+    stages = tuple(stage for segment in segments for stage in segment)
     found = world.on_main(lambda: find_checkpoint(config, asked, store, resume))
     state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
-    link = next((link for link in links if state["step"] < link[-1].end_step), links[-1])
-    end_step = min(link[-1].end_step, stages[(last_stage or len(stages)) - 1].end_step)
-    return Place(stages, link, end_step, found, state)
+    segment = next((segment for segment in segments if state["step"] < segment[-1].end_step), segments[-1])
+    end_step = min(segment[-1].end_step, stages[(last_stage or len(stages)) - 1].end_step)
+    return Place(stages, segment, end_step, found, state)
 
 
 def find_checkpoint(config: RunConfig, asked: RunConfig, store: GenomeStore, resume: Resume) -> Path | None:
@@ -101,7 +101,7 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, store: GenomeStore, res
     return found
 
 
-def build(config: RunConfig, mesh: Mesh, link: Sequence[StagePlan], found: Path | None) -> tuple[HyenaDNA, Engine]:
+def build(config: RunConfig, mesh: Mesh, segment: Sequence[StagePlan], found: Path | None) -> tuple[HyenaDNA, Engine]:
     """The model and its engine on every rank, as initialised by the seed or as a checkpoint left them."""
     torch.manual_seed(config.seed)
     model = HyenaDNA(config.model, mesh, DTYPES[config.precision])
@@ -109,12 +109,12 @@ def build(config: RunConfig, mesh: Mesh, link: Sequence[StagePlan], found: Path 
         checkpoint.load_model(found, model)  # before the engine, which takes its shards of what it gets
     model.to(mesh.device)
     if mesh.device.type == "cpu":
-        tokens = max(stage.micro_batch_size * stage.seq_length for stage in link)
+        tokens = max(stage.micro_batch_size * stage.seq_length for stage in segment)
         keep_freed_memory(4 * tokens * config.model.d_model // mesh.context.size())
-    preset, settings = read_preset(link[0].parallel.zero), config.optimizer
+    preset, settings = read_preset(segment[0].parallel.zero), config.optimizer
     groups = parameter_groups(model, settings)
     optimizer = adamw(groups, preset, lr=settings.lr, betas=settings.betas, eps=settings.eps)
-    micro_batch_size = link[0].micro_batch_size
+    micro_batch_size = segment[0].micro_batch_size
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=micro_batch_size, clip_grad=settings.clip_grad)
     if found:
         checkpoint.load_optimizer(found, engine)
@@ -127,7 +127,7 @@ def introduction(config: RunConfig, place: Place, mesh: Mesh) -> list[str]:
     lines = [
         f"{config.name}: {model.num_parameters:,} parameters on {mesh.device.type}, {place.parallel.zero}, "
         f"{config.precision}, data {config.data.path} ({config.data.sampling})",
-        f"  {config.layout_of(place.link).describe(mesh.world_size)}",
+        f"  {config.layout_of(place.segment).describe(mesh.world_size)}",
     ]
     if "A" in model.mixers:
         backend = usable_backends(mesh.device, DTYPES[config.precision], model.d_model // model.attention_heads)[0]

@@ -61,12 +61,12 @@ def run(command: Sequence[str], env: dict[str, str] | None = None) -> int:
 
 
 def one_size(job: Job, name: str) -> None:
-    """A script that starts all links needs the same machines for all.
+    """A script that starts all segments needs the same machines for all.
 
     Raises:
         UserError: the job asks for more.
     """
-    if len({link.nodes for link in job.links}) > 1:
+    if len({segment.nodes for segment in job.segments}) > 1:
         raise UserError(f"--nodes with several numbers needs --launcher slurm; give {name} one number")
     if job.array:
         raise UserError(f"--array {job.array} needs --launcher slurm; leave it out with {name}")

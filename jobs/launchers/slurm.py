@@ -1,4 +1,4 @@
-"""SLURM: a job for each link of the curriculum, of which each waits for the one before."""
+"""SLURM: a job for each segment of the curriculum, of which each waits for the one before."""
 
 import os
 import re
@@ -8,25 +8,25 @@ from pathlib import Path
 
 from hyena_dist.errors import TemporaryError, UserError
 from jobs import slurm_queue
-from jobs.job import Job, Link
+from jobs.job import Job, Segment
 from jobs.launchers import Record
 from jobs.run_state import is_done
 from jobs.scripts import render as fill_in
 
 
 def render(job: Job, templates: Path | None) -> dict[str, str]:
-    """A script for each link, by name."""
+    """A script for each segment, by name."""
     if job.cluster.ranks_by == "deepspeed" and job.container and job.container.runtime == "apptainer":
         raise UserError("ranks_by deepspeed does not start apptainer containers; use ranks_by srun or torchrun")
-    return {_script(link): fill_in("slurm.sh", job, templates, link) for link in job.links}
+    return {_script(segment): fill_in("slurm.sh", job, templates, segment) for segment in job.segments}
 
 
 def commands(job: Job) -> list[str]:
     """A line for each job, of which the later ones name the ones before."""
     lines: list[str] = []
-    for link in _left(job):
-        *words, script = _sbatch(job, link, f"$link_{link.number - 1}" if lines else None)
-        lines.append(f"link_{link.number}=$({' '.join(words)} {shlex.quote(script)})")
+    for segment in _left(job):
+        *words, script = _sbatch(job, segment, f"$segment_{segment.number - 1}" if lines else None)
+        lines.append(f"segment_{segment.number}=$({' '.join(words)} {shlex.quote(script)})")
     return lines
 
 
@@ -34,34 +34,34 @@ def submit(job: Job, background: bool, record: Record) -> int:
     """Queue the chain; if a part of it is refused, none stays."""
     ids: list[str] = []
     record(job_ids=ids)
-    for link in _left(job):
+    for segment in _left(job):
         try:
-            ids.append(_queue(_sbatch(job, link, ids[-1] if ids else None)))
+            ids.append(_queue(_sbatch(job, segment, ids[-1] if ids else None)))
         except (UserError, TemporaryError):
             if ids:
                 slurm_queue.cancel(ids)
                 record(job_ids=[])
             raise
         record(job_ids=ids)
-    links = "".join(f", then {job_id}" for job_id in ids[1:])
-    print(f"SLURM job {ids[0]}{links}: {job.run_dir}")
+    segments = "".join(f", then {job_id}" for job_id in ids[1:])
+    print(f"SLURM job {ids[0]}{segments}: {job.run_dir}")
     print(f"hyena-dist jobs status {shlex.quote(str(job.run_dir))}")
     return 0
 
 
-def _left(job: Job) -> list[Link]:
-    """The links that are not done; the last one also evaluates, and says itself that there is nothing left."""
-    *others, last = job.links
-    return [*(link for link in others if not is_done(job.run_dir, link.last_stage)), last]
+def _left(job: Job) -> list[Segment]:
+    """The segments that are not done; the last one also evaluates, and says itself that there is nothing left."""
+    *others, last = job.segments
+    return [*(segment for segment in others if not is_done(job.run_dir, segment.last_stage)), last]
 
 
-def _script(link: Link) -> str:
-    return f"link-{link.number}.sh"
+def _script(segment: Segment) -> str:
+    return f"segment-{segment.number}.sh"
 
 
-def _sbatch(job: Job, link: Link, after: str | None = None) -> list[str]:
+def _sbatch(job: Job, segment: Segment, after: str | None = None) -> list[str]:
     waits = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
-    return ["sbatch", "--parsable", *waits, str(job.run_dir / "job" / _script(link))]
+    return ["sbatch", "--parsable", *waits, str(job.run_dir / "job" / _script(segment))]
 
 
 def _queue(command: list[str]) -> str:

@@ -24,7 +24,7 @@ from hyena_dist.parallel.engine.gather import exchange
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.profile.traffic import TrafficCounter
 from hyena_dist.train.checkpoint.format import check, list_checkpoints, load_model, load_optimizer, newest_intact
-from hyena_dist.train.checkpoint.write import Saver
+from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.optimizer import parameter_groups
 from tests.distributed.engine_state import whole_moments, whole_weights
 from tests.distributed.parity import Layout, chunk
@@ -63,9 +63,9 @@ def step(engine: Engine, number: int) -> None:
     engine.step(1e-2)
 
 
-def saver_of(config: RunConfig, engine: Engine, said: list[str] | None = None) -> Saver:
+def saver_of(config: RunConfig, engine: Engine, said: list[str] | None = None) -> CheckpointWriter:
     say = said.append if said is not None else lambda _: None
-    return Saver(config.run_dir / "checkpoints", engine, engine.model, config, engine.mesh, say)  # type: ignore[arg-type]
+    return CheckpointWriter(config.run_dir / "checkpoints", engine, engine.model, config, engine.mesh, say)  # type: ignore[arg-type]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -138,7 +138,7 @@ def test_round_trip(layout: Layout, make_config: Callable[..., RunConfig]) -> No
     run_ranks(layout.ranks, round_trips, make_config(model=MODEL), layout)
 
 
-def failed_save(saver: Saver, wait: bool) -> str:
+def failed_save(saver: CheckpointWriter, wait: bool) -> str:
     """What is said of a save that fails."""
     try:
         saver.save(2, {}, wait=wait)

@@ -13,7 +13,7 @@ from torch import Tensor
 from hyena_dist.config.run import RunConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import join_world
-from hyena_dist.train.checkpoint.write import Saver
+from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.loop import Loop
 from hyena_dist.train.setup import find_place, open_data
 from tests.distributed.parity import Layout
@@ -51,7 +51,7 @@ def pass_on(config: RunConfig, out: Path) -> None:
     """Continue from the run's checkpoint and save again, without a step between."""
     world, store = join_world(timeout_s=60), open_data(config)
     loop = Loop(config, store, find_place(config, config, store, world, "auto", None), world, False)
-    saver = Saver(out, loop.engine, loop.model, config, loop.mesh, print)
+    saver = CheckpointWriter(out, loop.engine, loop.model, config, loop.mesh, print)
     saver.save(loop.step, loop.state, wait=True)
 
 

@@ -31,8 +31,8 @@ def ending(config: RunConfig, last_stage: int | None = None) -> outcome.Outcome:
 
 
 def test_a_layout_for_each_stage(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = make_config(name="links", train=TRAIN | {"eval_interval": 2}, evaluation={"lengths": [32, 128]})
-    assert [len(link) for link in config.links(2)] == [2, 1, 1]
+    config = make_config(name="segments", train=TRAIN | {"eval_interval": 2}, evaluation={"lengths": [32, 128]})
+    assert [len(segment) for segment in config.segments(2)] == [2, 1, 1]
     for stages_done, ended in ((2, "stage"), (3, "stage"), (4, "finished")):
         answers = run_ranks(2, ending, config)
         assert answers[0] == answers[1] == outcome.read(config.run_dir)
@@ -44,12 +44,12 @@ def test_a_layout_for_each_stage(make_config: Callable[..., RunConfig], tmp_path
 
     alone = [{k: v for k, v in stage.items() if k in ("seq_length", "train_iters")} for stage in CURRICULUM]
     run_ranks(1, train_here, make_config(name="alone", train=TRAIN | {"curriculum": alone}))
-    rows = [row for row in curve(tmp_path / "links") if "train/loss" in row]
+    rows = [row for row in curve(tmp_path / "segments") if "train/loss" in row]
     for a, b in zip([r for r in curve(tmp_path / "alone") if "train/loss" in r], rows, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
-    # Interim evaluations keep to the lengths that a link is made for.
+    # Interim evaluations keep to the lengths that a segment is made for.
     evaluated = {
-        int(r["step"]): {k for k in r if "ppl_" in k} for r in curve(tmp_path / "links") if "train/loss" not in r
+        int(r["step"]): {k for k in r if "ppl_" in k} for r in curve(tmp_path / "segments") if "train/loss" not in r
     }
     assert evaluated[2] == evaluated[6] == {"valid/valid/ppl_32"}
     assert evaluated[8] == evaluated[10] == {"valid/valid/ppl_128"}

@@ -98,7 +98,7 @@ def test_cancelled_and_submitted_again(make_job: Make, cluster: Cluster, undistu
     cluster.run("scancel", job.ids[1])
     job.wait_until_gone(job.ids[1])
     job.submit()
-    assert len(job.ids) == 1  # the first link is done
+    assert len(job.ids) == 1  # the first segment is done
     assert job.finish() == undisturbed
 
 

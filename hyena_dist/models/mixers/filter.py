@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config.run import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.ops import SineNetwork, Window, implicit_filter
+from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
@@ -107,7 +107,7 @@ class FilterNetwork(nn.Module):
         for parameter in set(self.parameters()) - set(last.parameters()):
             sum_gradient_over_tensor_ranks(parameter, mesh)
 
-    def operand(self) -> SineNetwork:
+    def as_op_input(self) -> SineNetwork:
         """The parameters, for an operator that applies them."""
         linears = [self.get_submodule(str(2 * i)) for i in range(self.depth + 1)]
         weights, biases = ([linear.get_parameter(what) for linear in linears[:-1]] for what in ("weight", "bias"))
@@ -136,9 +136,9 @@ class Modulation(nn.Module):
         local = self.partitions["deltas"].slice(rates, mesh.tensor.rank(), mesh.tensor.size())
         self.register_buffer("deltas", local.clone().view(1, 1, -1))
 
-    def operand(self) -> Window:
+    def as_op_input(self) -> DecayWindow:
         """The factor, for an operator that applies it."""
-        return Window(self.deltas[0, 0].abs(), self.shift)
+        return DecayWindow(self.deltas[0, 0].abs(), self.shift)
 
 
 class SharedKernels:
@@ -233,6 +233,8 @@ class HyenaFilter(nn.Module):
 
         with torch.autocast(self.bias.device.type, enabled=False):
             positions = range(start, start + length)
-            h = implicit_filter(features, positions, self.implicit_filter.operand(), self.modulation.operand(), skip)
+            h = implicit_filter(
+                features, positions, self.implicit_filter.as_op_input(), self.modulation.as_op_input(), skip
+            )
             h = h.view(self.kernels, -1, length)
             return to_channels(h, shares(h.shape[1], context.size()), context)

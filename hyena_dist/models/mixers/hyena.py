@@ -70,7 +70,7 @@ class HyenaMixer(nn.Module):
         if norm is not None and self.adds_residual:
             filters = self._filters(len(x))
             projections = Projections(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
-            return hyena_mixer(x, norm.operand(), projections, filters, residual)
+            return hyena_mixer(x, norm.as_op_input(), projections, filters, residual)
         projected = self.in_proj.channels_first(x if norm is None else norm(x))
         filters = self._filters(projected.shape[-1])
         mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks

@@ -35,7 +35,7 @@ class SineNetwork(NamedTuple):
     """[C, W]."""
 
 
-class Window(NamedTuple):
+class DecayWindow(NamedTuple):
     """The factor exp(-t * rates) + shift of each channel; it is not trained."""
 
     rates: Tensor
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 def implicit_filter(
-    features: Features, positions: range, network: SineNetwork, window: Window, skip: Tensor | None
+    features: Features, positions: range, network: SineNetwork, window: DecayWindow, skip: Tensor | None
 ) -> Tensor:
     """The filter's values at the positions of a range.
 
@@ -73,7 +73,7 @@ def implicit_filter(
 class _ImplicitFilter(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Features, positions: range, window: Window, skip: Tensor | None, *parameters: Tensor
+        ctx: Any, features: Features, positions: range, window: DecayWindow, skip: Tensor | None, *parameters: Tensor
     ) -> Tensor:
         ctx.features, ctx.positions, ctx.window, ctx.skips = features, positions, window, skip is not None
         network = _network(parameters)

@@ -13,10 +13,10 @@ from torch import Tensor
 from hyena_dist.ops.conv.gates import real
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fused.buffer_pool import new_empty
-from hyena_dist.ops.fused.norm import LayerNorm, tiles
+from hyena_dist.ops.fused.norm import NormInput, tiles
 
 
-def head_nll(x: Tensor, norm: LayerNorm, weight: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
+def head_nll(x: Tensor, norm: NormInput, weight: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
     """Negative log-likelihood in nats of each target under softmax(weight @ norm(x)), 0 where the target is negative.
 
     Args:
@@ -44,7 +44,7 @@ def _head_nll(
     eps: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    norm, rows, wanted = LayerNorm(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    norm, rows, wanted = NormInput(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
     nll, (head, bias) = _nll_like(x).view(-1), norm.into(weight[:vocab_size])
     for tile in tiles(rows):
         logits = real(torch.addmm(bias, norm.standard(rows[tile], norm.moments(rows[tile])), head.t()))
@@ -70,7 +70,7 @@ def _head_nll_backward(
     eps: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    norm, rows, wanted = LayerNorm(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
+    norm, rows, wanted = NormInput(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
     dx, (head, bias) = new_empty(rows, rows.shape), norm.into(weight[:vocab_size])
     d_head, d_bias = torch.zeros_like(head, dtype=x.dtype), torch.zeros_like(bias, dtype=x.dtype)
     d_rows = torch.where(wanted < 0, 0, d_nll.reshape(-1))

@@ -14,7 +14,7 @@ from torch import Tensor
 from hyena_dist.ops.conv.gated import Filters, backward_in_blocks, forward_in_blocks, spectra_like
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import LayerNorm, Moments, tiles
+from hyena_dist.ops.fused.norm import Moments, NormInput, tiles
 
 GROUP_ELEMENTS = 2**24
 """Numbers of the projections that are in memory at a time; at least those of `SMALLEST_GROUP` channels."""
@@ -37,7 +37,7 @@ class Projections(NamedTuple):
 
 
 def hyena_mixer(
-    x: Tensor, norm: LayerNorm, projections: Projections, filters: Filters, residual: bool = False
+    x: Tensor, norm: NormInput, projections: Projections, filters: Filters, residual: bool = False
 ) -> Tensor:
     """out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
 
@@ -76,7 +76,7 @@ def _mixer(
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
     rows, shape = _sequences_first(x), (x.shape[1], x.shape[0])
-    norm, channels = LayerNorm(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
+    norm, channels = NormInput(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
     moments = norm.moments(rows)
     y = _new_rows(x, channels, dtype)
     z = new_empty(x, (channels, *shape), dtype) if keep else None
@@ -128,7 +128,7 @@ def _mixer_backward(
     dtype: torch.dtype,
     residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    norm, (z, *all_kept) = LayerNorm(norm_weight, norm_bias, eps, dtype), kept
+    norm, (z, *all_kept) = NormInput(norm_weight, norm_bias, eps, dtype), kept
     rows, d_sum = _sequences_first(x), _sequences_first(d_out)
     d_rows, moments = d_sum.to(dtype), norm.moments(rows)
     parameters = (in_weight, in_bias, out_weight, out_bias, taps, taps_bias, kernels)
@@ -194,7 +194,7 @@ _mixer.register_autograd(_backward, setup_context=_keep)
 differentiable_once(_mixer_backward, "the Hyena mixer")
 
 
-def _projected(rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
+def _projected(rows: Tensor, norm: NormInput, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
     """Weight @ h.t() + bias, [R, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
     y = buffer[: len(weight)]
     for tile in tiles(rows):
@@ -204,7 +204,7 @@ def _projected(rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, 
 
 
 def _projected_backward(
-    dy: Tensor, rows: Tensor, norm: LayerNorm, moments: Moments, weight: Tensor, dh: Tensor
+    dy: Tensor, rows: Tensor, norm: NormInput, moments: Moments, weight: Tensor, dh: Tensor
 ) -> Tensor:
     """Add the gradient of the standardised rows to dh [B S, D] and return that of the weight."""
     d_weight = torch.zeros_like(weight, dtype=rows.dtype)

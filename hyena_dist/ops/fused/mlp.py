@@ -15,7 +15,7 @@ from torch import Tensor
 from hyena_dist.ops.conv.gates import real
 from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import LayerNorm
+from hyena_dist.ops.fused.norm import NormInput
 
 TILE = {"cpu": 2**20, "cuda": 2**26}
 """Numbers of the hidden layer that are in memory at a time, by kind of device."""
@@ -37,7 +37,7 @@ class MLPWeights(NamedTuple):
     """[D]."""
 
 
-def gelu_mlp(x: Tensor, norm: LayerNorm, weights: MLPWeights, residual: bool = False) -> Tensor:
+def gelu_mlp(x: Tensor, norm: NormInput, weights: MLPWeights, residual: bool = False) -> Tensor:
     """fc2(gelu(fc1(norm(x)))) with the tanh form of gelu.
 
     Args:
@@ -67,7 +67,7 @@ def _mlp(
     residual: bool,
     keep: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    norm = NormInput(norm_weight, norm_bias, eps, dtype)
     (weight, bias), fc2_weight, fc2_bias = norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype), fc2_bias.to(dtype)
     rows, keep = x.reshape(-1, x.shape[-1]), keep and keeps_all(x.numel())
     y, kept = new_empty(rows, rows.shape, x.dtype if residual else dtype), []
@@ -107,7 +107,7 @@ def _mlp_backward(
     dtype: torch.dtype,
     residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    norm = LayerNorm(norm_weight, norm_bias, eps, dtype)
+    norm = NormInput(norm_weight, norm_bias, eps, dtype)
     rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     dx, (weight, bias), fc2_weight = new_empty(rows, rows.shape), norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype)
     parameters = (fc1_weight, fc1_bias, fc2_weight, fc2_bias)

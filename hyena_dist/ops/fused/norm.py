@@ -1,4 +1,4 @@
-"""LayerNorm as the first step of an operator that keeps the input of the norm, not its output.
+"""NormInput as the first step of an operator that keeps the input of the norm, not its output.
 
 Its weight and bias are those of the dense layer that follows: weight @ (w * x + b) + bias is (weight * w) @ x plus
 (weight @ b + bias), so that nothing but the standardised input is ever as long as the sequence.
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
         return Moments(self.mean[tile], self.rstd[tile])
 
 
-class LayerNorm(NamedTuple):
+class NormInput(NamedTuple):
     """A norm over the last dimension, of D."""
 
     weight: Tensor

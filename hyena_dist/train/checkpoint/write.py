@@ -30,7 +30,7 @@ from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpo
 from hyena_dist.train.checkpoint.tensor_file import TensorFile, file_order
 
 
-class Saver:
+class CheckpointWriter:
     """Saves a run's checkpoints, one after the other; every rank has one and calls it at the same steps.
 
     Args:

@@ -16,7 +16,7 @@ from hyena_dist.config.deepspeed import (
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.compat.imports import import_deepspeed
 
-FOLDER = Path(__file__).parents[2] / "ds_configs"
+FOLDER = Path(__file__).parents[3] / "ds_configs"
 
 
 def test_every_file_is_a_preset() -> None:

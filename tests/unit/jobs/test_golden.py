@@ -44,7 +44,7 @@ def _cases() -> dict[str, list[str]]:
     pretrain = ["jobs/recipes/pretrain.yaml", "--launcher", "slurm"]
     cases["every-key-slurm"] = [*pretrain, "--nodes", "2", "--cluster", "example", "--array", "5"]
     layouts = "train.curriculum.3.parallel={context_parallel_size: 4}"
-    cases["two-links-slurm"] = [*pretrain, "--nodes", "1,4", "--cluster", "a100", layouts]
+    cases["two-segments-slurm"] = [*pretrain, "--nodes", "1,4", "--cluster", "a100", layouts]
     cases["by-deepspeed-slurm"] = [*pretrain, "--cluster", "tests/unit/jobs/golden/by-deepspeed.yaml"]
     return cases
 

@@ -1,4 +1,4 @@
-"""How a curriculum becomes links on nodes."""
+"""How a curriculum becomes segments on nodes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def run(*stages: dict[str, Any], **sections: Any) -> RunConfig:
 
 
 def shape(job: Job) -> list[tuple[int, list[int]]]:
-    return [(link.nodes, [stage.number + 1 for stage in link.stages]) for link in job.links]
+    return [(segment.nodes, [stage.number + 1 for stage in segment.stages]) for segment in job.segments]
 
 
 CONTEXT = {"parallel": {"context_parallel_size": 2}}
@@ -41,15 +41,15 @@ CONTEXT = {"parallel": {"context_parallel_size": 2}}
         ([{}, CONTEXT], [2, 2], [(2, [1]), (2, [2])]),
     ],
 )
-def test_links(stages: list[dict[str, Any]], nodes: list[int], expected: list[tuple[int, list[int]]]) -> None:
+def test_segments(stages: list[dict[str, Any]], nodes: list[int], expected: list[tuple[int, list[int]]]) -> None:
     job = make_job(run(*stages), CPU, nodes, 1)
     assert shape(job) == expected
-    assert [link.number for link in job.links] == list(range(1, len(expected) + 1))
+    assert [segment.number for segment in job.segments] == list(range(1, len(expected) + 1))
     assert job.last_stage == len(stages)
-    for link in job.links:
-        for stage in link.stages:
+    for segment in job.segments:
+        for stage in segment.stages:
             ranks = stage.data_parallel_size * stage.parallel.context_parallel_size
-            assert ranks == link.ranks == link.nodes
+            assert ranks == segment.ranks == segment.nodes
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_auto_is_planned_but_kept(make_config: Callable[..., RunConfig]) -> None
     config = make_config(parallel={"context_parallel_size": "auto"})
     job = make_job(config, CPU, [1], 2)
     assert job.config.auto == ("parallel.context_parallel_size",)
-    assert [stage.number for link in job.links for stage in link.stages] == [0, 1]
-    assert "auto" not in str(job.links)
+    assert [stage.number for segment in job.segments for stage in segment.stages] == [0, 1]
+    assert "auto" not in str(job.segments)

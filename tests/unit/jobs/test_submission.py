@@ -141,10 +141,10 @@ def test_finished(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
 def test_forgets_what_was(run: RunConfig) -> None:
     (run.run_dir / "job").mkdir(parents=True)
     (run.run_dir / "job/cancel").touch()
-    (run.run_dir / "job/link-3.sh").touch()
+    (run.run_dir / "job/segment-3.sh").touch()
     assert submit(*template("true\n")) == 0
     assert not (run.run_dir / "job/cancel").exists()
-    assert not (run.run_dir / "job/link-3.sh").exists()
+    assert not (run.run_dir / "job/segment-3.sh").exists()
 
 
 @pytest.mark.parametrize(
@@ -189,25 +189,25 @@ class TestSlurm:
         zero = "train.curriculum.1.parallel.zero=zero2"
         assert submit("--launcher", "slurm", zero) == 0
         assert Path("calls").read_text().splitlines() == [
-            "--parsable runs/run/job/link-1.sh",
-            "--parsable --dependency=afterok:7 --kill-on-invalid-dep=yes runs/run/job/link-2.sh",
+            "--parsable runs/run/job/segment-1.sh",
+            "--parsable --dependency=afterok:7 --kill-on-invalid-dep=yes runs/run/job/segment-2.sh",
         ]
         assert json.loads((run.run_dir / "job/submission.json").read_text())["job_ids"] == ["7", "7"]
         assert "SLURM job 7, then 7: runs/run" in capsys.readouterr().out
 
     def test_refused_in_the_middle(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         assert submit("--launcher", "slurm", "--nodes", "1,2", "--ranks-per-node", "1") == 2
-        assert "SLURM refuses runs/run/job/link-2.sh: no such nodes" in capsys.readouterr().err
+        assert "SLURM refuses runs/run/job/segment-2.sh: no such nodes" in capsys.readouterr().err
         assert Path("calls").read_text().splitlines()[-1] == "scancel 7"
         assert json.loads((run.run_dir / "job/submission.json").read_text())["job_ids"] == []
 
-    def test_done_links_are_left_out(self, run: RunConfig) -> None:
+    def test_done_segments_are_left_out(self, run: RunConfig) -> None:
         folder = run.run_dir / "checkpoints/step-00000006"
         folder.mkdir(parents=True)
         (folder / "files.json").write_text("{}")
         (folder / "state.json").write_text('{"stage": 1}')
         assert submit("--launcher", "slurm", "train.curriculum.1.parallel.zero=zero2") == 0
-        assert Path("calls").read_text() == "--parsable runs/run/job/link-2.sh\n"
+        assert Path("calls").read_text() == "--parsable runs/run/job/segment-2.sh\n"
 
     def test_queued(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         self.program("squeue", "echo '7|7|PENDING|Priority|1:00'; echo '8|8|RUNNING|None|1:00'")

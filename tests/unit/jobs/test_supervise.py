@@ -50,14 +50,17 @@ def test_a_stage_that_never_ends(supervised: Supervised) -> None:
     assert "giving up after 2 attempts" in output
 
 
-def test_links(supervised: Supervised) -> None:
-    assert supervised.end("save:1:1+stage:1", link=1, last_stage=2, max_restarts=0)[0] == 1  # stage 2 is not done
-    assert supervised.end("save:1:1+stage:1,save:2:2+stage:2", link=1, last_stage=2)[0] == 0
-    assert supervised.end("crash", link=1, links=3, last_stage=2) == (0, supervised_line("link 1 of 3 is done"))
+def test_segments(supervised: Supervised) -> None:
+    assert supervised.end("save:1:1+stage:1", segment=1, last_stage=2, max_restarts=0)[0] == 1  # stage 2 is not done
+    assert supervised.end("save:1:1+stage:1,save:2:2+stage:2", segment=1, last_stage=2)[0] == 0
+    assert supervised.end("crash", segment=1, segments=3, last_stage=2) == (
+        0,
+        supervised_line("segment 1 of 3 is done"),
+    )
     assert not is_done(supervised.run)
     assert not is_done(supervised.run, 3)
     # The last stage is done when its report is.
-    assert supervised.end("crash,crash,save:3:3+crash,finished", link=2, last_stage=3)[0] == 0
+    assert supervised.end("crash,crash,save:3:3+crash,finished", segment=2, last_stage=3)[0] == 0
     assert is_done(supervised.run)
     assert is_done(supervised.run, 3)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hyena_dist.tracking import Progress, human
+from hyena_dist.tracking import TrainingProgress, human
 from hyena_dist.tracking.progress import _duration
 
 
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def update(progress: Progress, step: int, **changed: Any) -> None:
+def update(progress: TrainingProgress, step: int, **changed: Any) -> None:
     values: dict[str, Any] = {
         "tokens": step * 8192,
         "seq_length": 1024,
@@ -31,7 +31,7 @@ def update(progress: Progress, step: int, **changed: Any) -> None:
 
 def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
     stream = io.StringIO()
-    progress = Progress(2_000_000, 2_000_000 * 8192, True, stream)
+    progress = TrainingProgress(2_000_000, 2_000_000 * 8192, True, stream)
     update(progress, 1)
     update(progress, 999, seq_length=1_048_576, loss=800.0, grad_norm=123_456.0, tokens_per_second=999_700)
     update(progress, 1_999_999, tokens=16 * 10**12, grad_norm=None, memory_gib=None, loss=float("nan"), data_wait=1)
@@ -55,7 +55,7 @@ def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
 
 def test_the_header_comes_again_every_40_lines() -> None:
     stream = io.StringIO()
-    progress = Progress(100, 100 * 8192, True, stream)
+    progress = TrainingProgress(100, 100 * 8192, True, stream)
     for step in range(1, 100):
         update(progress, step)
     headers = [i for i, line in enumerate(stream.getvalue().splitlines()) if "seq_length" in line]
@@ -66,21 +66,21 @@ def test_time_left_comes_from_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr("hyena_dist.tracking.progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
-    progress = Progress(1000, 1_000_000, True, stream, step=500, tokens=400_000)
+    progress = TrainingProgress(1000, 1_000_000, True, stream, step=500, tokens=400_000)
     update(progress, 501, tokens=410_000)  # 10,000 tokens in 10 s, 590,000 to go.
     assert stream.getvalue().splitlines()[-1].split()[-1] == "9:50"
 
 
 def test_notes_are_lines_of_their_own() -> None:
     stream = io.StringIO()
-    progress = Progress(10, 100, True, stream)
+    progress = TrainingProgress(10, 100, True, stream)
     progress.note("checkpoint saved")
     assert stream.getvalue() == "checkpoint saved\n"
 
 
 def test_other_ranks_show_nothing() -> None:
     for stream in (io.StringIO(), Terminal()):
-        progress = Progress(10, 100, False, stream)
+        progress = TrainingProgress(10, 100, False, stream)
         update(progress, 1)
         progress.note("text")
         progress.close()
@@ -89,7 +89,7 @@ def test_other_ranks_show_nothing() -> None:
 
 def test_a_bar_starts_at_the_resumed_step_and_survives_notes() -> None:
     stream = Terminal()
-    progress = Progress(400, 400 * 8192, True, stream, step=200, tokens=200 * 8192)
+    progress = TrainingProgress(400, 400 * 8192, True, stream, step=200, tokens=200 * 8192)
     assert " 50% |" in stream.getvalue()
     assert "step 200/400" in stream.getvalue()
     update(progress, 300)

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from hyena_dist.config.schedule import CurriculumStage, TrainConfig
 from hyena_dist.errors import UserError
-from hyena_dist.train.anomaly import FEWEST, MOST_IN_A_ROW, Guard, Rollback, leave_out
+from hyena_dist.train.anomaly import FEWEST, MOST_IN_A_ROW, AnomalyGuard, Rollback, leave_out
 
 numbers = st.one_of(st.floats(0.1, 3), st.sampled_from([math.nan, math.inf, 1e3, 1e6]))
 
 
-def guard(state: dict[str, Any] | None = None, **settings: Any) -> Guard:
+def guard(state: dict[str, Any] | None = None, **settings: Any) -> AnomalyGuard:
     stage = CurriculumStage(seq_length=8, train_iters=1000)
     train = TrainConfig(curriculum=(stage,), global_batch_size=1, **settings)
-    return Guard(train, {"step": 0} if state is None else state)
+    return AnomalyGuard(train, {"step": 0} if state is None else state)
 
 
-def step(guard: Guard, number: int, loss: float, norm: float) -> str | None:
+def step(guard: AnomalyGuard, number: int, loss: float, norm: float) -> str | None:
     """As the loop does it, with an engine that holds the limit."""
     seen = loss if guard.needs_loss else None
     limit = guard.norm_limit(seen)

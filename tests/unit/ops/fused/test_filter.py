@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops import SineNetwork, Window, implicit_filter
+from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 
 
 def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,7 @@ def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Ten
     return z.float().to(dtype), n.float().to(dtype)
 
 
-def formula(z: Tensor, t: Tensor, network: SineNetwork, window: Window, skip: Tensor) -> Tensor:
+def formula(z: Tensor, t: Tensor, network: SineNetwork, window: DecayWindow, skip: Tensor) -> Tensor:
     for weight, bias in zip(network.weights, network.biases, strict=True):
         z = torch.sin(network.freq * (z @ weight.t() + bias))
     y = network.last @ z.t() * (torch.exp(-window.rates[:, None] * t) + window.shift)
@@ -36,7 +36,7 @@ def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype
     def found(dtype: torch.dtype, ours: bool) -> list[Tensor]:
         leaves = [t.to(dtype).requires_grad_() for t in tensors]
         network = SineNetwork(tuple(leaves[:depth]), tuple(leaves[depth : 2 * depth]), *leaves[-3:-1])
-        window, skip = Window(rates.to(dtype), 0.05), leaves[-1]
+        window, skip = DecayWindow(rates.to(dtype), 0.05), leaves[-1]
         if ours:
             y = implicit_filter(lambda s, e: features(s, e, length, dtype), range(length), network, window, skip)
         else:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops import Filters, LayerNorm, MLPWeights, Projections, gelu_mlp, head_nll, hyena_mixer
+from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp, head_nll, hyena_mixer
 from hyena_dist.ops.fused import mlp as tiles
 from tests.unit.ops.test_hyena import formula
 
@@ -23,8 +23,8 @@ VOCAB = 12
 Op = Callable[..., Tensor]
 
 
-def norm_of(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> LayerNorm:
-    return LayerNorm(weight, bias, EPS, dtype)
+def norm_of(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> NormInput:
+    return NormInput(weight, bias, EPS, dtype)
 
 
 def mixer(x: Tensor, nw: Tensor, nb: Tensor, *rest: Tensor, dtype: torch.dtype, residual: bool) -> Tensor:

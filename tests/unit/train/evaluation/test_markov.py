@@ -20,7 +20,7 @@ from hyena_dist.train.evaluation import markov
 from hyena_dist.train.evaluation.markov import MarkovChains
 from hyena_dist.train.evaluation.perplexity import markov_perplexity
 
-CORPUS = Path(__file__).parents[3] / "data_prep/corpus/human_chr20_30-35Mb.GRCh37.fa.gz"
+CORPUS = Path(__file__).parents[4] / "data_prep/corpus/human_chr20_30-35Mb.GRCh37.fa.gz"
 # ../shared/data/README.md: trained on the first 90 %, scored on the last 10 %.
 PUBLISHED = {0: 3.998, 1: 3.839, 2: 3.803, 3: 3.779, 5: 3.677, 8: 3.429}
 
