@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.unit.ops import test_mixer as t
+from tests.unit.ops.fused import test_mixer as t
 
 LENGTH, BATCH, D, HIDDEN, ORDER = 64, 2, 8, 24, 3
 ROWS = LENGTH * BATCH

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp, head_nll, hyena_mixer
 from hyena_dist.ops.fused import mlp as tiles
-from tests.unit.ops.test_hyena import formula
+from tests.unit.ops.conv.test_gated import formula
 
 # Of the 2-norm: rounding of float32 and of bf16 products.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
