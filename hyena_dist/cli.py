@@ -146,7 +146,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.mesh import join_world, launch_environment, shutdown
+    from hyena_dist.parallel.world import join_world, launch_environment, shutdown
 
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
@@ -191,13 +191,14 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
     from hyena_dist.parallel.mesh import Mesh
+    from hyena_dist.parallel.world import World
     from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
 
     model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift)
     result = evaluate(
         model,
         store,
-        Mesh(device=next(model.parameters()).device),
+        Mesh(World(device=next(model.parameters()).device)),
         split=args.split,
         lengths=args.lengths,
         max_tokens=args.max_tokens,

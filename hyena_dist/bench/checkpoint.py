@@ -20,7 +20,8 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
-from hyena_dist.parallel.mesh import Mesh, initialize, shutdown
+from hyena_dist.parallel.mesh import Mesh, initialize
+from hyena_dist.parallel.world import shutdown
 from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.optimizer import parameter_groups
 
@@ -144,7 +145,7 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
         waiting = _seconds(lambda n=2 * number: save(n, wait=True), mesh)  # type: ignore[misc]
         copying = _seconds(lambda n=2 * number + 1: save(n, wait=False), mesh)  # type: ignore[misc]
         writing, steps = 0.0, 0
-        while mesh.any(saver.writing):
+        while mesh.world.any(saver.writing):
             writing += _seconds(step, mesh)
             steps += 1
         found.append(Times(waiting, copying, baseline, writing, steps))
@@ -155,10 +156,10 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
 
 def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
     """Of the slowest rank, all starting together."""
-    mesh.barrier()
+    mesh.world.barrier()
     start = now(mesh.device)
     action()
-    return max(mesh.gather_objects(now(mesh.device) - start))
+    return max(mesh.world.gather_objects(now(mesh.device) - start))
 
 
 def _in_ranks(count: int, measure: Callable[..., Any], *arguments: Any) -> Any:

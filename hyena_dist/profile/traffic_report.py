@@ -40,11 +40,11 @@ class TrafficReport:
         """Lines for people about the last step, the mean over ranks; every rank must call this."""
         calls: defaultdict[tuple[str, str], float] = defaultdict(float)
         sent: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for account in self.mesh.gather_objects(self.counter.take()):
+        for account in self.mesh.world.gather_objects(self.counter.take()):
             for line in account:
-                calls[line[:2]] += line.calls / self.mesh.world_size
-                sent[line[:2]] += line.bytes / self.mesh.world_size
-        if not self.mesh.is_main:
+                calls[line[:2]] += line.calls / self.mesh.world.size
+                sent[line[:2]] += line.bytes / self.mesh.world.size
+        if not self.mesh.world.is_main:
             return []
         planned: defaultdict[tuple[str, str], float] = defaultdict(float)
         for item in communication.step(self.config, stage, self.zero):

@@ -16,10 +16,8 @@ from collections.abc import Callable, Collection, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
-import torch.distributed as dist
-
 from hyena_dist.errors import TEMPORARY, TemporaryError
-from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import World
 
 _WAITING = re.compile(r"/torch/distributed/|/deepspeed/comm/")
 _SILENT = 3
@@ -58,17 +56,19 @@ class Watchdog:
     """Ends this process if it makes no progress; a context manager around training, on every rank.
 
     Args:
-        mesh: its store is where ranks report.
+        world: its store is where ranks report.
         timeout_s: how long a step may stand still.
         say: gets the sentence, on one rank.
         on_end: gets it too, before the process ends with exit code 75.
     """
 
-    def __init__(self, mesh: Mesh, timeout_s: float, say: Callable[[str], None], on_end: Callable[[str], None]) -> None:
-        self._mesh, self._timeout_s, self._say, self._on_end = mesh, timeout_s, say, on_end
+    def __init__(
+        self, world: World, timeout_s: float, say: Callable[[str], None], on_end: Callable[[str], None]
+    ) -> None:
+        self._world, self._timeout_s, self._say, self._on_end = world, timeout_s, say, on_end
         self._every_s = min(5.0, timeout_s / 8)
-        self._rank = dist.get_rank() if dist.is_initialized() else 0
-        self._store: Any = mesh.store
+        self._rank = world.rank
+        self._store: Any = world.store
         self._number = 0
         self._main = threading.get_ident()
         self._at = (0, "start", time.monotonic())
@@ -148,7 +148,7 @@ class Watchdog:
 
     def _reports(self) -> list[Report]:
         """Of every rank that has reported."""
-        keys = [f"{_PREFIX}{rank}" for rank in range(self._mesh.world_size)]
+        keys = [f"{_PREFIX}{rank}" for rank in range(self._world.size)]
         return [Report(*json.loads(self._store.get(key))) for key in keys if self._store.check([key])]
 
 

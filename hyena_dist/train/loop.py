@@ -11,7 +11,8 @@ from hyena_dist.config.run import RunConfig, StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.store.store import GenomeStore
-from hyena_dist.parallel.mesh import Mesh, cut
+from hyena_dist.parallel.mesh import build_mesh
+from hyena_dist.parallel.world import World
 from hyena_dist.profile.traffic_report import TrafficReport
 from hyena_dist.profile.watchdog import Watchdog
 from hyena_dist.train import outcome
@@ -29,11 +30,11 @@ from hyena_dist.train.stop import StopSignal
 class Loop:
     """What one set of processes does of a run; every rank has one."""
 
-    def __init__(self, config: RunConfig, store: GenomeStore, place: Place, world: Mesh, profile: bool) -> None:
+    def __init__(self, config: RunConfig, store: GenomeStore, place: Place, world: World, profile: bool) -> None:
         self.config, self.store, self.place, self.state = config, store, place, place.state
         self.lengths = config.evaluation_lengths
         self.step: int = self.state["step"]
-        self.mesh = mesh = cut(world, self.place.parallel)
+        self.mesh = mesh = build_mesh(world, self.place.parallel)
         self.model, self.engine = build(config, mesh, self.place.segment, self.place.found)
         self.guard = AnomalyGuard(config.train, self.state)
         self.guard.read_left_out(config.run_dir)
@@ -57,7 +58,7 @@ class Loop:
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
         place = self.place
         try:
-            with Watchdog(self.mesh, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
+            with Watchdog(self.mesh.world, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
                 if self.step < place.end_step:
                     self._train(stop)
                 elif place.finished and self.state["scored"] != self._scored():
@@ -69,9 +70,9 @@ class Loop:
             result = Outcome(ending, self.step, place.stages_done(self.step), len(place.stages), self._sentence(ending))
             if ending == "finished":
                 self._report()
-            elif self.mesh.is_main:
+            elif self.mesh.world.is_main:
                 print(result.message, flush=True)
-            if self.mesh.is_main:
+            if self.mesh.world.is_main:
                 outcome.write(self.config.run_dir, result)
             status = "FINISHED" if ending == "finished" else "KILLED"
         except KeyboardInterrupt:
@@ -92,7 +93,7 @@ class Loop:
         following = place.stages[place.stages_done(self.step)]
         return (
             f"stage {following.number} is done and saved at {done}; the same command, or the next job, starts stage "
-            f"{following.number + 1} with {self.config.layout_of([following]).describe(self.mesh.world_size)}"
+            f"{following.number + 1} with {self.config.layout_of([following]).describe(self.mesh.world.size)}"
         )
 
     # --- the steps ---
@@ -125,7 +126,7 @@ class Loop:
         step, mesh = batch.step + 1, self.mesh  # steps are counted when done
         with self.profile or nullcontext():
             # One exchange settles all that ranks must know alike.
-            targets, stopped, failed = mesh.all_reduce_sums(
+            targets, stopped, failed = mesh.world.all_reduce_sums(
                 batch.total_weight, stop.name is not None, self.checkpoints.failed
             )
             if failed:
@@ -162,7 +163,7 @@ class Loop:
                 self.note(sentence)
         except Rollback as error:
             rollback = error
-            self.mesh.on_main(lambda: leave_out(self.config.run_dir, rollback))
+            self.mesh.world.on_main(lambda: leave_out(self.config.run_dir, rollback))
             raise
         return loss, norm, lr
 
@@ -203,7 +204,7 @@ class Loop:
             self._save(wait=step == end)
 
     def _mean(self, loss_sum: torch.Tensor, targets: float) -> float:
-        return self.mesh.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (targets or 1.0)
+        return self.mesh.world.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (targets or 1.0)
 
     # --- between steps ---
 
@@ -248,7 +249,7 @@ class Loop:
             "stage": self.place.stages_done(self.step),
             "stages": len(self.place.stages),
             "updates": self.step - len(self.guard.skipped),
-            "world_size": self.mesh.world_size,
+            "world_size": self.mesh.world.size,
             "mlflow_run_id": self.reporter.run_id,
             "data": self.store.fingerprint,
         } | self.guard.state
@@ -256,12 +257,12 @@ class Loop:
         self.guard.saved(self.step)
 
     def _report(self) -> None:
-        if self.mesh.is_main:
+        if self.mesh.world.is_main:
             reporter = self.reporter
             write_report(
                 self.config.run_dir, self.config, self.store, self.state, reporter.trackers, reporter.ui_command, print
             )
-        self.mesh.barrier()
+        self.mesh.world.barrier()
 
     def _tokens_at(self, step: int) -> int:
         stages = self.place.stages

@@ -40,7 +40,7 @@ class RunReporter:
         self.progress = TrainingProgress(
             last.end_step,
             last.tokens_at(last.end_step),
-            enabled=mesh.is_main,
+            enabled=mesh.world.is_main,
             step=step,
             tokens=stage.tokens_at(step),
         )
@@ -49,7 +49,7 @@ class RunReporter:
         self.trackers = Trackers()
         self.run_id: str | None = None
         self.ui_command: str | None = None
-        mesh.on_main(lambda: self._open(state, deepspeed))
+        mesh.world.on_main(lambda: self._open(state, deepspeed))
 
     def _open(self, state: dict[str, Any], deepspeed: dict[str, Any]) -> None:
         config, settings = self.config, self.config.tracking
@@ -68,7 +68,7 @@ class RunReporter:
         self.trackers.append(mlflow)
         self.run_id, self.ui_command = mlflow.run_id, mlflow.ui_command
         if not state["step"]:
-            mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world_size})
+            mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world.size})
         mlflow.log_text(dump_config(config), "run.yaml")
         mlflow.log_text(json.dumps(deepspeed, indent=2), "deepspeed.json")
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")

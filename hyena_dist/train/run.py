@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import World
 from hyena_dist.plan.fit import fit
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
@@ -17,7 +17,7 @@ from hyena_dist.train.stop import StopSignal
 
 def train(
     config: RunConfig,
-    world: Mesh,
+    world: World,
     resume: Resume = "auto",
     profile_communication: bool = False,
     last_stage: int | None = None,
@@ -42,7 +42,7 @@ def train(
         UserError: a configuration, store or checkpoint that cannot be used, a full disk, or a loss that is no number.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
-    asked, config = config, fit(config, world.world_size)
+    asked, config = config, fit(config, world.size)
     store = open_data(config)
     loop: Loop | None = None
 

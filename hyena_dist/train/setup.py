@@ -16,6 +16,7 @@ from hyena_dist.models.mixers.attention import usable_backends
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import World
 from hyena_dist.train.checkpoint import format as checkpoint
 from hyena_dist.train.evaluation.perplexity import evaluation_windows
 from hyena_dist.train.optimizer import parameter_groups
@@ -64,14 +65,14 @@ def open_data(config: RunConfig) -> GenomeStore:
 
 
 def find_place(
-    config: RunConfig, asked: RunConfig, store: GenomeStore, world: Mesh, resume: Resume, last_stage: int | None
+    config: RunConfig, asked: RunConfig, store: GenomeStore, world: World, resume: Resume, last_stage: int | None
 ) -> Place:
     """Where to continue; every rank calls this. `config` is what was planned from `asked`, which run.yaml keeps.
 
     Raises:
         UserError: as `find_checkpoint`, or batches and layouts that these ranks cannot have.
     """
-    segments = config.segments(world.world_size)
+    segments = config.segments(world.size)
     stages = tuple(stage for segment in segments for stage in segment)
     found = world.on_main(lambda: find_checkpoint(config, asked, store, resume))
     state: dict[str, Any] = checkpoint.read_state(found) if found else {"step": 0}
@@ -127,7 +128,7 @@ def introduction(config: RunConfig, place: Place, mesh: Mesh) -> list[str]:
     lines = [
         f"{config.name}: {model.num_parameters:,} parameters on {mesh.device.type}, {place.parallel.zero}, "
         f"{config.precision}, data {config.data.path} ({config.data.sampling})",
-        f"  {config.layout_of(place.segment).describe(mesh.world_size)}",
+        f"  {config.layout_of(place.segment).describe(mesh.world.size)}",
     ]
     if "A" in model.mixers:
         backend = usable_backends(mesh.device, DTYPES[config.precision], model.d_model // model.attention_heads)[0]

@@ -87,7 +87,7 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
         saver.save(0, {})  # moments that no update has made yet
         saver.finish()
         saver.save(0, {"again": True}, wait=True)  # in the place of one of the same name
-        if mesh.is_main:
+        if mesh.world.is_main:
             fresh = tensors(folder / "step-00000000")
             assert fresh.keys() == {name for name in fresh if "exp_avg" not in name or not fresh[name].any()}
         for number in range(1, 4):
@@ -106,7 +106,7 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
         assert not saver.failed
 
         whole, early = folder / "step-00000003", folder / "step-00000004"
-        if mesh.is_main:
+        if mesh.world.is_main:
             assert said[-1] == f"step 4: saved {early}"
             assert len(said) == 4
             assert list_checkpoints(folder) == [whole, early], "two are kept"
@@ -169,7 +169,7 @@ def disk_full(config: RunConfig, layout: Layout, full: int, room: int) -> None:
         assert message.startswith(f"cannot save the checkpoint of step 2 in {folder}: File too large; the last whole ")
         assert message.endswith("step-00000001; free some space and start again with --resume auto")
         assert not saver.failed, "it was said"
-        assert exchange(message, mesh) == [message] * mesh.world_size
+        assert exchange(message, mesh) == [message] * mesh.world.size
         assert [p.name for p in folder.iterdir()] == ["step-00000001"]
         exchange(None, mesh)
     assert files(folder / "step-00000001") == before

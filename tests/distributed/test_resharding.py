@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
 from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.loop import Loop
 from hyena_dist.train.setup import find_place, open_data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
 from hyena_dist.train import outcome
 from hyena_dist.train.checkpoint.format import latest, read_state
 from hyena_dist.train.run import train

@@ -49,7 +49,7 @@ def in_float64(layout: Layout) -> list[list[Arrays]]:
     """Whole gradients and parameters of each step of plain AdamW, with filters shared and not."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     found = [steps_in_float64(mesh, shared) for shared in (True, False)]
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 def steps_in_float64(mesh: Mesh, shared: bool) -> list[Arrays]:
@@ -98,7 +98,7 @@ def through_deepspeed(layout: Layout) -> list[Trained]:
     mesh = initialize(layout.parallel(), timeout_s=60)
     found = [steps_of_engine(mesh, "zero0", shared=False)]
     found += [steps_of_engine(mesh, name, shared=True) for name in PRESETS]
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 def steps_of_engine(mesh: Mesh, name: str, shared: bool) -> Trained:

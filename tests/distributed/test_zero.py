@@ -95,7 +95,7 @@ def through_deepspeed(layout: Layout, names: list[str]) -> list[Steps]:
                 )
             norms.append(engine.step(OPTIMIZER.lr)[0])
         found.append((norms, {n: p.numpy().copy() for n, p in whole_weights(engine).items()}))
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

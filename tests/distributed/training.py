@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
 from hyena_dist.tracking import read_metrics
 from hyena_dist.train.run import train
 

@@ -38,7 +38,7 @@ class CheckpointWriter:
         engine: what is saved.
         model: the engine's, for its config.json.
         config: the run; async_save and keep_last count here.
-        mesh: this rank's groups; `mesh.background` must be left to this object.
+        mesh: this rank's groups; `mesh.world.background` must be left to this object.
         say: told of each checkpoint on the main process, perhaps from another thread.
     """
 
@@ -144,12 +144,12 @@ class CheckpointWriter:
         final = directory / f"step-{step:08d}"
         partial = directory / f".{final.name}.partial"
         try:
-            together(lambda: _make_folder(partial) if mesh.is_main else None, mesh)
+            together(lambda: _make_folder(partial) if mesh.world.is_main else None, mesh)
             written = together(_tensor_writer(partial, weights, moments, mesh), mesh)
             files = {name: value for each in written for name, value in each.items()}
-            together(lambda: _complete(partial, final, texts, files) if mesh.is_main else None, mesh)
+            together(lambda: _complete(partial, final, texts, files) if mesh.world.is_main else None, mesh)
         except OSError as error:
-            if mesh.is_main:
+            if mesh.world.is_main:
                 shutil.rmtree(partial, ignore_errors=True)
             last = latest(directory)
             kept = f"the last whole one is {last}" if last else "there is none before it"
@@ -158,7 +158,7 @@ class CheckpointWriter:
                 f"{kept}; free some space and start again with --resume auto"
             ) from error
         self._saved = step, texts
-        if mesh.is_main:
+        if mesh.world.is_main:
             _drop(list_checkpoints(directory)[: -self._config.train.keep_last])
             self._say(f"step {step:,}: saved {final}")
 
@@ -201,13 +201,14 @@ def _tensor_writer(
 ) -> Callable[[], dict[str, tuple[int, str]]]:
     """A function that writes this rank's files and returns their fingerprints by name."""
     fragments, plan = [*weights, *moments], _plan(weights, moments, mesh)
-    queues = [[i for file in plan if file.rank == rank for i in file.indices] for rank in range(mesh.background.size())]
+    ranks = range(mesh.world.background.size())
+    queues = [[i for file in plan if file.rank == rank for i in file.indices] for rank in ranks]
 
     def write() -> dict[str, tuple[int, str]]:
         found, tensors = {}, assemble(fragments, queues, mesh)
         try:
             for file in plan:
-                if file.rank == mesh.background.rank():
+                if file.rank == mesh.world.background.rank():
                     inside = [fragments[i] for i in file.indices]
                     described = {f.name: (f.values.dtype, f.whole_shape(mesh.tensor.size())) for f in inside}
                     with TensorFile(folder / file.name, described) as out:

@@ -176,7 +176,7 @@ def evaluate(
                 report=lambda done, _, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
             )
         note(f"context {length:>9,}: perplexity {by_length[length]}")
-    markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
+    markov = markov_perplexity(store, windows[max(windows)]) if mesh.world.is_main else {}
     return HeldOut(by_length, markov)
 
 
