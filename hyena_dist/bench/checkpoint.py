@@ -23,7 +23,9 @@ from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.world import shutdown
 from hyena_dist.train.checkpoint.write import CheckpointWriter
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
+from hyena_dist.train.state import TrainState
 
 COLUMNS = (
     "waiting_s",
@@ -126,15 +128,17 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
     model, preset = HyenaDNA(config.model, mesh).to(mesh.device), read_preset(case.zero)
     optimizer = adamw(parameter_groups(model, config.optimizer), preset, lr=1e-4)
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=1, clip_grad=1.0)
-    saver = CheckpointWriter(config.run_dir / "checkpoints", engine, model, config, mesh, lambda _: None)
+    saver = CheckpointWriter(config.run_dir / "checkpoints", engine, {}, config, mesh, lambda _: None)
     tokens = torch.randint(7, 11, (1, case.seq_length), device=mesh.device)
 
     def step() -> None:
-        engine.accumulate(tokens, tokens, [0], scale=1 / (case.ranks * case.seq_length), last=True)
+        engine.accumulate(
+            lambda m: nll_sum(m, tokens, tokens, [0]), scale=1 / (case.ranks * case.seq_length), last=True
+        )
         engine.step(1e-4)
 
     def save(number: int, wait: bool) -> None:
-        saver.save(number, {}, wait=wait)
+        saver.save(TrainState(step=number), wait=wait)
 
     step()
     save(0, wait=False)  # the first takes the memory for copies

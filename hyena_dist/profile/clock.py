@@ -3,6 +3,8 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,11 +20,17 @@ class Clock:
         self.begin, self.tokens, self.steps, self.wait, self.pause = time.perf_counter(), 0, 0, 0.0, 0.0
         self.last = self.begin
 
-    def add(self, tokens: int, wait_s: float) -> None:
-        """One step of `tokens` tokens, which waited `wait_s` seconds for data."""
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of the block as waiting for data."""
+        begin = time.perf_counter()
+        yield
+        self.wait += time.perf_counter() - begin
+
+    def add(self, tokens: int) -> None:
+        """Count one step of `tokens` tokens."""
         self.tokens += tokens
         self.steps += 1
-        self.wait += wait_s
         self.last = time.perf_counter()
 
     def exclude_pause(self) -> None:

@@ -14,7 +14,8 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, build, chunk, whole_tensors
 from tests.processes import run_ranks
@@ -118,7 +119,9 @@ def steps_of_engine(mesh: Mesh, name: str, shared: bool) -> Trained:
             for index in range(number):
                 inputs, targets = micro_batch(step, index, mesh)
                 scale, last = 1 / (number * BATCH * length), index == number - 1
-                engine.accumulate(inputs, targets, [0] * samples, scale=scale, last=last)
+                engine.accumulate(
+                    lambda m, x=inputs, y=targets: nll_sum(m, x, y, [0] * samples), scale=scale, last=last
+                )
         evaluations.append(len(calls))
         norms.append(engine.step(OPTIMIZER.lr)[0])
     return Trained(evaluations, norms, arrays(whole_weights(engine)))

@@ -14,7 +14,8 @@ from hyena_dist.parallel.mesh import initialize
 from hyena_dist.plan import traffic as communication
 from hyena_dist.profile.traffic import Sent, TrafficCounter
 from hyena_dist.profile.traffic_report import zero_settings
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.parity import Layout, chunk, data
 from tests.processes import run_ranks
 
@@ -106,7 +107,9 @@ def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int
             counter.take()
             with counter, model.share_filters(number if engine.late_gradients else 1):
                 for index in range(number):
-                    engine.accumulate(inputs, targets, [0, 0], scale=1e-3, last=index == number - 1)
+                    engine.accumulate(
+                        lambda m: nll_sum(m, inputs, targets, [0, 0]), scale=1e-3, last=index == number - 1
+                    )
                 engine.step(1e-3)
         accounts.append(counter.take())
     return accounts

@@ -11,7 +11,8 @@ from hyena_dist.config.run import ModelConfig, OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import initialize
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, chunk
 from tests.processes import run_ranks
@@ -86,10 +87,9 @@ def through_deepspeed(layout: Layout, names: list[str]) -> list[Steps]:
         for step in range(STEPS):
             for index, (inputs, targets) in enumerate(micro_batches(step)):
                 seeds = [0] * (BATCH // layout.data)
+                mine = chunk(inputs, mesh), chunk(targets, mesh)
                 engine.accumulate(
-                    chunk(inputs, mesh),
-                    chunk(targets, mesh),
-                    seeds,
+                    lambda m, mine=mine, seeds=seeds: nll_sum(m, *mine, seeds),
                     scale=1 / valid_targets(step),
                     last=index == MICRO_BATCHES - 1,
                 )

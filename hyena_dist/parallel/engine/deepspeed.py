@@ -4,7 +4,7 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,23 +103,11 @@ class Engine:
         if self.stage > 0:
             self._watch_norm(self.engine.optimizer)
 
-    def accumulate(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        dropout_seeds: Sequence[int],
-        *,
-        weights: Tensor | None = None,
-        scale: float,
-        last: bool,
-    ) -> Tensor:
-        """Forward and backward of one micro-batch.
+    def accumulate(self, loss: Callable[[nn.Module], Tensor], *, scale: float, last: bool) -> Tensor:
+        """Run forward and backward of one micro-batch.
 
         Args:
-            input_ids: [B, S] int64, this context rank's chunk.
-            targets: [B, S] int64.
-            dropout_seeds: one per sample.
-            weights: [B, S] float32, of each target in the summed loss; all 1 if not given.
+            loss: computes the summed loss, a number with gradient, by the model that it is given.
             scale: the summed loss is multiplied by this; 1 / (sum of the weights of the whole step's valid targets over
                 all ranks) makes the step's gradient that of the mean loss, however the targets are spread.
             last: whether this is the step's last micro-batch, after which gradients are reduced.
@@ -128,13 +116,12 @@ class Engine:
             The summed loss, detached.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        nll: Tensor = self.engine(input_ids, targets, dropout_seeds, skip_logits=True).nll
-        nll_sum = (nll if weights is None else nll * weights).sum()
+        loss_sum = loss(self.engine)
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
-        self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
+        self.engine.backward(loss_sum * (scale * self.mesh.data_context.size()))
         if not last:
             self.engine.step()  # counts the micro-batch; updates nothing
-        return nll_sum.detach()
+        return loss_sum.detach()
 
     def step(self, lr: float, norm_limit: float = math.inf) -> tuple[float, bool]:
         """Clip and update with learning rate `lr`, unless the gradient is not finite or its norm is above a limit.

@@ -8,7 +8,7 @@ name when all files are on the disk; until then it is a hidden one, which the ne
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -20,14 +20,13 @@ from torch import Tensor
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.published import published_config
 from hyena_dist.parallel.engine.deepspeed import Engine
 from hyena_dist.parallel.engine.fragments import Fragment, moments, weights
 from hyena_dist.parallel.engine.gather import assemble, exchange, together
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints, sync
 from hyena_dist.train.checkpoint.tensor_file import TensorFile, file_order
+from hyena_dist.train.state import TrainState
 
 
 class CheckpointWriter:
@@ -36,7 +35,7 @@ class CheckpointWriter:
     Args:
         directory: of the checkpoints.
         engine: what is saved.
-        model: the engine's, for its config.json.
+        model_files: texts by file name that are kept beside the weights.
         config: the run; async_save and keep_last count here.
         mesh: this rank's groups; `mesh.world.background` must be left to this object.
         say: told of each checkpoint on the main process, perhaps from another thread.
@@ -46,27 +45,27 @@ class CheckpointWriter:
         self,
         directory: Path,
         engine: Engine,
-        model: HyenaDNA,
+        model_files: Mapping[str, str],
         config: RunConfig,
         mesh: Mesh,
         say: Callable[[str], None],
     ) -> None:
-        self._directory, self._engine, self._config, self._mesh, self._say = directory, engine, config, mesh, say
-        self._texts = {
-            "config.json": json.dumps(published_config(model), indent=2) + "\n",
-            "run.yaml": dump_config(config),
-        }
+        self._directory = directory
+        self._engine = engine
+        self._config = config
+        self._mesh = mesh
+        self._say = say
+        self._texts = {**model_files, "run.yaml": dump_config(config)}
         self._copies: list[Tensor] = []
         self._saved: tuple[int, dict[str, str]] | None = None
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
-    def save(self, step: int, state: dict[str, Any], wait: bool = False) -> None:
-        """Save what the engine holds now as the checkpoint of `step`, with `state` in its state.json.
+    def save(self, state: TrainState, wait: bool = False) -> None:
+        """Save what the engine holds now as the checkpoint of `state.step`.
 
         Args:
-            step: the number of the checkpoint.
-            state: taken as it is now.
+            state: goes into state.json.
             wait: return when the checkpoint is in place, as without train.async_save; this takes no copies, so it
                 needs no memory for them.
 
@@ -75,7 +74,8 @@ class CheckpointWriter:
                 is untouched.
         """
         self.finish()
-        texts = self._texts | {"state.json": json.dumps({"step": step, **state}, indent=2) + "\n"}
+        step = state.step
+        texts = self._texts | {"state.json": state.to_json()}
         if self._saved == (step, texts):
             return  # as when a signal comes right after a save
         held = weights(self._engine), moments(self._engine)
