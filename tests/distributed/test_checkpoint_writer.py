@@ -99,7 +99,7 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
             assert fresh.keys() == {name for name in fresh if "exp_avg" not in name or not fresh[name].any()}
         for number in range(1, 4):
             step(engine, number)
-        state = TrainState(step=3, tokens=7, anomaly=AnomalyMemory(skipped=(1, 2)))
+        state = TrainState(step=3, tokens=7, anomaly=AnomalyMemory(losses=(1.5, 2.5), norms=(0.5, 0.25)))
         with TrafficCounter(mesh):  # as a stopped run with --profile comm
             saver.save(state, wait=True)
         expected = whole_weights(engine) | whole_moments(engine)

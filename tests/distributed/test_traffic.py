@@ -108,7 +108,7 @@ def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int
             with counter, model.share_filters(number if engine.late_gradients else 1):
                 for index in range(number):
                     engine.accumulate(
-                        lambda m: nll_sum(m, inputs, targets, [0, 0]), scale=1e-3, last=index == number - 1
+                        lambda m, x=inputs, y=targets: nll_sum(m, x, y, [0, 0]), scale=1e-3, last=index == number - 1
                     )
                 engine.step(1e-3)
         accounts.append(counter.take())
