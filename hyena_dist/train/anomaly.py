@@ -6,7 +6,6 @@ checkpoint remembers: a run that was killed decides as one that was not.
 
 import json
 import math
-import os
 import statistics
 from collections import deque
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from hyena_dist.config.schedule import TrainConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.train.checkpoint.format import sync
+from hyena_dist.system.files import write_atomically
 
 WINDOW, FEWEST = 128, 32
 """Accepted steps that a spike is told from, and how many of them it takes."""
@@ -143,11 +142,9 @@ def leave_out(run_dir: Path, rollback: Rollback) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    partial = run_dir / ".skip.json.partial"
+    left_out = [*_read(run_dir), (rollback.first, rollback.last)]
     try:
-        partial.write_text(json.dumps([*_read(run_dir), (rollback.first, rollback.last)]) + "\n")
-        sync(partial)
-        os.replace(partial, run_dir / "skip.json")
+        write_atomically(run_dir / "skip.json", json.dumps(left_out) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}; free some space and start again") from error
 

@@ -8,7 +8,7 @@ from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.plan.fit import fit
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
-from hyena_dist.train.lock import RunLock
+from hyena_dist.train.lock import run_lock
 from hyena_dist.train.loop import Loop
 from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.setup import Resume, find_place, open_data
@@ -74,9 +74,5 @@ def train(
 
 def _claim_run_dir(config: RunConfig, stack: ExitStack) -> None:
     """Make the run's folder ours; on the main process."""
-    try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
-    stack.enter_context(RunLock(config.run_dir))
+    stack.enter_context(run_lock(config.run_dir))
     outcome.clear(config.run_dir)
