@@ -15,12 +15,14 @@ import google_crc32c
 import numpy as np
 
 from data_prep.output import existing_manifest
-from data_prep.partial import Partial, sync, write_durably
+from data_prep.partial import Partial, write_json
 from data_prep.progress import BuildProgress
-from data_prep.workers import Report, cores, run_tasks
+from data_prep.workers import Report, run_tasks
 from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
 from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import sync
+from hyena_dist.system.processes import usable_cores
 
 _TAR_BLOCK = 512
 _SAMPLE_OVERHEAD = 4 * _TAR_BLOCK  # two tar headers, the .npy header and the JSON, each filled up to a block
@@ -126,7 +128,7 @@ def write_shards(
             inputs = [{"species": None, "name": Path(source).name}]
             plan = {"inputs": inputs, "fingerprint": store.fingerprint, "shards": described}
             partial.begin(plan, discard=overwrite, say=say)
-            tars, index = _write_tars(store, shards, partial, processes or cores(), say)
+            tars, index = _write_tars(store, shards, partial, processes or usable_cores(), say)
             text = json.dumps(index) + "\n"
             (partial.store / SHARD_INDEX).write_text(text, encoding="utf-8")
             manifest = {
@@ -143,7 +145,7 @@ def write_shards(
                 },
             }
             sync(partial.store / SHARD_INDEX)
-            write_durably(partial.store / MANIFEST, manifest)
+            write_json(partial.store / MANIFEST, manifest)
             partial.install()
     except OSError as error:
         raise UserError(
@@ -212,7 +214,7 @@ def _write_tars(
 
     def write(shard: _Shard, report: Report) -> None:
         record = _write_tar(store, shard, partial.store / shard.path, report)
-        write_durably(_record(partial, shard), record)
+        write_json(_record(partial, shard), record)
 
     with BuildProgress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
         run_tasks(write, todo, processes, progress.advance)

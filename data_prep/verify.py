@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.files import describe_file
 from data_prep.progress import BuildProgress
 from data_prep.splits import check_disjoint, merge
-from data_prep.workers import Report, cores, run_tasks
+from data_prep.workers import Report, run_tasks
 from data_prep.zarr_store import read_ranges, read_shard
 from hyena_dist.data.store.manifest import (
     MANIFEST,
@@ -26,6 +26,7 @@ from hyena_dist.data.store.manifest import (
 from hyena_dist.data.store.packed import unpack
 from hyena_dist.data.tokenizer import VOCAB, A, N
 from hyena_dist.errors import UserError
+from hyena_dist.system.processes import usable_cores
 
 Say = Callable[[str], object]
 _TASK_BASES = 2**24
@@ -77,11 +78,11 @@ def verify_store(path: Path, *, against: Path | None = None, processes: int | No
     try:
         _verify_splits(path, manifest)
         if manifest["format"] == SHARDS_FORMAT:
-            done = verify_shards(path, manifest, against, processes or cores(), say)
+            done = verify_shards(path, manifest, against, processes or usable_cores(), say)
         elif against:
             raise UserError(f"--against is for shards, and {path} is a store; leave it out")
         else:
-            done = _verify_zarr(path, manifest, processes or cores(), say)
+            done = _verify_zarr(path, manifest, processes or usable_cores(), say)
     except (KeyError, TypeError) as error:
         raise bad_part(manifest, path / MANIFEST, f"is damaged ({error!r})") from error
     bases = sum(contig["length"] for contig in manifest["contigs"])

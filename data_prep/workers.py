@@ -1,7 +1,6 @@
 """Runs tasks in processes, which report what they do, and which end when the process that started them ends."""
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,15 +9,11 @@ from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.processes import die_with_parent
 
 Task = TypeVar("Task")
 Report = Callable[..., object]
 """Sends its arguments to the process that started the work."""
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
@@ -53,7 +48,7 @@ def run_tasks(
             while waiting and len(running) < processes:
                 number, task = waiting.pop()
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run, args=(work, task, sender, os.getpid()), daemon=True)
+                process = context.Process(target=_run, args=(work, task, sender), daemon=True)
                 process.start()
                 sender.close()
                 running[receiver] = (number, process)
@@ -83,12 +78,11 @@ def run_tasks(
     return [results[number] for number in range(len(tasks))]
 
 
-def _run(work: Callable[[Any, Report], Any], task: Any, sender: Connection, parent: int) -> None:
+def _run(work: Callable[[Any, Report], Any], task: Any, sender: Connection) -> None:
+    die_with_parent()  # its next run must find nobody writing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
 
     def report(*content: Any) -> None:
-        if os.getppid() != parent:
-            os._exit(1)  # the parent was killed, and its next run must find nobody writing
         sender.send(("report", content))
 
     try:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.world import shutdown
+from hyena_dist.system.hosts import free_port
 from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.param_groups import parameter_groups
 from hyena_dist.train.pretraining import nll_sum
@@ -168,9 +168,7 @@ def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
 
 def _in_ranks(count: int, measure: Callable[..., Any], *arguments: Any) -> Any:
     """What measure(*arguments) returns on the first of `count` ranks, each a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     processes = [

@@ -1,12 +1,7 @@
 """Batches of a run, in order, read ahead by a thread or by processes."""
 
-import ctypes
-import multiprocessing
-import os
 import queue
 import re
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,11 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.processes import die_with_parent
 
 Read = Callable[[int], StepBatch]
-
-_PR_SET_PDEATHSIG = 1
-"""Of Linux's <sys/prctl.h>."""
 
 _DYING_S = 1.0
 """How long a worker can take to die."""
@@ -168,9 +161,4 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _die_with_parent(worker: int) -> None:
-    """Ask Linux to kill this process when its parent is gone: one that was killed can no longer stop its workers."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = multiprocessing.parent_process()
-        if parent and os.getppid() != parent.pid and multiprocessing.get_start_method() != "forkserver":
-            os._exit(1)  # it was killed before we asked
+    die_with_parent()

@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
+from hyena_dist.system.hosts import first_host
 
 T = TypeVar("T")
 
@@ -191,17 +192,8 @@ def shutdown() -> None:
 def _fill_in_master() -> None:
     env = os.environ
     if "MASTER_ADDR" not in env:
-        env["MASTER_ADDR"] = _first_host(env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
+        env["MASTER_ADDR"] = first_host(env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
     if "MASTER_PORT" not in env:
         # Every rank must find the same port without talking: SLURM numbers jobs and steps for us.
         job, step = int(env.get("SLURM_JOB_ID", 0)), int(env.get("SLURM_STEP_ID", 0))
         env["MASTER_PORT"] = str(20000 + (job * 16 + step) % 20000)
-
-
-def _first_host(node_list: str) -> str:
-    """First host of SLURM's compressed list: 'gpu[03-05,9],x' -> 'gpu03'."""
-    prefix, bracket, rest = node_list.partition("[")
-    if not bracket or "," in prefix:
-        return node_list.split(",")[0]
-    first = rest.split("]")[0].split(",")[0].split("-")[0]
-    return prefix + first + rest.split("]", 1)[1].split(",")[0]

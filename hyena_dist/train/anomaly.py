@@ -6,14 +6,13 @@ checkpoint remembers: a run that was killed decides as one that was not.
 
 import json
 import math
-import os
 import statistics
 from collections import deque
 from pathlib import Path
 
 from hyena_dist.config.schedule import TrainConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.train.checkpoint.format import sync
+from hyena_dist.system.files import write_atomically
 from hyena_dist.train.state import AnomalyMemory, TrainState
 
 WINDOW, FEWEST = 128, 32
@@ -144,11 +143,9 @@ def leave_out(run_dir: Path, rollback: Rollback) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    partial = run_dir / ".skip.json.partial"
+    left_out = [*_read(run_dir), (rollback.first, rollback.last)]
     try:
-        partial.write_text(json.dumps([*_read(run_dir), (rollback.first, rollback.last)]) + "\n")
-        sync(partial)
-        os.replace(partial, run_dir / "skip.json")
+        write_atomically(run_dir / "skip.json", json.dumps(left_out) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}; free some space and start again") from error
 

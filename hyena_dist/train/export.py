@@ -1,7 +1,6 @@
 """A model alone, out of a run and into a folder that load_published and others' code read."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -9,6 +8,7 @@ from typing import Literal
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_published, published_config, save_published
+from hyena_dist.system.files import replace_atomically
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.checkpoint.tensor_file import write_tensors
 
@@ -45,7 +45,7 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
             write_model(partial, model)
         if out.exists():
             shutil.rmtree(out)
-        os.replace(partial, out)
+        replace_atomically(partial, out)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,11 +1,11 @@
 """What a finished run leaves for its reader: summary.json, two plots and a page of text."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.system.files import write_atomically
 from hyena_dist.tracking import human, plot_ppl_by_length, plot_training, read_metrics
 from hyena_dist.train.checkpoint.format import latest
 from hyena_dist.train.evaluation.perplexity import Perplexity, evaluation_windows, markov_perplexity
@@ -61,9 +61,7 @@ def write_report(run: RunRecord, store: GenomeStore) -> dict[str, Any]:
         "mlflow": run.ui_command,
         "scored": scored,
     }
-    partial = folder / ".summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    os.replace(partial, folder / "summary.json")
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     for path in (folder / "summary.json", *sorted(plots.iterdir())):
         run.trackers.log_artifact(path, "plots" if path.parent == plots else "")
     for line in summary_lines(summary, by_length):

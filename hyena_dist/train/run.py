@@ -10,7 +10,7 @@ from hyena_dist.parallel.world import World
 from hyena_dist.plan.fit import fit
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
-from hyena_dist.train.lock import RunLock
+from hyena_dist.train.lock import run_lock
 from hyena_dist.train.loop import Loop
 from hyena_dist.train.objective import Objective
 from hyena_dist.train.outcome import Ending, Outcome
@@ -81,10 +81,6 @@ def train(
 
 
 def _claim_run_dir(config: RunConfig, stack: ExitStack) -> None:
-    """Make the run's folder and hold its lock until the stack closes; on the main process."""
-    try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
-    stack.enter_context(RunLock(config.run_dir))
+    """Hold the run's folder, which is made if need be, until the stack closes; on the main process."""
+    stack.enter_context(run_lock(config.run_dir))
     outcome.clear(config.run_dir)

@@ -5,7 +5,7 @@ import pytest
 from hyena_dist.config.run import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.parallel.world import _first_host, launch_environment
+from hyena_dist.parallel.world import launch_environment
 from tests.processes import run_ranks
 
 
@@ -71,11 +71,3 @@ def test_launch_environment(
         monkeypatch.setenv(name, value)
     launch = launch_environment()
     assert (launch.rank, launch.local_rank, launch.world_size) == expected
-
-
-@pytest.mark.parametrize(
-    ("node_list", "host"),
-    [("n1", "n1"), ("n1,n2", "n1"), ("gpu[03-05,9],x", "gpu03"), ("a,b[1-2]", "a"), ("r[1-2]-eth", "r1-eth")],
-)
-def test_first_host(node_list: str, host: str) -> None:
-    assert _first_host(node_list) == host

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import replace_atomically
 
 PIPE = "pipe:"
 _BLOCK = 2**20
@@ -100,7 +101,7 @@ class Part:
 
     def finish(self) -> None:
         """Give the complete file its name."""
-        os.replace(self.path, self.file)
+        replace_atomically(self.path, self.file)
         self._note_path.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config.deepspeed import compose, offloads_optimizer, zero_stage
 from hyena_dist.parallel.compat.imports import compiling_when_called, import_deepspeed
+from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -101,7 +102,7 @@ class Engine:
         self.model = model
         self._norm, self._norm_limit = math.nan, math.inf
         if self.stage > 0:
-            self._watch_norm(self.engine.optimizer)
+            private.watch_norm(self.engine.optimizer, self.stage, self._allows)
 
     def accumulate(self, loss: Callable[[nn.Module], Tensor], *, scale: float, last: bool) -> Tensor:
         """Run forward and backward of one micro-batch.
@@ -142,25 +143,10 @@ class Engine:
     def _updates(self) -> bool:
         return math.isfinite(self._norm) and self._norm <= self._norm_limit
 
-    def _watch_norm(self, zero: Any) -> None:
-        """Let ZeRO drop an update as it does after an overflow, before anything has changed, at our limit too.
-
-        It asks its own method for the norm (stage 3: for that of each group) and stops where that is infinite.
-        """
-        from deepspeed.runtime.utils import combine_grad_norm_groups
-
-        of_groups = self.stage == 3
-        method = "_get_norm_groups" if of_groups else "scaled_global_norm"
-        original = getattr(zero, method)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            found = original(*args, **kwargs)
-            self._norm = float(combine_grad_norm_groups(found) if of_groups else found)
-            if self._updates():
-                return found
-            return [math.inf] if of_groups else math.inf
-
-        setattr(zero, method, watched)
+    def _allows(self, norm: float) -> bool:
+        """Take note of the gradient's norm; whether it lets the step update parameters."""
+        self._norm = norm
+        return self._updates()
 
     def _clip(self) -> Tensor:
         """Clip by the norm over all parameters, each counted once however many tensor ranks share or repeat it."""

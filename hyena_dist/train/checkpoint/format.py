@@ -11,7 +11,6 @@ Tensors are whole and have their parameters' names, so that any layout of ranks 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,12 +140,3 @@ def fingerprint(path: Path) -> list[Any]:
     """[bytes, SHA-256] of a file, as files.json has them."""
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
-
-
-def sync(path: Path) -> None:
-    """Have a file, or what a folder lists, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,7 +24,8 @@ from hyena_dist.parallel.engine.deepspeed import Engine
 from hyena_dist.parallel.engine.fragments import Fragment, moments, weights
 from hyena_dist.parallel.engine.gather import assemble, exchange, together
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints, sync
+from hyena_dist.system.files import replace_atomically, sync
+from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints
 from hyena_dist.train.checkpoint.tensor_file import TensorFile, file_order
 from hyena_dist.train.state import TrainState
 
@@ -240,8 +241,7 @@ def _complete(partial: Path, final: Path, texts: dict[str, str], files: dict[str
     sync(partial)
     if final.exists():  # a corrupt one that was passed over
         os.replace(final, partial.with_suffix(".replaced"))
-    os.replace(partial, final)
-    sync(final.parent)
+    replace_atomically(partial, final)
     shutil.rmtree(partial.with_suffix(".replaced"), ignore_errors=True)
 
 
