@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.mixers.attention import AttentionMixer
 from hyena_dist.models.mixers.hyena import HyenaMixer

@@ -10,7 +10,8 @@ channels) and, with T or P above 1, models/mixers/hyena.py; the tests hold it to
 
 from typing import NamedTuple
 
-from hyena_dist.config.run import ModelConfig, RunConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 
 GIB = 2**30

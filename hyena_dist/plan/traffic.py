@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hyena_dist.config.run import ModelConfig, ParallelConfig, RunConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 
 PARAMETER_BYTES = 4

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.store.store import GenomeStore

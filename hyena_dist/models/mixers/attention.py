@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.collectives import shares, to_channels, to_sequence
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.ops import Filters, Projections, hyena_mixer, hyena_operator
 from hyena_dist.ops.conv.short import short_conv

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from hyena_dist.config.file import dump_config, load_config, parse_config
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from tests.configs import TREE, config_with, refusal
 
