@@ -60,7 +60,9 @@ class RunConfig(Section):
         "fp32", description="of activations and matrix products; parameters, filters, FFTs and losses stay fp32"
     )
     model: ModelConfig = ModelConfig()
-    parallel: ParallelConfig = ParallelConfig()
+    parallel_defaults: ParallelConfig = Field(
+        ParallelConfig(), alias="parallel", description="of stages that say nothing else; see StagePlan.parallel"
+    )
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig
@@ -110,7 +112,7 @@ class RunConfig(Section):
         Raises:
             UserError: a world size or batch sizes that do not divide, with the arithmetic and the nearest that does.
         """
-        parallels = [self._of(stage) for stage in self.train.curriculum]
+        parallels = [self.parallel_of(stage) for stage in self.train.curriculum]
         return self.train.stages([(p, self.layout_with(p).data_parallel_size(world_size)) for p in parallels])
 
     def segments(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
@@ -122,16 +124,17 @@ class RunConfig(Section):
         groups = itertools.groupby(self.stages(world_size), lambda stage: stage.parallel.processes)
         return tuple(tuple(stages) for _, stages in groups)
 
-    def _of(self, stage: CurriculumStage) -> ParallelConfig:
-        return stage.parallel.over(self.parallel)
+    def parallel_of(self, stage: CurriculumStage) -> ParallelConfig:
+        """The layout of a stage: what it says itself, and the run's defaults for the rest."""
+        return stage.parallel.over(self.parallel_defaults)
 
     def _layouts(self) -> Iterator[Layout]:
         """One for every set of processes, with the lengths that they see; the last ones evaluate."""
         numbered = list(enumerate(self.train.curriculum, 1))
-        groups = [list(g) for _, g in itertools.groupby(numbered, lambda pair: self._of(pair[1]).processes)]
+        groups = [list(g) for _, g in itertools.groupby(numbered, lambda pair: self.parallel_of(pair[1]).processes)]
         for group in groups:
             lengths = [(number, stage.seq_length) for number, stage in group]
-            yield self.layout_with(self._of(group[0][1]), lengths, evaluates=group is groups[-1])
+            yield self.layout_with(self.parallel_of(group[0][1]), lengths, evaluates=group is groups[-1])
 
     def layout_with(
         self, parallel: ParallelConfig, stages: Sequence[tuple[int, int]] = (), evaluates: bool = True
@@ -146,7 +149,7 @@ class RunConfig(Section):
             d_model=model.d_model,
             d_inner=model.inner_size,
             vocabulary=model.padded_vocab_size,
-            heads=model.attention_heads if "A" in model.mixers else None,
+            mixer_units=tuple(model.mixer_units.items()),
             l_max=model.l_max,
             lengths=(*((f"stage {i}", n) for i, n in stages), *evaluation),
         )

@@ -44,8 +44,7 @@ class Loop:
         self.checkpoints = CheckpointWriter(
             config.run_dir / "checkpoints", self.engine, self.model, config, mesh, self.note
         )
-        zero = self.place.parallel.zero
-        self.profile = TrafficReport(config, mesh, zero) if profile else None
+        self.profile = TrafficReport(config, mesh) if profile else None
         for line in introduction(config, self.place, mesh):
             self.note(line)
 

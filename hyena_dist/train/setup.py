@@ -14,7 +14,7 @@ from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.mixers.attention import usable_backends
+from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
@@ -132,9 +132,7 @@ def introduction(config: RunConfig, place: Place, mesh: Mesh) -> list[str]:
         f"{config.precision}, data {config.data.path} ({config.data.sampling})",
         f"  {config.layout_of(place.segment).describe(mesh.world.size)}",
     ]
-    if "A" in model.mixers:
-        backend = usable_backends(mesh.device, DTYPES[config.precision], model.d_model // model.attention_heads)[0]
-        lines.append(f"  attention by {backend}")
+    lines += [f"  {line}" for line in describe_mixers(model, mesh.device, DTYPES[config.precision])]
     lines += [f"  {stage.describe()}" for stage in place.stages]
     if place.finished:
         lines.append(f"already trained to step {place.state['step']:,}; keeping {place.found}")
