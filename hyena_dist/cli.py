@@ -166,7 +166,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
     from hyena_dist.config.deepspeed import compose, read_preset
     from hyena_dist.config.file import dump_config
-    from hyena_dist.plan.fit import memory
+    from hyena_dist.plan.memory import step_memory
 
     segments = config.segments(world_size)
     print(dump_config(config), end="")
@@ -182,7 +182,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
         print(f"# {config.layout_of(segment).describe(world_size)}")
         for stage in segment:
             print(f"# {stage.describe()}")
-            print(f"#   {memory(config, stage).describe()}")
+            print(f"#   {step_memory(config, stage).describe()}")
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 

@@ -123,7 +123,7 @@ def _config(case: CheckpointCase, folder: Path) -> RunConfig:
 
 
 def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
-    mesh = initialize(config.parallel)
+    mesh = initialize(config.parallel_of(config.train.curriculum[0]))
     torch.manual_seed(0)
     model, preset = HyenaDNA(config.model, mesh).to(mesh.device), read_preset(case.zero)
     optimizer = adamw(parameter_groups(model, config.optimizer), preset, lr=1e-4)

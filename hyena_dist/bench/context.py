@@ -14,7 +14,8 @@ from torch import Tensor
 
 from hyena_dist.bench.record import record
 from hyena_dist.bench.reference_model import sine_network
-from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv

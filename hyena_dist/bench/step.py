@@ -10,7 +10,7 @@ import torch
 
 from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.record import record
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.compat.cpu import keep_freed_memory

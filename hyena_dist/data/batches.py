@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyena_dist.config.run import DataConfig, StagePlan
+from hyena_dist.config.data import DataConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.sampling.train_windows import Sampler, Windows
 from hyena_dist.data.sampling.valid_starts import Genome, n_ranges
 from hyena_dist.data.store.store import GenomeStore

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hyena_dist.config.run import ParallelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.parallel.compat.cpu import enable_megatron_on_cpu
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.world import LocalGroup, World, join_world

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import build_mesh
 from hyena_dist.parallel.world import World
 from hyena_dist.profile.traffic_report import TrafficReport
@@ -57,7 +58,7 @@ class Loop:
             self.mesh,
             self.note,
         )
-        self.traffic = TrafficReport(config, self.mesh, point.parallel.zero) if profile_traffic else None
+        self.traffic = TrafficReport(config, self.mesh) if profile_traffic else None
         for line in introduction(objective, self.model, config, point, self.mesh):
             self.note(line)
 

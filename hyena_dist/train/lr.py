@@ -2,7 +2,7 @@
 
 import math
 
-from hyena_dist.config.run import OptimizerConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, tokens: int, total_tokens: int) -> float:

@@ -14,7 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tracking import Trackers
 from hyena_dist.train.checkpoint.load import load_tensors

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from hyena_dist.config.run import OptimizerConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.mixers.attention import usable_backends
+from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.models.published import load_weights, published_config, read_tensors
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
@@ -151,14 +152,13 @@ class Pretraining(Objective[TokenBatch]):
         write_report(run, self.store)
 
     def describe(self, model: nn.Module, mesh: Mesh) -> Sequence[str]:
-        """Return the size of the model, its data and, where there are attention layers, the kernel that they use."""
+        """Return the size of the model, its data and what its mixers say of how they run."""
         config = self.config
         size = config.model
-        lines = [f"{size.num_parameters:,} parameters, data {config.data.path} ({config.data.sampling})"]
-        if "A" in size.mixers:
-            head_dim = size.d_model // size.attention_heads
-            lines.append(f"attention by {usable_backends(mesh.device, DTYPES[config.precision], head_dim)[0]}")
-        return lines
+        return [
+            f"{size.num_parameters:,} parameters, data {config.data.path} ({config.data.sampling})",
+            *describe_mixers(size, mesh.device, DTYPES[config.precision]),
+        ]
 
     def enter_stage(self, model: nn.Module, stage: StagePlan) -> None:
         """Recompute activations or not, as the stage says."""

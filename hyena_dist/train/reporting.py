@@ -4,7 +4,8 @@ import json
 from typing import Any, Literal
 
 from hyena_dist.config.file import dump_config
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.profile.clock import Clock, peak_bytes
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Trackers, TrainingProgress, environment

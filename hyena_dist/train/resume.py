@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyena_dist.config.file import dump_config
-from hyena_dist.config.run import ParallelConfig, RunConfig, StagePlan
+from hyena_dist.config.parallel import ParallelConfig
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.world import World
 from hyena_dist.train.checkpoint.format import check_compatible, list_checkpoints, newest_intact

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.tensor_shards import partitions

@@ -217,7 +217,7 @@ class Victim:
 
 def killed_at_every_point(config: RunConfig) -> int:
     """Returns the number of points."""
-    mesh = initialize(config.parallel, timeout_s=60)
+    mesh = initialize(config.parallel_of(config.train.curriculum[0]), timeout_s=60)
     engine = engine_of(config, "zero1", mesh)
     saver = saver_of(config, engine)
     folder, kept = config.run_dir / "checkpoints", config.run_dir / "kept"

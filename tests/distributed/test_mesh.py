@@ -2,7 +2,7 @@
 
 import pytest
 
-from hyena_dist.config.run import ParallelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.world import launch_environment

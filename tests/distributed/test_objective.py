@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hyena_dist.config.run import OptimizerConfig, RunConfig
+from hyena_dist.config.optimizer import OptimizerConfig
+from hyena_dist.config.run import RunConfig
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.world import join_world
 from hyena_dist.tracking import read_metrics

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import hyena_dist
 from hyena_dist.config.deepspeed import read_preset
-from hyena_dist.config.run import ParallelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.parallel.compat.imports import import_deepspeed
 from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from hyena_dist.config.deepspeed import read_preset
-from hyena_dist.config.run import ModelConfig, OptimizerConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw

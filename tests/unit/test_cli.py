@@ -139,9 +139,10 @@ def test_dry_run_shows_the_layout(tmp_path: Path) -> None:
 def test_recipes(recipe: Path) -> None:
     """Every recipe is valid and divides evenly over one node of 8; the demos are for fewer ranks."""
     config = load_config(recipe)
-    read_preset(config.parallel.zero)
-    ranks = {"demo": 2, "demo-tp2cp2": 4}.get(recipe.stem, 8)
-    assert config.stages(ranks)[-1].end_step > 0
+    stages = config.stages({"demo": 2, "demo-tp2cp2": 4}.get(recipe.stem, 8))
+    for stage in stages:
+        read_preset(stage.parallel.zero)
+    assert stages[-1].end_step > 0
 
 
 def test_demo_and_evaluate(tmp_path: Path) -> None:

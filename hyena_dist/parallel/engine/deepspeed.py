@@ -11,19 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hyena_dist.config.deepspeed import compose, offloads_optimizer, zero_stage
+from hyena_dist.config.deepspeed import compose, zero_traits
 from hyena_dist.parallel.compat.imports import compiling_when_called, import_deepspeed
 from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.mesh import Mesh
-
-
-def late_gradients(preset: dict[str, Any]) -> bool:
-    """Whether a parameter may get its gradient in the last micro-batch of a step alone.
-
-    Not with stage 3 or offloading: DeepSpeed (0.19) adds the gradient of any micro-batch but the step's first to what
-    it has for the parameter, which is the gradient of the step before if the first brought none.
-    """
-    return zero_stage(preset) < 3 and not offloads_optimizer(preset)
 
 
 class _MeshForDeepSpeed:
@@ -57,7 +48,7 @@ class _MeshForDeepSpeed:
 
 def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
     """AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, torch's own otherwise."""
-    if offloads_optimizer(preset) and torch.cuda.is_available():
+    if zero_traits(preset).offloads_optimizer and torch.cuda.is_available():
         import_deepspeed()
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -87,12 +78,13 @@ class Engine:
     ) -> None:
         deepspeed = import_deepspeed()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-        self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero_stage(preset)
-        self.late_gradients = late_gradients(preset)
+        zero = zero_traits(preset)
+        self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero.stage
+        self.late_gradients = zero.late_gradients
         self.config = compose(
             preset, micro_batch_size=micro_batch_size, data_context_size=mesh.data_context.size(), clip_grad=clip_grad
         )
-        if offloads_optimizer(preset) and not torch.cuda.is_available():
+        if zero.offloads_optimizer and not torch.cuda.is_available():
             # Offload on a CPU keeps torch's AdamW: DeepSpeed's kernel would be compiled for nothing.
             self.config["zero_force_ds_cpu_optimizer"] = False
         with compiling_when_called():

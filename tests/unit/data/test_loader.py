@@ -13,7 +13,8 @@ import psutil
 import pytest
 import torch
 
-from hyena_dist.config.run import ParallelConfig, StagePlan
+from hyena_dist.config.parallel import ParallelConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.data.loader import Loader
 from hyena_dist.errors import TemporaryError, UserError

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena_dist.config.run import ModelConfig, OptimizerConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.train.lr import learning_rate
 from hyena_dist.train.param_groups import parameter_groups
