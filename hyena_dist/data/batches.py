@@ -36,8 +36,6 @@ class StepBatch(NamedTuple):
     """Sum of the weights of the targets that count."""
     first_samples: tuple[int, ...]
     """[A], index in the global batch of each micro-batch's first sample."""
-    wait_s: float = 0.0
-    """Seconds that training waited for this batch."""
 
 
 def inputs_and_targets(tokens: Tensor) -> tuple[Tensor, Tensor]:

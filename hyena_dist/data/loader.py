@@ -59,12 +59,7 @@ class Loader:
             ) from error
 
     def __iter__(self) -> Iterator[StepBatch]:
-        while True:
-            begin = time.perf_counter()
-            batch = next(self._batches, None)
-            if batch is None:
-                return
-            yield batch._replace(wait_s=time.perf_counter() - begin)
+        return self._batches
 
 
 def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> Generator[StepBatch, None, None]:
