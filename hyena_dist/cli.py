@@ -149,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> None:
     # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if "trace" in args.profile:
+        # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
 
@@ -169,7 +172,7 @@ def _train(args: argparse.Namespace) -> None:
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
     world = join_world(timeout_s=config.train.timeout_s + 60)
     try:
-        train(config, world, args.resume, "comm" in args.profile, args.last_stage)
+        train(config, world, args.resume, args.profile, args.profile_steps, args.last_stage)
     except UserError:
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise

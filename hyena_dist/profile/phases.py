@@ -10,11 +10,12 @@ import torch
 
 Phase = Literal["start", "data", "forward", "backward", "reduce", "optimizer", "other", "checkpoint", "evaluation"]
 """What a rank can be doing. A step has the phases from "data" to "other": "data" is the wait for the next batch,
-"reduce" is communication that nothing hides and the wait for other ranks in it, and "other" is the rest of a step."""
+"reduce" is communication that nothing hides and the wait for other ranks in it, "optimizer" is clipping and the update,
+which ends with the gathering of parameters under ZeRO, and "other" is the rest of a step. "start" is getting ready."""
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 STEP_PHASES: tuple[Phase, ...] = ("data", "forward", "backward", "reduce", "optimizer", "other")
-"""The phases that rates count; a run starts, saves and evaluates beside its steps."""
+"""The phases that rates count, which are those of steps."""
 
 _MANY_MARKS = 4096
 """Switches after which times are added up although no lap has asked for them, which bounds the memory they take."""

@@ -37,8 +37,8 @@ def choose_steps(window: tuple[int, int], stages: Sequence[StagePlan], done: int
 class Trace:
     """Records chosen steps of this rank, each stretch of steps into a file; a context manager around training.
 
-    Phases are spans of the file. Recording slows the steps down, and starting and writing are in the phase "other", so
-    that the metrics of these steps are not those of others.
+    Phases are spans of the file. Recording slows the steps in it down; starting and writing it count for the phase
+    "start", which rates leave out.
 
     Args:
         folder: where files go.
@@ -95,14 +95,13 @@ class Trace:
                 self._begin(found)
 
     def _begin(self, steps: range) -> None:
-        self._phases.enter("other", detail="starting a trace")
+        self._phases.enter("start", detail="a trace")
         self._recorded = steps
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self._cuda:
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         self._profiler = torch.profiler.profile(activities=activities)
         self._profiler.start()
-        self._switch("other")
         self._phases.on_switch = self._switch
 
     def _switch(self, phase: Phase) -> None:
@@ -120,7 +119,7 @@ class Trace:
         first = self._recorded.start
         last = min(self._recorded[-1], self._phases.where().step)  # training may have ended before
         self._phases.on_switch = None
-        self._phases.enter("other", detail="writing a trace")
+        self._phases.enter("start", detail="writing a trace")
         self._end_span()
         profiler = self._profiler
         self._profiler = None

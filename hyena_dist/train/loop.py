@@ -1,6 +1,6 @@
 """The training loop: batches of an objective -> engine -> metrics, evaluation and checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import build_mesh
 from hyena_dist.parallel.world import World
+from hyena_dist.profile.phases import Phases
+from hyena_dist.profile.trace import Trace, choose_steps
 from hyena_dist.profile.traffic_report import TrafficReport
 from hyena_dist.profile.watchdog import Watchdog
 from hyena_dist.train import outcome
@@ -33,11 +35,18 @@ class Loop:
         objective: what it optimises.
         point: where these processes take it up.
         world: all ranks.
-        profile_traffic: count what each step sends.
+        profile: "comm" to count what each step sends, "trace" to record the operators of some steps.
+        profile_steps: first and last step of a trace, counted from where these processes enter each stage.
     """
 
     def __init__(
-        self, config: RunConfig, objective: Objective[Any], point: ResumePoint, world: World, profile_traffic: bool
+        self,
+        config: RunConfig,
+        objective: Objective[Any],
+        point: ResumePoint,
+        world: World,
+        profile: Collection[str] = (),
+        profile_steps: tuple[int, int] = (3, 5),
     ) -> None:
         self.config = config
         self.objective = objective
@@ -45,10 +54,11 @@ class Loop:
         self.state = point.state
         self.step = point.state.step
         self.mesh = build_mesh(world, point.parallel)
-        self.model, self.engine = build(objective, config, self.mesh, point)
+        self.phases = Phases(self.mesh.device, self.step)
+        self.model, self.engine = build(objective, config, self.mesh, point, self.phases)
         self.guard = AnomalyGuard(config.train, point.state)
         self.guard.read_left_out(config.run_dir)
-        self.reporter = RunReporter(config, self.mesh, point, objective, self.engine.config)
+        self.reporter = RunReporter(config, self.mesh, point, objective, self.phases, self.engine.config)
         self.note = self.reporter.note
         self.checkpoints = CheckpointWriter(
             config.run_dir / "checkpoints",
@@ -58,9 +68,18 @@ class Loop:
             self.mesh,
             self.note,
         )
-        self.traffic = TrafficReport(config, self.mesh) if profile_traffic else None
+        self.traffic = TrafficReport(config, self.mesh) if "comm" in profile else None
+        self.trace = Trace(
+            config.run_dir / "trace",
+            self.phases,
+            choose_steps(profile_steps, point.segment, self.step) if "trace" in profile else [],
+            rank=world.rank,
+            device=self.mesh.device,
+            note=self.note,
+        )
         for line in introduction(objective, self.model, config, point, self.mesh):
             self.note(line)
+        self.note(f"  {self.reporter.describe_peak()}")
 
     def to_the_end(self, stop: StopSignal, on_hang: Callable[[str], None]) -> Outcome:
         """Train, save, and report if the run is done.
@@ -72,7 +91,8 @@ class Loop:
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
         point = self.point
         try:
-            with Watchdog(self.mesh.world, self.config.train.timeout_s, self.note, on_hang) as self.watchdog:
+            timeout_s = self.config.train.timeout_s
+            with Watchdog(self.mesh.world, self.phases, timeout_s, self.note, on_hang), self.trace:
                 if self.step < point.end_step:
                     self._train(stop)
                 elif point.finished and self.state.scored != self.objective.scored:
@@ -121,19 +141,19 @@ class Loop:
                 if not self._step(batch, stop):
                     return
                 self._after()
-                self.reporter.clock.exclude_pause()
         self.checkpoints.finish()
 
     def _next(self, batches: Any) -> Batch[Any] | None:
-        self.watchdog.at("data", self.step + 1)
-        with self.reporter.clock.waiting():
-            batch: Batch[Any] | None = next(batches, None)
+        self.trace.before(self.step + 1)
+        self.phases.enter("data", self.step + 1)
+        batch: Batch[Any] | None = next(batches, None)
         return batch
 
     def _step(self, batch: Batch[Any], stop: StopSignal) -> bool:
         """Take one optimizer step; False if training is to end before it."""
         mesh = self.mesh
         with self.traffic or nullcontext():
+            self.phases.enter("reduce", detail="what all ranks must know")
             # One exchange settles all that ranks must know alike.
             weight, stopped, failed = mesh.world.all_reduce_sums(
                 batch.weight, stop.name is not None, self.checkpoints.failed
@@ -144,6 +164,7 @@ class Loop:
                 self.note(f"{stop.name or 'a signal on another rank'}: saving at step {self.step:,}")
                 self._save(wait=True)
                 return False
+            self.phases.enter("other")
             self.step = batch.step + 1  # steps are counted when done
             if self.guard.leaves_out(self.step):
                 self.note(f"step {self.step:,} is left out")
@@ -152,7 +173,8 @@ class Loop:
             self._enter(batch.stage, first=batch.step == batch.stage.first_step)
             loss_sum = self._accumulate(batch, weight)
             loss, norm, lr = self._update(loss_sum, weight)
-        self.reporter.clock.add(batch.stage.tokens_per_step)
+        self.phases.enter("other")
+        self.phases.add(batch.stage.tokens_per_step)
         if self.step % self.config.train.log_interval == 0 or self.step == batch.stage.end_step:
             loss = self._mean(loss_sum, weight) if loss is None else loss
             self.reporter.step(self.step, batch.stage, loss=loss, norm=norm, lr=lr)
@@ -175,7 +197,7 @@ class Loop:
         loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         with objective.accumulation(self.model, count, self.engine.late_gradients):
             for index, micro_batch in enumerate(batch.micro_batches):
-                self.watchdog.at(f"micro-batch {index + 1} of {count}", batch.step + 1)
+                self.phases.enter("forward", batch.step + 1, f"micro-batch {index + 1} of {count}")
                 loss_sum += self.engine.accumulate(
                     lambda model, of=micro_batch: objective.loss(model, of, device),  # type: ignore[misc]
                     scale=1 / (weight or 1.0),
@@ -188,7 +210,7 @@ class Loop:
         step = self.step
         tokens = self.point.tokens_at(step)
         lr = learning_rate(self.config.optimizer, tokens, self.point.tokens_at(self.point.last_step))
-        self.watchdog.at("update", step)
+        self.phases.enter("optimizer", step)
         loss = self._mean(loss_sum, weight) if self.guard.needs_loss else None
         norm, applied = self.engine.step(lr, self.guard.norm_limit(loss))
         try:
@@ -210,7 +232,6 @@ class Loop:
         step = self.step
         settings = self.config.train
         final = step == self.point.last_step
-        self.reporter.clock.exclude_pause()
         if final or _due(step, settings.eval_interval):
             self._evaluate(final)
         if step == self.point.end_step or _due(step, settings.save_interval):
@@ -218,7 +239,7 @@ class Loop:
 
     def _evaluate(self, final: bool) -> None:
         def alive() -> None:
-            self.watchdog.at("evaluation", self.step)
+            self.phases.enter("evaluation", self.step)
 
         alive()
         found = self.objective.evaluate(self.model, self.mesh, self.point, final=final, alive=alive)
@@ -229,7 +250,7 @@ class Loop:
             self.state = replace(self.state, evaluation=record, scored=self.objective.scored)
 
     def _save(self, wait: bool) -> None:
-        self.watchdog.at("saving", self.step)
+        self.phases.enter("checkpoint", self.step)
         self.state = replace(
             self.state,
             step=self.step,

@@ -120,6 +120,10 @@ class Objective(ABC, Generic[MicroBatch]):
         """Return the number named by `measure` for a mean loss."""
         return None
 
+    def step_flops(self, stage: StagePlan) -> float | None:
+        """Return the FLOPs of a step's forward and backward passes over all ranks, for MFU; None if not known."""
+        return None
+
     @abstractmethod
     def evaluate(
         self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]

@@ -20,6 +20,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.models.published import load_weights, published_config, read_tensors
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.plan.flops import step_flops
 from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
 from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.report import write_report
@@ -117,6 +118,10 @@ class Pretraining(Objective[TokenBatch]):
     def measured(self, loss: float) -> float:
         """Return the perplexity."""
         return math.exp(min(loss, 700))
+
+    def step_flops(self, stage: StagePlan) -> float:
+        """Return the FLOPs of a step by formula, without what is computed again."""
+        return step_flops(self.config, stage)
 
     def evaluate(
         self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]

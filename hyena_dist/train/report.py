@@ -6,7 +6,7 @@ from typing import Any
 
 from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.system.files import write_atomically
-from hyena_dist.tracking import human, plot_ppl_by_length, plot_training, read_metrics
+from hyena_dist.tracking import human, plot_ppl_by_length, plot_time, plot_training, read_metrics
 from hyena_dist.train.checkpoint.format import latest
 from hyena_dist.train.evaluation.perplexity import Perplexity, evaluation_windows, markov_perplexity
 from hyena_dist.train.objective import RunRecord
@@ -42,6 +42,7 @@ def write_report(run: RunRecord, store: GenomeStore) -> dict[str, Any]:
     plots = folder / "plots"
     plots.mkdir(exist_ok=True)
     plot_training(rows, plots / "training.png")
+    plot_time(rows, plots / "time.png")
     plot_ppl_by_length({n: p[:3] for n, p in by_length.items()}, markov, plots / "ppl_by_length.png")
     rates = sorted(r["throughput/tokens_per_second"] for r in rows if "throughput/tokens_per_second" in r)
     best = by_length[longest]

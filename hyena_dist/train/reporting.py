@@ -7,7 +7,9 @@ from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.profile.clock import Clock, peak_bytes
+from hyena_dist.profile.memory import peak_bytes
+from hyena_dist.profile.mfu import describe_peak, mfu, peak_flops
+from hyena_dist.profile.phases import Phases
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Trackers, TrainingProgress, environment
 from hyena_dist.train.objective import Evaluation, Objective
 from hyena_dist.train.resume import ResumePoint
@@ -22,6 +24,7 @@ class RunReporter:
         mesh: this rank's groups.
         point: where these processes take the run up.
         objective: says what people read beside the loss.
+        phases: what this rank enters phases of.
         deepspeed: what DeepSpeed was given, for the record.
 
     Raises:
@@ -34,6 +37,7 @@ class RunReporter:
         mesh: Mesh,
         point: ResumePoint,
         objective: Objective[Any],
+        phases: Phases,
         deepspeed: dict[str, Any],
     ) -> None:
         self.config = config
@@ -49,7 +53,8 @@ class RunReporter:
             tokens=point.tokens_at(step),
         )
         self.note = self.progress.note
-        self.clock = Clock()
+        self.phases = phases
+        self.peak_flops = peak_flops(mesh.device, config.precision)
         self.trackers = Trackers()
         self.run_id: str | None = None
         self.ui_command: str | None = None
@@ -78,12 +83,20 @@ class RunReporter:
         mlflow.log_text(json.dumps(deepspeed, indent=2), "deepspeed.json")
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
 
+    def describe_peak(self) -> str:
+        """Return a sentence about what model FLOPs utilization is a share of."""
+        return describe_peak(self.mesh.device, self.config.precision, self.peak_flops)
+
     def step(self, step: int, stage: StagePlan, *, loss: float, norm: float, lr: float) -> None:
         """The state of training after `step` steps; rates are over the steps since the last call."""
-        rate, step_s, wait_s, wait_share = self.clock.lap()
+        lap = self.phases.lap()
+        timing = lap.metrics()
         tokens = stage.tokens_at(step)
         memory = peak_bytes(self.mesh.device) / 2**30
         measured = self.objective.measured(loss)
+        flops = self.objective.step_flops(stage)
+        if flops is not None and self.peak_flops is not None:
+            timing |= {"throughput/mfu": mfu(flops, lap.step_s, self.peak_flops, self.mesh.world.size)}
         self.trackers.log_metrics(
             {
                 "train/loss": loss,
@@ -92,10 +105,9 @@ class RunReporter:
                 "train/grad_norm": norm,
                 "train/tokens": tokens,
                 "train/seq_length": stage.seq_length,
-                "throughput/tokens_per_second": rate,
-                "time/step_s": step_s,
-                "time/data_s": wait_s,
+                "throughput/tokens_per_second": lap.tokens_per_second,
                 "memory/peak_gib": memory,
+                **timing,
             },
             step,
         )
@@ -107,9 +119,9 @@ class RunReporter:
             measured=measured,
             lr=lr,
             grad_norm=norm,
-            tokens_per_second=rate,
+            tokens_per_second=lap.tokens_per_second,
             memory_gib=memory,
-            data_wait=wait_share,
+            data_wait=lap.data_share,
         )
 
     def evaluated(self, step: int, found: Evaluation) -> None:

@@ -1,6 +1,6 @@
 """A run from outside: its folder is taken, it trains as far as these processes can, and it says how it ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,7 +23,8 @@ def train(
     config: RunConfig,
     world: World,
     resume: Resume = "auto",
-    profile_communication: bool = False,
+    profile: Collection[str] = (),
+    profile_steps: tuple[int, int] = (3, 5),
     last_stage: int | None = None,
     objective: Callable[[RunConfig], Objective[Any]] = Pretraining,
 ) -> Outcome:
@@ -37,7 +38,9 @@ def train(
         world: from join_world.
         resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
             has one.
-        profile_communication: print what each logged step sent, and keep it in communication.csv.
+        profile: "comm" prints what each logged step sent and keeps it in communication.csv; "trace" records the
+            operators of some steps.
+        profile_steps: first and last step of a trace, counted from where these processes enter each stage.
         last_stage: the stage, counted from 1, after which to stop; the last if not given.
         objective: makes what the run optimises from its planned configuration.
 
@@ -67,7 +70,7 @@ def train(
         try:
             world.on_main(lambda: _claim_run_dir(config, stack))
             point = find_resume_point(config, asked, optimised.fingerprint, world, resume, last_stage)
-            loop = Loop(config, optimised, point, world, profile_communication)
+            loop = Loop(config, optimised, point, world, profile, profile_steps)
             return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
         except (UserError, TemporaryError) as error:
             tell(error)

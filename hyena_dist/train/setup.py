@@ -10,13 +10,16 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.profile.phases import Phases
 from hyena_dist.train.checkpoint.load import load_optimizer
 from hyena_dist.train.objective import Objective
 from hyena_dist.train.param_groups import parameter_groups
 from hyena_dist.train.resume import ResumePoint
 
 
-def build(objective: Objective[Any], config: RunConfig, mesh: Mesh, point: ResumePoint) -> tuple[nn.Module, Engine]:
+def build(
+    objective: Objective[Any], config: RunConfig, mesh: Mesh, point: ResumePoint, phases: Phases
+) -> tuple[nn.Module, Engine]:
     """Build model and engine on every rank, and continue with the checkpoint of the resume point if it has one."""
     torch.manual_seed(config.seed)
     model = objective.build_model(mesh)
@@ -30,8 +33,15 @@ def build(objective: Objective[Any], config: RunConfig, mesh: Mesh, point: Resum
     preset = read_preset(point.parallel.zero)
     groups = parameter_groups(model, settings)
     optimizer = adamw(groups, preset, lr=settings.lr, betas=settings.betas, eps=settings.eps)
-    micro_batch_size = point.segment[0].micro_batch_size
-    engine = Engine(model, optimizer, mesh, preset, micro_batch_size=micro_batch_size, clip_grad=settings.clip_grad)
+    engine = Engine(
+        model,
+        optimizer,
+        mesh,
+        preset,
+        micro_batch_size=point.segment[0].micro_batch_size,
+        clip_grad=settings.clip_grad,
+        enter=phases.enter,
+    )
     if point.checkpoint:
         load_optimizer(point.checkpoint, engine)
     return model, engine

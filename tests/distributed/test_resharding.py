@@ -53,7 +53,7 @@ def pass_on(config: RunConfig, out: Path) -> None:
     world = join_world(timeout_s=60)
     objective = Pretraining(config)
     point = find_resume_point(config, config, objective.fingerprint, world, "auto")
-    loop = Loop(config, objective, point, world, False)
+    loop = Loop(config, objective, point, world)
     saver = CheckpointWriter(out, loop.engine, objective.model_files(loop.model), config, loop.mesh, print)
     saver.save(loop.state, wait=True)
 

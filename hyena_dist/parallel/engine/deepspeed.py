@@ -5,7 +5,7 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -64,6 +64,7 @@ class Engine:
         optimizer: over the model's parameters; see `adamw`.
         preset: from read_preset.
         clip_grad: largest global 2-norm of the gradient; 0 for no limit.
+        enter: told when backward begins, and when the reduction of gradients that follows it does.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Engine:
         *,
         micro_batch_size: int,
         clip_grad: float,
+        enter: Callable[[Literal["backward", "reduce"]], object] = lambda phase: None,
     ) -> None:
         deepspeed = import_deepspeed()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
@@ -92,6 +94,8 @@ class Engine:
                 model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
             )
         self.model = model
+        self._enter = enter
+        self._announce_reduction()
         self._norm, self._norm_limit = math.nan, math.inf
         if self.stage > 0:
             private.watch_norm(self.engine.optimizer, self.stage, self._allows)
@@ -110,6 +114,7 @@ class Engine:
         """
         self.engine.set_gradient_accumulation_boundary(last)
         loss_sum = loss(self.engine)
+        self._enter("backward")
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
         self.engine.backward(loss_sum * (scale * self.mesh.data_context.size()))
         if not last:
@@ -131,6 +136,16 @@ class Engine:
                 self.model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
         self.engine.step()
         return self._norm, self._updates()
+
+    def _announce_reduction(self) -> None:
+        """Tell when DeepSpeed reduces gradients after a backward pass; what hooks reduced within it is not told."""
+        reduce = self.engine.allreduce_gradients
+
+        def announced(*args: Any, **kwargs: Any) -> None:
+            self._enter("reduce")
+            reduce(*args, **kwargs)
+
+        self.engine.allreduce_gradients = announced
 
     def _updates(self) -> bool:
         return math.isfinite(self._norm) and self._norm <= self._norm_limit
