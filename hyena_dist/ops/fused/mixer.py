@@ -215,9 +215,14 @@ def _projected_backward(
 
 
 def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed."""
+    """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed.
+
+    The gaps are zeros: CPUs with matrix units (AMX) multiply what lies behind a row's end by zero, which may be NaN.
+    """
     columns = x.numel() // x.shape[-1]
-    return new_empty(x, (count, columns + 32), dtype)[:, :columns]
+    rows = new_empty(x, (count, columns + 32), dtype)
+    rows[:, columns:] = 0
+    return rows[:, :columns]
 
 
 def _keeps_all(kernels: Tensor, batch: int) -> bool:
