@@ -26,7 +26,7 @@ def keeps_all(numbers: int) -> bool:
 
 
 def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """like.new_empty(shape, dtype=dtype), in memory that an earlier large tensor no longer uses if there is such."""
+    """A new tensor as of like.new_empty, in memory that an earlier large tensor no longer uses if there is such."""
     dtype = dtype or like.dtype
     size = math.prod(shape) * dtype.itemsize
     if like.device.type != "cpu" or size < KEPT_FROM or torch.compiler.is_compiling():
