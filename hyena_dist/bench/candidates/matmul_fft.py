@@ -155,7 +155,7 @@ class _Dense:
 
 
 class _Split:
-    """The complex transform of a large n = a * b: a product across rows [a, b], twiddle factors, a transform of each."""
+    """The complex transform of a large n = a * b: a product across rows [a, b], twiddle factors, and transforms."""
 
     def __init__(
         self, n: int, dtype: torch.dtype, product_dtype: torch.dtype, device: torch.device, largest: int
