@@ -50,15 +50,18 @@ class CheckpointCase(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Of one save while training waits and one while it goes on, in seconds; the slowest rank counts."""
+    """Seconds of one save while training waits and of one while it goes on; the slowest rank counts."""
 
     waiting: float
+    """How long training stops where it waits for the whole save."""
     copying: float
+    """How long training stops where it waits for the copy alone."""
     step: float
-    """A step, the median of a few, with nothing else going on."""
+    """How long a step takes with nothing else going on, the median of a few."""
     writing: float
-    """All steps from the end of the copy to that of the write."""
+    """How long the steps take, all together, that go on from the end of the copy to the end of the write."""
     steps: int
+    """How many steps these are."""
 
     @property
     def cost(self) -> float:
@@ -66,7 +69,7 @@ class Times(NamedTuple):
         return self.copying + max(0.0, self.writing - self.steps * self.step)
 
     def row(self) -> list[object]:
-        """As COLUMNS."""
+        """A row of the table, in the order of COLUMNS."""
         slow = self.writing / max(1, self.steps)
         stop, cost = self.copying / self.waiting, self.cost / self.waiting
         return [self.waiting, self.copying, stop, self.step, slow, self.steps, cost]
@@ -159,7 +162,7 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
 
 
 def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
-    """Of the slowest rank, all starting together."""
+    """The seconds that the slowest rank takes where all start together."""
     mesh.world.barrier()
     start = now(mesh.device)
     action()

@@ -46,6 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=int, default=1, metavar="N", help="steps after the first; 0 times the first (%(default)s)"
     )
     step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parts = verb(
+        benches,
+        "parts",
+        "where the time of one Hyena layer goes: MLP, projections, operator, filter",
+        _bench_parts,
+        "hyena-dist bench parts --length 131072 --out jobs/results",
+    )
+    parts.add_argument("--length", type=int, default=131_072, metavar="N", help="default: %(default)s")
+    parts.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    parts.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
+    parts.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     context = verb(
         benches,
         "context",
@@ -108,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checkpoint.add_argument("--zero", default="zero1", metavar="PRESET", help="default: %(default)s")
     checkpoint.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
     checkpoint.add_argument("--folder", type=Path, metavar="DIR", help="on the disk to write to; else a temporary one")
-    for each in (checkpoint, stages, operator, step, context, data, ingest):
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest):
         each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
 
 
@@ -138,6 +150,12 @@ def _bench_step(args: argparse.Namespace) -> None:
         args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(0, args.repeats)
     )
     bench_step(args.lengths, case, args.out)
+
+
+def _bench_parts(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.parts import PartsCase, bench_parts
+
+    bench_parts(PartsCase(args.length, args.d_model, args.dtype, args.device, max(1, args.repeats)), args.out)
 
 
 def _bench_context(args: argparse.Namespace) -> None:

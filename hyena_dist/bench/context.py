@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from hyena_dist.bench.record import record
-from hyena_dist.bench.reference_model import sine_network
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.mixers.filter import HyenaFilter
+from hyena_dist.ops.reference import filter_values
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.mesh import Mesh, initialize
@@ -62,11 +62,11 @@ def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Calla
     mine = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
 
     def by_channel() -> Tensor:
-        """Hidden layers at all positions, the last layer for this rank's channels."""
+        """The filter whose hidden layers are whole on every rank and whose last layer has the rank's channels alone."""
         z, t = whole.pos_emb(0, length, whole.bias.dtype, whole.bias.device)
         network, window = whole.implicit_filter.as_op_input(), whole.modulation.as_op_input()
-        h = sine_network(network._replace(last=network.last[mine]), z)
-        h = h * (torch.exp(-t[:, None] * window.rates[mine]) + window.shift)
+        network, window = network._replace(last=network.last[mine]), window._replace(rates=window.rates[mine])
+        h = filter_values(network, window, z, t)
         return torch.cat((h[:1] + whole.bias[mine], h[1:])).t().contiguous()
 
     torch.testing.assert_close(by_channel(), spread(length // mesh.context.size())[0], rtol=1e-4, atol=1e-5)
@@ -92,7 +92,7 @@ def _backward(y: Tensor) -> None:
 
 
 def _measure(step: Callable[[], None], repeats: int, mesh: Mesh) -> tuple[float, float]:
-    """(seconds, bytes sent) of one step, means over ranks."""
+    """The seconds and the bytes sent of one step, means over ranks."""
     counter = TrafficCounter(mesh)
     with counter:  # and so the first, slower step is not timed
         step()

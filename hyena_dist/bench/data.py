@@ -24,7 +24,7 @@ from hyena_dist.parallel.compat.cpu import keep_freed_memory
 
 COLUMNS = ("what", "length", "batch", "tokens_per_s", "us_per_window", "ratio")
 BATCH_TOKENS = 2**18
-"""Tokens of a batch, if a window is not longer."""
+"""Tokens of a batch, which is one window if that is longer."""
 SECONDS = 0.5
 """How long one repeat of a measurement goes on, at least."""
 
@@ -71,7 +71,7 @@ def bench_data(
 
 
 def _rates(store: GenomeStore, fasta: Path, length: int, batch: int, workers: int, repeats: int) -> dict[str, float]:
-    """Median tokens/s of each way."""
+    """The median of tokens per second, for each way."""
     found: dict[str, list[float]] = {}
     with ExitStack() as loaders:
         ours, ours_int64 = (loaders.enter_context(_loader(store, length, batch, workers)) for _ in range(2))
@@ -105,7 +105,7 @@ def _published(store: GenomeStore, fasta: Path, length: int, batch: int) -> Iter
 
 
 def _rate(batches: Iterator[object], tokens: int) -> float:
-    """Tokens/s over SECONDS."""
+    """The tokens per second of these batches, over SECONDS at least."""
     begin, done = time.perf_counter(), 0
     while (seconds := time.perf_counter() - begin) < SECONDS or not done:
         next(batches)

@@ -19,7 +19,7 @@ COLUMNS = ("gzip_s", "build_s", "verify_s", "ratio", "bytes_per_base")
 def bench_ingest(fasta: Path, copies: int, repeats: int, out: Path | None) -> None:
     """Build and verify a store of so many copies of a gzip file, beside `gzip -dc` of them into `wc -c`.
 
-    Each time in processes of their own, as a user has it; the store is made in the folder for temporary files.
+    All run in processes of their own, as a user has them; the store is made in the folder for temporary files.
 
     Raises:
         UserError: a file that is not there or that gzip cannot read.

@@ -40,11 +40,12 @@ class Case(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Medians of seconds, and GiB over what the process held before its first step."""
+    """What one process found: medians of its repeats."""
 
     forward_s: float
     forward_backward_s: float
     peak_gib: float
+    """The most memory over what the process held before its first step."""
 
 
 def bench_operator(
@@ -101,7 +102,7 @@ def bench_operator(
 
 
 def measure(case: Case) -> Measured:
-    """One case in this process; the published computation with the allocator as its users have it."""
+    """Measure one case in this process; the published computation has the allocator as its users have it."""
     if case.what != "published":
         keep_freed_memory(4 * case.length * case.d_model)
     device = torch.device(case.device)

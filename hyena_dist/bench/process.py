@@ -46,7 +46,7 @@ def check_device(device: str) -> None:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was asked."""
+    """The time in seconds, once the device has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hyena_dist.models.block import MLP, Block
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.hyena import HyenaMixer
-from hyena_dist.ops import SineNetwork
+from hyena_dist.ops.reference import filter_values
 from hyena_dist.parallel.linear import Norm
 
 
@@ -27,7 +27,7 @@ class PublishedMixer(nn.Module):
         self.mixer = mixer
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """[L, B, D] -> [L, B, D]."""
+        """The mixer of norm(x): [L, B, D] -> [L, B, D]."""
         m, length = self.mixer, x.shape[0]
         u = m.in_proj(norm(x).transpose(0, 1)).transpose(1, 2)  # [B, (N + 1) D, L]
         short = m.short_filter
@@ -36,8 +36,7 @@ class PublishedMixer(nn.Module):
         *gates, v = u[..., :length].chunk(m.order + 1, dim=1)
         f = m.filter_fn
         z, t = f.pos_emb(0, length, f.bias.dtype, f.bias.device)
-        window = f.modulation.as_op_input()
-        h = sine_network(f.implicit_filter.as_op_input(), z) * (torch.exp(-t[:, None] * window.rates) + window.shift)
+        h = filter_values(f.implicit_filter.as_op_input(), f.modulation.as_op_input(), z, t)
         kernels = h.t().view(m.order - 1, -1, length)
         skips = f.bias.view(m.order - 1, -1)
         for gate, k, skip in zip(reversed(gates[1:]), kernels, skips, strict=True):
@@ -56,16 +55,9 @@ class PublishedMLP(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """[L, B, D] -> [L, B, D]."""
+        """The MLP of norm(x): [L, B, D] -> [L, B, D]."""
         y: Tensor = self.mlp.fc2(F.gelu(self.mlp.fc1(norm(x)), approximate="tanh"))
         return y
-
-
-def sine_network(network: SineNetwork, z: Tensor) -> Tensor:
-    """[L, E] -> [L, C]."""
-    for weight, bias in zip(network.weights, network.biases, strict=True):
-        z = torch.sin(network.freq * F.linear(z, weight, bias))
-    return F.linear(z, network.last)
 
 
 def fft_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:

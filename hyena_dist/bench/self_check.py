@@ -19,8 +19,9 @@ from hyena_dist.ops.conv import gates
 from hyena_dist.ops.conv.fft import PlainTransform
 
 FORWARD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Of the largest value."""
+"""The error allowed for values of each type, as a share of the largest of them."""
 GRADIENT = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""The same for gradients."""
 LENGTHS = (1, 2, 37, 1000, 8192, 131_071, 131_072)
 
 Check = tuple[str, float, float]
@@ -53,7 +54,7 @@ def _checks(device: torch.device) -> Iterator[Check]:
 
 
 def _layers(length: int, order: int, device: torch.device) -> Iterator[Check]:
-    """A layer of ours and the last norm and head, beside the published computation of them."""
+    """Compare a layer of ours and the last norm and head with the published computation of them."""
     torch.manual_seed(length)
     exact = HyenaDNA(ModelConfig(d_model=32, n_layer=1, l_max=max(2, length), order=order)).double().eval().to(device)
     batch = [torch.randint(7, 11, (2, length), device=device) for _ in range(2)]
@@ -87,7 +88,7 @@ def _matmul_fft(length: int, device: torch.device) -> Check:
 
 
 def _kernels(device: torch.device) -> Iterator[Check]:
-    """The Triton kernels; on a CPU they are tested in Triton's interpreter."""
+    """Compare the Triton kernels, which the tests run in Triton's interpreter, with what they stand for."""
     from hyena_dist.bench.candidates import triton_conv
     from hyena_dist.ops.triton import gates as triton_gates
 
@@ -116,7 +117,7 @@ def _gates_of(
 
 
 def _training(device: torch.device) -> Check:
-    """Steps on one batch: the share of its loss that is left, in bf16."""
+    """Train in bf16 on one batch: the share of its loss that is left."""
     torch.manual_seed(0)
     model = HyenaDNA(ModelConfig(d_model=64, n_layer=2, l_max=512, embed_dropout=0.0), compute_dtype=torch.bfloat16)
     model.to(device)

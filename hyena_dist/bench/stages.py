@@ -20,7 +20,7 @@ from hyena_dist.tracking import read_metrics
 
 COLUMNS = ("from", "to", "step_s", "change_s", "change_in_steps")
 _SETTLED = 3
-"""Steps after a change that may be slower; what they take beyond the steps that follow is the change's."""
+"""Steps after a change that may be slower than those that follow; the difference is what the change costs."""
 
 
 class StagesCase(NamedTuple):
@@ -31,14 +31,14 @@ class StagesCase(NamedTuple):
     n_layer: int
     precision: str
     steps: int
-    """In each stage."""
+    """Steps of each stage."""
     global_batch_tokens: int
 
 
 def bench_stages(case: StagesCase, repeats: int, out: Path | None) -> None:
-    """Print, and write to `out`, the time that each change of stage takes beyond the steps themselves; medians.
+    """Print, and write to `out`, the median of the time that each change of stage takes beyond the steps themselves.
 
-    It is that of the first three steps of the new stage, counted from the end of the last step of the old one, less
+    This is the time of the first three steps of the new stage, from the end of the last step of the old one on, less
     three times the median of the steps after them: loader, grids and spectra of the new length, fresh memory.
     """
     if len(case.lengths) < 2 or case.steps < 2 * _SETTLED:
@@ -85,7 +85,7 @@ def _config(case: StagesCase, store: Path, folder: Path, name: str) -> RunConfig
 
 
 def _measure(config: RunConfig) -> list[tuple[float, float]]:
-    """(seconds of a settled step, seconds beyond the steps) of every stage but the first."""
+    """The seconds of a settled step, and those beyond the steps, for every stage but the first."""
     from hyena_dist.parallel.world import join_world
     from hyena_dist.train.run import train
 
@@ -97,7 +97,7 @@ def _measure(config: RunConfig) -> list[tuple[float, float]]:
 
 
 def changes(ends: dict[int, float], first: int, last: int) -> tuple[float, float]:
-    """(Seconds of a settled step after step `first`, seconds on top of the first few), by when steps ended."""
+    """The seconds of a settled step after step `first`, and the first few steps' on top of it, by when steps ended."""
     settled = statistics.median(_durations(ends, range(first + _SETTLED, last)))
     return settled, sum(_durations(ends, range(first, first + _SETTLED))) - _SETTLED * settled
 

@@ -65,7 +65,7 @@ def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None
 
 
 def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
-    """(seconds of a step, 10^9 bytes over what this process held before the first, and in all)."""
+    """The seconds of a step, and 10^9 bytes: over what this process held before the first step, and in all."""
     device = torch.device(case.device)
     if device.type == "cpu":
         keep_freed_memory(4 * length * case.d_model)

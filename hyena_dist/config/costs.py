@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from hyena_dist.config.architecture import Architecture
 from hyena_dist.config.parallel import ParallelConfig
-from hyena_dist.op_sizes import RECOMPUTED_FROM
+from hyena_dist.system.op_sizes import RECOMPUTED_FROM
 
 STATE_BYTES = 4
 """Parameters, gradients, both moments of AdamW, filters and the residual stream are fp32 whatever the precision."""

@@ -1,15 +1,15 @@
-"""Pure functions on tensors. Imports torch alone, so that they can be benchmarked anywhere."""
+"""Pure functions on tensors, which import torch alone, so that they can be benchmarked anywhere; README.md explains."""
 
-from hyena_dist.op_sizes import fast_fft_size
-from hyena_dist.ops import flops  # registers formulas
-from hyena_dist.ops.conv.gated import Filters, hyena_operator
+from hyena_dist.ops import flops, reference  # flops registers formulas
+from hyena_dist.ops.conv.gated import hyena_operator
 from hyena_dist.ops.conv.long import convolve, convolve_backward, long_conv
 from hyena_dist.ops.conv.short import short_conv
-from hyena_dist.ops.fused.filter import DecayWindow, SineNetwork, implicit_filter
+from hyena_dist.ops.fused.filter import implicit_filter
 from hyena_dist.ops.fused.head import head_nll
-from hyena_dist.ops.fused.mixer import Projections, hyena_mixer
-from hyena_dist.ops.fused.mlp import MLPWeights, gelu_mlp
-from hyena_dist.ops.fused.norm import NormInput
+from hyena_dist.ops.fused.mixer import hyena_mixer
+from hyena_dist.ops.fused.mlp import gelu_mlp
+from hyena_dist.ops.records import DecayWindow, Filters, MLPWeights, NormInput, Projections, SineNetwork
+from hyena_dist.system.op_sizes import fast_fft_size
 
 __all__ = [
     "DecayWindow",
@@ -28,5 +28,6 @@ __all__ = [
     "hyena_operator",
     "implicit_filter",
     "long_conv",
+    "reference",
     "short_conv",
 ]

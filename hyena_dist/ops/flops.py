@@ -2,19 +2,104 @@
 
 Matrix products count 2 M N K, as torch counts them; a real FFT of n points 2.5 n log2(n). What is pointwise is left
 out. Backward includes what it makes again.
+
+FlopCounterMode puts a shape in place of each tensor: so do the records that the formulas get.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from hyena_dist.op_sizes import fast_fft_size
-from hyena_dist.ops.conv import gated  # noqa: F401 (they register the operators)
-from hyena_dist.ops.fused import head, mixer, mlp  # noqa: F401
+from hyena_dist.ops.conv import gated
+from hyena_dist.ops.fused import head, mixer, mlp
+from hyena_dist.ops.record_op import RecordOp
+from hyena_dist.system.op_sizes import fast_fft_size
 
 Shape = torch.Size
+
+
+def _forward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any], int]], None]:
+    """Make the function that follows, of the operator's inputs, the formula of its forward pass."""
+
+    def register(formula: Callable[[Any], int]) -> None:
+        def count(*flat: Any, **_: Any) -> int:
+            inputs, _keep = op.forward_arguments(flat)
+            return formula(inputs)
+
+        register_flop_formula(op.packet)(count)
+
+    return register
+
+
+def _backward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any, Any], int]], None]:
+    """Make the function that follows, of the operator's inputs and what it kept, the formula of its backward pass."""
+
+    def register(formula: Callable[[Any, Any], int]) -> None:
+        def count(*flat: Any, **_: Any) -> int:
+            _dy, inputs, kept = op.backward_arguments(flat)
+            return formula(inputs, kept)
+
+        register_flop_formula(op.backward_packet)(count)
+
+    return register
+
+
+@_forward_of(gated.OPERATOR)
+def _operator(inputs: Any) -> int:
+    """The convolutions."""
+    return _convolutions(inputs.projected[1], inputs.filters.kernels)
+
+
+@_backward_of(gated.OPERATOR)
+def _operator_backward(inputs: Any, kept: gated.Kept) -> int:
+    """The convolutions' gradients."""
+    return _convolutions_backward(inputs.projected[1], inputs.filters.kernels)
+
+
+@_forward_of(mixer.OPERATOR)
+def _mixer(inputs: Any) -> int:
+    """Both projections and the operator."""
+    positions, batch, _ = inputs.x
+    weights = math.prod(inputs.projections.in_weight) + math.prod(inputs.projections.out_weight)
+    return 2 * positions * batch * weights + _convolutions(batch, inputs.filters.kernels)
+
+
+@_backward_of(mixer.OPERATOR)
+def _mixer_backward(inputs: Any, kept: mixer.Kept) -> int:
+    """Each projection's two gradients, and the first projection again unless it was kept."""
+    positions, batch, _ = inputs.x
+    all_kept = kept.everything is not None
+    of_first = (2 if all_kept else 3) * math.prod(inputs.projections.in_weight)
+    of_last = 2 * math.prod(inputs.projections.out_weight)
+    convolutions = _convolutions_backward(batch, inputs.filters.kernels, all_kept)
+    return 2 * positions * batch * (of_first + of_last) + convolutions
+
+
+@_forward_of(mlp.OPERATOR)
+def _mlp(inputs: Any) -> int:
+    """Two products."""
+    return 2 * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weights.fc1_weight)
+
+
+@_backward_of(mlp.OPERATOR)
+def _mlp_backward(inputs: Any, kept: list[mlp.Activation]) -> int:
+    """Two gradients of each product, and the first product again unless its activation was kept."""
+    return (4 if kept else 5) * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weights.fc1_weight)
+
+
+@_forward_of(head.OPERATOR)
+def _head(inputs: Any) -> int:
+    """One product."""
+    return 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weight)
+
+
+@_backward_of(head.OPERATOR)
+def _head_backward(inputs: Any, kept: None) -> int:
+    """The product's two gradients, over the columns of tokens alone, and itself again; counted with all columns."""
+    return 3 * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weight)
 
 
 def _transform(length: int) -> float:
@@ -23,7 +108,7 @@ def _transform(length: int) -> float:
 
 
 def _convolutions(batch: int, kernels: Shape) -> int:
-    """Of each convolution, the spectra of B sequences and of the kernel, and B sequences back."""
+    """For each convolution the spectra of B sequences and of the kernel, and B sequences back."""
     convolutions, channels, length = kernels
     return int(convolutions * channels * (2 * batch + 1) * _transform(length))
 
@@ -33,69 +118,3 @@ def _convolutions_backward(batch: int, kernels: Shape, kept: bool = False) -> in
     convolutions, channels, length = kernels
     each = 4 * batch + 2 - (batch + 1 if kept else 0)
     return int(channels * (convolutions * each - batch) * _transform(length))
-
-
-@register_flop_formula(torch.ops.hyena_dist.operator)
-def operator_flops(projected: Shape, taps: Shape, bias: Shape, kernels: Shape, *_: Any, **__: Any) -> int:
-    """The convolutions."""
-    return _convolutions(projected[1], kernels)
-
-
-@register_flop_formula(torch.ops.hyena_dist.operator_backward)
-def operator_backward_flops(
-    dy: Shape, projected: Shape, taps: Shape, bias: Shape, kernels: Shape, *_: Any, **__: Any
-) -> int:
-    """The convolutions' gradients."""
-    return _convolutions_backward(projected[1], kernels)
-
-
-@register_flop_formula(torch.ops.hyena_dist.mixer)
-def mixer_flops(
-    x: Shape, nw: Shape, nb: Shape, in_weight: Shape, in_bias: Shape, out_weight: Shape, *rest: Any, **_: Any
-) -> int:
-    """Both projections and the operator."""
-    rows = x[0] * x[1]
-    projections = 2 * rows * (math.prod(in_weight) + math.prod(out_weight))
-    return projections + _convolutions(x[1], rest[3])
-
-
-@register_flop_formula(torch.ops.hyena_dist.mixer_backward)
-def mixer_backward_flops(
-    dy: Shape,
-    x: Shape,
-    nw: Shape,
-    nb: Shape,
-    in_weight: Shape,
-    in_bias: Shape,
-    out_weight: Shape,
-    *rest: Any,
-    **_: Any,
-) -> int:
-    """Each projection's two gradients, and the first projection again unless it was kept."""
-    rows, kept = x[0] * x[1], len(rest[4]) > 1
-    projections = 2 * rows * ((2 if kept else 3) * math.prod(in_weight) + 2 * math.prod(out_weight))
-    return projections + _convolutions_backward(x[1], rest[3], kept)
-
-
-@register_flop_formula(torch.ops.hyena_dist.mlp)
-def mlp_flops(x: Shape, nw: Shape, nb: Shape, fc1_weight: Shape, *_: Any, **__: Any) -> int:
-    """Two products."""
-    return 2 * 2 * math.prod(x[:-1]) * math.prod(fc1_weight)
-
-
-@register_flop_formula(torch.ops.hyena_dist.mlp_backward)
-def mlp_backward_flops(dy: Shape, x: Shape, nw: Shape, nb: Shape, fc1_weight: Shape, *rest: Any, **_: Any) -> int:
-    """Two gradients of each product, and the first product again unless its activation was kept."""
-    return (4 if rest[3] else 5) * 2 * math.prod(x[:-1]) * math.prod(fc1_weight)
-
-
-@register_flop_formula(torch.ops.hyena_dist.head_nll)
-def head_flops(x: Shape, nw: Shape, nb: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """One product."""
-    return 2 * math.prod(x[:-1]) * math.prod(weight)
-
-
-@register_flop_formula(torch.ops.hyena_dist.head_nll_backward)
-def head_backward_flops(dy: Shape, x: Shape, nw: Shape, nb: Shape, weight: Shape, *_: Any, **__: Any) -> int:
-    """Its two gradients, over the columns of tokens alone, and itself again; counted with all columns."""
-    return 3 * 2 * math.prod(x[:-1]) * math.prod(weight)

@@ -1,1 +1,1 @@
-"""What every part asks of the operating system, in one place: files, locks, processes, hosts, programs. No torch."""
+"""What every part asks of the machine, in one place: files, locks, processes, hosts, programs, sizes. No torch."""

@@ -18,10 +18,10 @@ import math
 import torch
 from torch import Tensor
 
-from hyena_dist.op_sizes import fast_fft_size
+from hyena_dist.system.op_sizes import fast_fft_size
 
 LARGEST = 1024
-"""Rows or columns of the largest matrix, about."""
+"""About how many rows or columns the largest matrix may have."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,7 +146,7 @@ class _Dense:
         return self._apply(x, transposed=False)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Not divided by n."""
+        """The inverse transform times n."""
         return self._apply(x, transposed=True)
 
     def _apply(self, x: Tensor, transposed: bool) -> Tensor:
@@ -155,7 +155,7 @@ class _Dense:
 
 
 class _Split:
-    """The same for a large n = a * b: a product across the rows of [a, b], twiddle factors, a transform of each row."""
+    """The complex transform of a large n = a * b: a product across rows [a, b], twiddle factors, and transforms."""
 
     def __init__(
         self, n: int, dtype: torch.dtype, product_dtype: torch.dtype, device: torch.device, largest: int
@@ -173,7 +173,7 @@ class _Split:
         return self.rest.forward(torch.add(cos, sin, alpha=-1j).mul_(self.twiddle)).flatten(-2)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Not divided by n."""
+        """The inverse transform times n."""
         cos, sin = self._left(self.rest.inverse(x.unflatten(-1, (self.a, -1))).mul_(self.untwiddle))
         return torch.add(cos, sin, alpha=1j).flatten(-2)
 

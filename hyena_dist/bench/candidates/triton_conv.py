@@ -8,8 +8,7 @@ with the same matrix from the right. The zero padding is the lower half of the r
 where Triton's least tile allows.
 
 The kernel k is real, so two sequences of a batch ride in one complex transform: the product of the spectrum of
-u0 + i u1 with that of k belongs to y0 + i y1. For the gradient of k the same packing sums over the two by itself:
-the real part of correlation(u0 + i u1, dy0 + i dy1) is correlation(u0, dy0) + correlation(u1, dy1).
+u0 + i u1 with that of k belongs to y0 + i y1.
 
 Inverse transforms are conj(transform(conj(.))) with the steps in reverse order: every function below takes and returns
 conjugates on the way back, so that one set of tables serves both ways.
@@ -27,15 +26,16 @@ import triton.language as tl
 from torch import Tensor
 
 MOST_POINTS = 128 * 128
-"""Above, the planes of a program do not fit a multiprocessor. At it (M = 128) some of them spill to its caches."""
+"""The largest N whose planes fit a multiprocessor. At it (M = 128) some of them spill to the caches."""
 
 PRECISION = {16: "tf32x3", 32: "tf32x3", 64: "tf32x3", 128: "bf16x3"}
-"""By M, of the products where a call names none. "tf32x3" has the accuracy of float32. "bf16x3", 1e-5 of the largest
-value, takes half the time and memory: with M = 128, tf32x3 exceeds the shared memory of an H100. "tf32" is accurate to
-1e-3; "ieee" is exact but leaves the matrix units idle."""
+"""M -> how matrix products are rounded where a call does not say. "tf32x3" has the accuracy of float32. "bf16x3" errs
+by 1e-5 of the largest value and takes half the time and memory: with M = 128, tf32x3 exceeds the shared memory of an
+H100. "tf32" is accurate to 1e-3; "ieee" is exact but leaves the matrix units idle."""
 
 WARPS = {16: 1, 32: 4, 64: 4, 128: 8}
-"""By M. More would share the products out by columns, each with a copy of the left operand in its registers."""
+"""M -> warps of a program. More would share the products out by columns, each with a copy of the left operand in its
+registers."""
 
 _HALF = tl.constexpr(tl.float32 if triton.knobs.runtime.interpret else tl.bfloat16)
 """What bf16x3 multiplies in. The interpreter has no products in bfloat16, and truncates where a GPU rounds to it."""
@@ -148,26 +148,6 @@ def _conv_kernel(
     tl.store(y + length, im * (-1.0 / (M * M)), mask=n < tl.where(b + 1 < batch, length, 0))
 
 
-@triton.jit
-def _dk_kernel(
-    dk, dy, dy_c, dy_b, u, u_c, u_b, tables, batch, length,
-    M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """One channel per program, which adds up the spectra of its batch: always in the same order."""
-    c = tl.program_id(0).to(tl.int64)
-    re, im = tl.full([M, M], 0.0, tl.float32), tl.full([M, M], 0.0, tl.float32)
-    for b in range(0, batch, 2):
-        u_re, u_im = _load_pair(u, u_c, u_b, c, b, batch, length, M, H)
-        u_re, u_im = _there(u_re, u_im, tables, M, H, PRECISION)
-        d_re, d_im = _load_pair(dy, dy_c, dy_b, c, b, batch, length, M, H)
-        d_re, d_im = _there(d_re, d_im, tables, M, H, PRECISION)
-        re += u_re * d_re + u_im * d_im
-        im += u_im * d_re - u_re * d_im  # of u_f * conj(d_f), as `_back` takes conjugates
-    re, im = _back(re, im, tables, M, H, PRECISION)
-    n = _positions(M, H)
-    tl.store(dk + c * length + n, re * (1.0 / (M * M)), mask=n < length)
-
-
 def kernel_spectrum(k: Tensor, precision: str | None = None) -> Tensor:
     """The spectrum that `fft_conv` takes.
 
@@ -209,18 +189,6 @@ def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str | N
         CONJUGATE=conjugate, **_options(m, precision),
     )  # fmt: skip
     return y
-
-
-def fft_conv_dk(dy: Tensor, u: Tensor, precision: str | None = None) -> Tensor:
-    """The gradient of k: dk[c, t] = sum over b and s of u[c, b, s] * dy[c, b, s + t]; [c, B, L] twice -> [c, L]."""
-    dy, u = _rows(dy), _rows(u)
-    channels, batch, length = u.shape
-    m = side(length)
-    dk = torch.empty(channels, length, dtype=torch.float32, device=u.device)
-    _dk_kernel[(channels,)](
-        dk, dy, *dy.stride()[:2], u, *u.stride()[:2], _tables(m, u.device), batch, length, **_options(m, precision)
-    )
-    return dk
 
 
 def side(length: int) -> int:

@@ -9,7 +9,7 @@ import math
 from hyena_dist.config.architecture import Architecture
 from hyena_dist.config.costs import STATE_BYTES, Flops, Parameter, Shape, Traffic, linear, product
 from hyena_dist.config.mixers.record import FilterCosts, Mixer
-from hyena_dist.op_sizes import RECOMPUTED_FROM, fast_fft_size
+from hyena_dist.system.op_sizes import RECOMPUTED_FROM, fast_fft_size
 
 
 def _parameters(model: Architecture) -> list[Parameter]:

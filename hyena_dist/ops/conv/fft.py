@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hyena_dist.op_sizes import fast_fft_size
+from hyena_dist.system.op_sizes import fast_fft_size
 
 BLOCKED_FROM = 2**18
 """Points from which a transform no longer fits a core's cache and goes in two levels."""
@@ -30,7 +30,7 @@ class Transform(Protocol):
     points: int
     """Real numbers of one padded sequence."""
     shape: tuple[int, ...]
-    """Of its spectrum."""
+    """The shape of its spectrum."""
 
     def forward(self, u: Tensor) -> Tensor:
         """[..., L] -> complex spectrum, dimensions of its own in place of L."""
@@ -51,7 +51,7 @@ def transform(length: int, dtype: torch.dtype, device: torch.device) -> Transfor
 
 
 class PlainTransform:
-    """torch's own."""
+    """The real transform of torch.fft."""
 
     def __init__(self, length: int) -> None:
         self.length, self.points = length, fast_fft_size(2 * length - 1)
@@ -67,7 +67,7 @@ class PlainTransform:
 
 
 class BlockedTransform:
-    """In two levels: a small matrix across `ROWS` rows of the sequence, twiddle factors, an FFT along each row.
+    """A transform in two levels: a small matrix across `ROWS` rows, twiddle factors, an FFT along each row.
 
     With n = i * columns + j and frequency k + ROWS * m, exp(-2 pi i n f / points) factors into the three. Half of the
     rows are padding and are left out of the product; the rows k and ROWS - k of a real sequence's spectrum are

@@ -1,36 +1,42 @@
 """The Hyena operator between its two projections, a few channels at a time, in memory that a CPU's caches hold.
 
+What is computed. Each of the N + 1 blocks of projected rows p goes through its short filter, s = short(p), which makes
+s_0, ..., s_{N-1} and s_v of them. With N - 1 long filters k_j and * for the causal convolution,
+
+    u_1 = s_{N-1} s_v        m_1 = k_1 * u_1
+    u_j = s_{N-j} m_{j-1}        m_j = k_j * u_j        for j = 2, ..., N - 1
+    y = s_0 m_{N-1}
+
+Kept are the inputs and z = m_{N-1}, what the last gate meets; u and the other m are made again.
+
+Backward, from dy, with corr(a, b)_t = sum over i >= t of a_i b_{i-t}, the adjoint of the convolution:
+
+    ds_0 = dy m_{N-1}        dm_{N-1} = dy s_0
+    dk_j = sum over B of corr(dm_j, u_j)        du_j = corr(dm_j, k_j)        for j = N - 1, ..., 1
+    ds_{N-j} = du_j m_{j-1}        dm_{j-1} = du_j s_{N-j}        where m_0 is s_v
+    dp, dtaps and dbias of each short filter from its ds, as in `gates`
+
+A convolution multiplies spectra, a correlation multiplies by a conjugate: each of u, k and dm is transformed once.
+
+Source: Hyena (arXiv 2302.10866), section 3. Plain reference: `hyena_dist.ops.reference.hyena`.
+
 Shapes: C channels, B batch, L length, N order, K taps of the short filters. Channels come first; the (N + 1) C rows of
 projections are those of x0, then those of x1, ..., then those of v.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hyena_dist.ops.conv.fft import transform
 from hyena_dist.ops.conv.gates import gates_for, real, real_dtype
-from hyena_dist.ops.differentiable_once import differentiable_once
+from hyena_dist.ops.record_op import RecordOp
+from hyena_dist.ops.records import Filters
 
 BLOCK_ELEMENTS = 2**21
 """Numbers of one padded operand in a block of channels: a few such buffers fit a CPU's last-level cache."""
-
-
-class Filters(NamedTuple):
-    """What the operator gates and convolves with; also the gradients of that."""
-
-    taps: Tensor
-    """[(N + 1) C, K] of the causal short filters; the last one meets the present position."""
-    bias: Tensor
-    """[(N + 1) C] of the short filters."""
-    kernels: Tensor
-    """[N - 1, C, L], the first is applied first; float32 (float64)."""
-
-    def empty_like(self) -> "Filters":
-        """Tensors of these shapes."""
-        return Filters(*map(torch.empty_like, self))
 
 
 def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
@@ -46,89 +52,99 @@ def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
 
     Source: Hyena (arXiv 2302.10866), section 3.
     """
-    y: Tensor = _operator(projected, *filters, torch.is_grad_enabled())[0]
-    return y
+    return OPERATOR(Inputs(projected, filters))
 
 
-@torch.library.custom_op("hyena_dist::operator", mutates_args=())
-def _operator(projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    y, z = _operator_shapes(projected, taps, bias, kernels, keep)
-    forward_in_blocks(projected, Filters(taps, bias, kernels), y, z if keep else None)
-    return y, z
+class Inputs(NamedTuple):
+    """The arguments of `hyena_operator`, and their gradients."""
+
+    projected: Tensor
+    filters: Filters
 
 
-@_operator.register_fake
-def _operator_shapes(
-    projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, keep: bool
-) -> tuple[Tensor, Tensor]:
-    y = projected.new_empty(kernels.shape[1], *projected.shape[1:])
-    return y, torch.empty_like(y) if keep else y.new_empty(0)
+class Kept(NamedTuple):
+    """What a forward pass leaves for its backward pass."""
+
+    z: Tensor
+    """[C, B, L], what the last gate meets."""
 
 
-@torch.library.custom_op("hyena_dist::operator_backward", mutates_args=())
-def _operator_backward(
-    dy: Tensor, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, z: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    filters = Filters(taps, bias, kernels)
-    d_projected, d_filters = torch.empty_like(projected), filters.empty_like()
-    backward_in_blocks(dy, projected, filters, z, d_projected, d_filters)
-    return d_projected, *d_filters
+class Spectra(NamedTuple):
+    """The two factors of one convolution in a block of c channels; F stands for the dimensions of a spectrum."""
+
+    u: Tensor
+    """[c, B, F], of what is convolved."""
+    k: Tensor
+    """[c, 1, F], of the kernel."""
 
 
-@_operator_backward.register_fake
-def _(dy: Tensor, projected: Tensor, taps: Tensor, bias: Tensor, kernels: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-    return tuple(map(torch.empty_like, (projected, taps, bias, kernels)))
+def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
+    y, kept = _empty(inputs, keep)
+    forward_in_blocks(inputs.projected, inputs.filters, y, kept.z if kept else None)
+    return y, kept
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:4], output[1])
+def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
+    projected, filters = inputs
+    y = projected.new_empty(filters.kernels.shape[1], *projected.shape[1:])
+    return y, Kept(torch.empty_like(y)) if keep else None
 
 
-def _backward(ctx: Any, dy: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    if dy is None:
-        return (None,) * 5
-    return *_operator_backward(dy, *ctx.saved_tensors), None
+def _kept(tensors: Sequence[Tensor]) -> Kept:
+    return Kept(*tensors)
 
 
-_operator.register_autograd(_backward, setup_context=_keep)
-differentiable_once(_operator_backward, "the Hyena operator")
+def _backward(dy: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
+    projected, filters = inputs
+    gradients = Inputs(torch.empty_like(projected), Filters(*map(torch.empty_like, filters)))
+    backward_in_blocks(dy, projected, filters, kept.z, gradients.projected, gradients.filters)
+    return gradients
+
+
+OPERATOR = RecordOp(
+    "operator", "the Hyena operator", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward
+)
 
 
 def forward_in_blocks(
     projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None, keep: bool = False
-) -> list[Tensor]:
+) -> list[Spectra]:
     """Write the operator's value into y [C, B, L] and, if given, what its last gate meets into z [C, B, L].
 
     Returns:
-        If asked to keep them, the spectra of what is convolved and of the kernel, for each convolution of each block.
+        If asked to keep them, the spectra of each convolution of each block.
     """
-    kept: list[Tensor] = []
+    kept: list[Spectra] = []
 
     def convolve(u: Tensor, k: Tensor) -> Tensor:
-        u_f, k_f = fft.forward(u), fft.forward(k)[:, None]
+        spectra = Spectra(fft.forward(u), fft.forward(k)[:, None])
         if keep:
-            kept.extend((u_f, k_f))
-        return fft.inverse(u_f * k_f if keep else u_f.mul_(k_f))
+            kept.append(spectra)
+        return fft.inverse(spectra.u * spectra.k if keep else spectra.u.mul_(spectra.k))
 
-    fft, gates = transform(projected.shape[-1], real_dtype(projected), projected.device), gates_for(projected.device)
-    for block, kernels, (*outer, x, v) in _blocks(projected, filters, fft.points):
-        convolved = convolve(gates.gate_pair(*x, *v), kernels[0])
-        for x, k in zip(outer[:0:-1], kernels[1:], strict=True):
+    fft = transform(projected.shape[-1], real_dtype(projected), projected.device)
+    gates = gates_for(projected.device)
+    for block in _blocks(projected, filters, fft.points):
+        *outer, x, v = block.operands
+        convolved = convolve(gates.gate_pair(*x, *v), block.kernels[0])
+        for x, k in zip(outer[:0:-1], block.kernels[1:], strict=True):
             convolved = convolve(gates.gate(*x, convolved), k)
         if z is not None:
-            z[block] = convolved
-        gates.gate(*outer[0], convolved, out=y[block])
+            z[block.channels] = convolved
+        gates.gate(*outer[0], convolved, out=y[block.channels])
     return kept
 
 
-def spectra_like(projected: Tensor, filters: Filters) -> list[Tensor]:
+def spectra_like(projected: Tensor, filters: Filters) -> list[Spectra]:
     """Empty tensors of the shapes of what `forward_in_blocks` keeps."""
     dtype = real_dtype(projected)
     fft = transform(projected.shape[-1], dtype, projected.device)
-    batches = (projected.shape[1], 1) * len(filters.kernels)
-    blocks = [kernels.shape[1] for _, kernels, _ in _blocks(projected, filters, fft.points)]
-    return [projected.new_empty((c, b, *fft.shape), dtype=dtype.to_complex()) for c in blocks for b in batches]
+
+    def empty(block: _Block, batch: int) -> Tensor:
+        return projected.new_empty((block.kernels.shape[1], batch, *fft.shape), dtype=dtype.to_complex())
+
+    blocks = _blocks(projected, filters, fft.points)
+    return [Spectra(empty(block, projected.shape[1]), empty(block, 1)) for block in blocks for _ in block.kernels]
 
 
 def backward_in_blocks(
@@ -139,7 +155,7 @@ def backward_in_blocks(
     d_projected: Tensor,
     d_filters: Filters,
     y: Tensor | None = None,
-    kept: Sequence[Tensor] = (),
+    kept: Sequence[Spectra] = (),
 ) -> None:
     """Write the gradients and, if asked for, once more the value.
 
@@ -153,44 +169,73 @@ def backward_in_blocks(
         y: to be written, [C, B, L].
         kept: what forward returned. Without it the spectra are computed again.
     """
-    fft, gates = transform(projected.shape[-1], real_dtype(projected), projected.device), gates_for(projected.device)
-    channels = filters.kernels.shape[1]
-    d_short = [t.view(-1, channels, *t.shape[1:]) for t in (d_projected, d_filters.taps, d_filters.bias)]
+    fft = transform(projected.shape[-1], real_dtype(projected), projected.device)
+    gates = gates_for(projected.device)
     known = iter(kept)
-    for block, kernels, operands in _blocks(projected, filters, fft.points):
-        dx, d_taps, d_bias = ([*t[:, block]] for t in d_short)
-        met = real(z[block])
+    blocks = zip(_blocks(projected, filters, fft.points), _blocks(d_projected, d_filters, fft.points), strict=True)
+    for block, gradients in blocks:
+        operands = block.operands
+        last_met = real(z[block.channels])
         if y is not None:
-            gates.gate(*operands[0], met, out=y[block])
-        # Again what forward did not keep: the spectrum of each kernel, what it convolves and what the next gate meets.
-        u, spectra, meets = None if kept else gates.gate_pair(*operands[-2], *operands[-1]), [], []
-        for k, x in zip(kernels, [*operands[-3:0:-1], None], strict=True):
-            u_f, k_f = (next(known), next(known)) if u is None else (fft.forward(u), fft.forward(k)[:, None])
-            spectra.append((u_f, k_f))
+            gates.gate(*operands[0], last_met, out=y[block.channels])
+        # Again what forward did not keep: the spectra of each convolution, and what all gates but the last meet.
+        u = None if kept else gates.gate_pair(*operands[-2], *operands[-1])
+        spectra: list[Spectra] = []
+        met: list[Tensor] = []
+        for k, x in zip(block.kernels, [*operands[-3:0:-1], None], strict=True):
+            spectra.append(next(known) if u is None else Spectra(fft.forward(u), fft.forward(k)[:, None]))
             if x is not None:
-                meets.append(fft.inverse(u_f * k_f))
-                u = None if kept else gates.gate(*x, meets[-1])
-        meets.append(met)
-        d = dy[block]
-        for i, d_kernel in enumerate(d_filters.kernels.unbind()[::-1]):
-            d_met, d_taps[i][...], d_bias[i][...] = gates.gate_backward(d, *operands[i], meets.pop(), dx[i])
+                met.append(fft.inverse(spectra[-1].u * spectra[-1].k))
+                u = None if kept else gates.gate(*x, met[-1])
+        met.append(last_met)
+        d = dy[block.channels]
+        gated = zip(operands[:-2], gradients.operands[:-2], gradients.kernels.unbind()[::-1], strict=True)
+        for operand, gradient, d_kernel in gated:
+            d_met, d_taps, d_bias = gates.gate_backward(d, *operand, met.pop(), gradient.rows)
+            gradient.taps.copy_(d_taps)
+            gradient.bias.copy_(d_bias)
             u_f, k_f = spectra.pop()
             d_f = fft.forward(d_met)
             d_k = torch.conj_physical(u_f).mul_(d_f)
-            d_kernel[block] = fft.inverse(d_k.sum(1) if d_k.shape[1] > 1 else d_k[:, 0])  # complex sums are slow
+            d_kernel.copy_(fft.inverse(d_k.sum(1) if d_k.shape[1] > 1 else d_k[:, 0]))  # complex sums are slow
             d = fft.inverse(d_f.mul_(torch.conj_physical(k_f)))  # a lazy conj() takes a slow path
-        v = gates.short_filter(*operands[-1])
-        d_v, d_taps[-2][...], d_bias[-2][...] = gates.gate_backward(d, *operands[-2], v, dx[-2])
-        d_taps[-1][...], d_bias[-1][...] = gates.short_filter_backward(d_v, *operands[-1][:2], dx[-1])
+        x, v = operands[-2:]
+        of_x, of_v = gradients.operands[-2:]
+        d_v, d_taps, d_bias = gates.gate_backward(d, *x, gates.short_filter(*v), of_x.rows)
+        of_x.taps.copy_(d_taps)
+        of_x.bias.copy_(d_bias)
+        d_taps, d_bias = gates.short_filter_backward(d_v, v.rows, v.taps, of_v.rows)
+        of_v.taps.copy_(d_taps)
+        of_v.bias.copy_(d_bias)
 
 
-def _blocks(
-    projected: Tensor, filters: Filters, points: int
-) -> Iterator[tuple[slice, Tensor, list[tuple[Tensor, Tensor, Tensor]]]]:
-    """For a few channels each: which, their kernels, and (rows, taps, bias) of each of x0, ..., x_{N-1}, v."""
-    channels, batch = filters.kernels.shape[1], projected.shape[1]
+class _Operand(NamedTuple):
+    """One of x0, ..., x_{N-1}, v before its short filter, for c channels; or the gradients of that."""
+
+    rows: Tensor
+    """[c, B, L]."""
+    taps: Tensor
+    """[c, K]."""
+    bias: Tensor
+    """[c]."""
+
+
+class _Block(NamedTuple):
+    """Views of what belongs to c of the C channels."""
+
+    channels: slice
+    kernels: Tensor
+    """[N - 1, c, L]."""
+    operands: list[_Operand]
+    """The N + 1 of them, in their order."""
+
+
+def _blocks(projected: Tensor, filters: Filters, points: int) -> Iterator[_Block]:
+    channels = filters.kernels.shape[1]
+    batch = projected.shape[1]
     size = max(1, BLOCK_ELEMENTS // (batch * points))
     parts = [t.view(-1, channels, *t.shape[1:]) for t in (projected, filters.taps, filters.bias)]
     for first in range(0, channels, size):
         block = slice(first, min(first + size, channels))
-        yield block, filters.kernels[:, block], list(zip(*(part[:, block] for part in parts), strict=True))
+        operands = [_Operand(*of_one) for of_one in zip(*(part[:, block] for part in parts), strict=True)]
+        yield _Block(block, filters.kernels[:, block], operands)

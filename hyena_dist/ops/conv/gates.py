@@ -1,10 +1,22 @@
 """The pointwise half of the Hyena operator: short causal filters, and the products they take part in.
 
-Every function reads its operands in their own type, computes in float32 (float64 for float64) and touches memory once
-or twice: called for a few channels at a time, all of it stays in a CPU's caches. `triton_gates` has the same functions
-with one GPU kernel each.
+What is computed. With K taps w, of which the last meets the present position,
 
-Shapes: c channels, B batch, L length, K taps. `weight` [c, K] (the last tap meets the present position), `bias` [c].
+    s = short(x):  s_t = b + sum over j < K of w_j x_{t - (K - 1) + j},  where x is 0 before the sequence
+    gate: y = s m        gate_pair: y = short(x) short'(x')
+
+Backward, from ds (of a gate: ds = dy m and dm = dy s):
+
+    dx_t = sum over j of w_j ds_{t + (K - 1) - j},  where ds is 0 after the sequence
+    dw_j = sum over batch and t of ds_t x_{t - (K - 1) + j}        db = sum of ds
+
+Every function reads its operands in their own type, computes in float32 (float64 for float64) and touches memory once
+or twice: called for a few channels at a time, all of it stays in a CPU's caches. `ops.triton.gates` has the same
+functions with one GPU kernel each.
+
+Plain reference: `hyena_dist.ops.reference.gates`.
+
+Shapes: c channels, B batch, L length, K taps; `weight` [c, K] has the taps, `bias` is [c].
 """
 
 import importlib.util
@@ -16,7 +28,7 @@ from torch import Tensor
 
 
 def real(x: Tensor) -> Tensor:
-    """As FFTs take it: float32 whatever comes in (bf16 has no FFT, fp16 overflows), float64 for float64."""
+    """The numbers as FFTs take them: float32 whatever comes in (bf16 has none, fp16 overflows), float64 for float64."""
     return x.to(real_dtype(x))
 
 
@@ -61,14 +73,14 @@ def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> 
 def gate_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, dx: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of y = short_filter(x) * m: write the gradient of x into dx and return (d_m float32, d_weight, d_bias)."""
+    """For y = short_filter(x) * m: write the gradient of x into dx and return (d_m float32, d_weight, d_bias)."""
     dy, x = real(dy), real(x)
     d_weight, d_bias = short_filter_backward(dy * m, x, weight, dx)
     return short_filter(x, weight, bias).mul_(dy), d_weight, d_bias
 
 
 def gates_for(device: torch.device) -> ModuleType:
-    """The module whose functions suit a device: this one, or `triton_gates`, which has the same, for GPUs."""
+    """The module whose functions suit a device: this one or, for GPUs, `ops.triton.gates`, which has the same ones."""
     if device.type == "cuda" and importlib.util.find_spec("triton"):
         return importlib.import_module("hyena_dist.ops.triton.gates")
     return sys.modules[__name__]

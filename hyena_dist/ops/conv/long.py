@@ -1,4 +1,15 @@
-"""Causal convolution with a filter as long as the sequence, by FFT.
+"""Causal convolution with a filter as long as the sequence, by FFT: for context parallelism, between two exchanges.
+
+What is computed, with F the transform of a sequence padded with zeros so that nothing wraps around:
+
+    y = k * u:  y_t = sum over s <= t of k_{t-s} u_s        F(y) = F(k) F(u)
+
+Backward, from dy:
+
+    du_s = sum over t >= s of k_{t-s} dy_t        F(du) = conj(F(k)) F(dy)
+    dk_s = sum over batch and t >= s of u_{t-s} dy_t        F(dk) = sum over batch of conj(F(u)) F(dy)
+
+Plain reference: `hyena_dist.ops.reference.long_conv`.
 
 Shapes: B batch, C channels, L length.
 """
@@ -14,16 +25,18 @@ from hyena_dist.ops.conv.gates import real
 
 
 def convolve(u: Tensor, k: Tensor) -> Tensor:
-    """`long_conv` without autograd."""
+    """The value of `long_conv`, without autograd."""
     fft = transform(u.shape[-1], real(u).dtype, u.device)
     return fft.inverse(fft.forward(real(u)).mul_(fft.forward(real(k)))).to(u.dtype)
 
 
 def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) -> tuple[Tensor | None, Tensor]:
-    """(du, dk) of y = convolve(u, k). The spectra, 4 times as large as u, are computed again rather than kept."""
+    """The gradients (du, dk) of y = convolve(u, k); du is None if it is not wanted.
+
+    The spectra, 4 times as large as u, are computed again rather than kept.
+    """
     fft = transform(u.shape[-1], real(u).dtype, u.device)
     dy_f = fft.forward(real(dy))
-    # y = u * k  =>  du = correlation(dy, k) and dk = sum over B of correlation(dy, u); both are causal slices.
     dk = fft.inverse(fft.forward(real(u)).conj_physical_().mul_(dy_f).sum(0)).to(k.dtype)
     if not want_du:
         return None, dk

@@ -1,4 +1,7 @@
-"""Causal depthwise convolution with a few taps."""
+"""Causal depthwise convolution with a few taps, for context parallelism: torch's own, with a neighbour's values.
+
+Plain reference, whose formula is in `short_conv`: `hyena_dist.ops.reference.short_conv`.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, UntypedStorage
 
-from hyena_dist.op_sizes import RECOMPUTED_FROM
+from hyena_dist.system.op_sizes import RECOMPUTED_FROM
 
 KEPT_FROM = 2**25
 """Bytes from which a tensor's memory is kept here. Smaller ones are left to the C library."""
@@ -24,7 +24,7 @@ def keeps_all(numbers: int) -> bool:
 
 
 def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """like.new_empty(shape, dtype=dtype), in memory that an earlier large tensor no longer uses if there is such."""
+    """A new tensor as of like.new_empty, in memory that an earlier large tensor no longer uses if there is such."""
     dtype = dtype or like.dtype
     size = math.prod(shape) * dtype.itemsize
     if like.device.type != "cpu" or size < KEPT_FROM or torch.compiler.is_compiling():

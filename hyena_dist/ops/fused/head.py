@@ -1,19 +1,33 @@
-"""Final norm, tied head and cross-entropy in one function, by stretches of positions, that keeps its input alone.
+"""Final norm, tied head and cross-entropy in one operator, by stretches of positions, that keeps its input alone.
 
-Logits and their gradient are in memory for one stretch only.
+What is computed. With h the standardised rows of x and W', c' the head with the norm folded in (`norm`), for target j
 
-Shapes: D d_model, V padded vocabulary.
+    l = h W'^T + c'
+    nll = log(sum over v of exp(l_v)) - l_j,  and 0 where there is no target
+
+Backward, from d (the gradient of nll, 0 where there is no target):
+
+    dl = d (softmax(l) - onehot(j))
+    dW' = dl^T h        dc' = sum of dl
+    dh = dl W'        dx as in `norm`
+
+Logits and their gradient are in memory for one stretch only; the columns that belong to no token are left out. Plain
+reference: `hyena_dist.ops.reference.head`.
+
+Shapes: M sequences x positions, D d_model, V padded vocabulary.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hyena_dist.ops.conv.gates import real
-from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fused.buffer_pool import new_empty
-from hyena_dist.ops.fused.norm import NormInput, tiles
+from hyena_dist.ops.fused.norm import fold, moments_of, standardise, standardise_backward, tiles, unfold_gradients
+from hyena_dist.ops.record_op import RecordOp
+from hyena_dist.ops.records import NormInput
 
 
 def head_nll(x: Tensor, norm: NormInput, weight: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
@@ -29,79 +43,68 @@ def head_nll(x: Tensor, norm: NormInput, weight: Tensor, targets: Tensor, vocab_
     Returns:
         [...] in float32 (float64 for float64). Differentiable once with respect to x, the norm's tensors and weight.
     """
-    nll: Tensor = _head_nll(x, *norm[:2], weight, targets, vocab_size, norm.eps, norm.dtype)
-    return nll
+    return OPERATOR(Inputs(x, norm, weight, targets, vocab_size))
 
 
-@torch.library.custom_op("hyena_dist::head_nll", mutates_args=())
-def _head_nll(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    vocab_size: int,
-    eps: float,
-    dtype: torch.dtype,
-) -> Tensor:
-    norm, rows, wanted = NormInput(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-    nll, (head, bias) = _nll_like(x).view(-1), norm.into(weight[:vocab_size])
+class Inputs(NamedTuple):
+    """The arguments of `head_nll`, and their gradients."""
+
+    x: Tensor
+    norm: NormInput
+    weight: Tensor
+    targets: Tensor
+    vocab_size: int
+
+
+def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, None]:
+    x, norm, weight, targets, vocab_size = inputs
+    rows = x.reshape(-1, x.shape[-1])
+    wanted = targets.reshape(-1)
+    head = fold(norm, weight[:vocab_size])
+    nll = _empty(inputs, keep)[0].view(-1)
     for tile in tiles(rows):
-        logits = real(torch.addmm(bias, norm.standard(rows[tile], norm.moments(rows[tile])), head.t()))
+        h = standardise(rows[tile], moments_of(rows[tile], norm), norm)
+        logits = real(torch.addmm(head.bias, h, head.weight.t()))
         of_target = logits.gather(1, wanted[tile, None].clamp(min=0))[:, 0]
         nll[tile] = torch.where(wanted[tile] < 0, 0, logits.logsumexp(1) - of_target)
-    return nll.view(x.shape[:-1])
+    return nll.view(x.shape[:-1]), None
 
 
-@_head_nll.register_fake
-def _nll_like(x: Tensor, *_: Any) -> Tensor:
-    return x.new_empty(x.shape[:-1], dtype=torch.promote_types(x.dtype, torch.float32))
+def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, None]:
+    x = inputs.x
+    return x.new_empty(x.shape[:-1], dtype=torch.promote_types(x.dtype, torch.float32)), None
 
 
-@torch.library.custom_op("hyena_dist::head_nll_backward", mutates_args=())
-def _head_nll_backward(
-    d_nll: Tensor,
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    vocab_size: int,
-    eps: float,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    norm, rows, wanted = NormInput(norm_weight, norm_bias, eps, dtype), x.reshape(-1, x.shape[-1]), targets.reshape(-1)
-    dx, (head, bias) = new_empty(rows, rows.shape), norm.into(weight[:vocab_size])
-    d_head, d_bias = torch.zeros_like(head, dtype=x.dtype), torch.zeros_like(bias, dtype=x.dtype)
+def _kept(tensors: Sequence[Tensor]) -> None:
+    assert not tensors
+
+
+def _backward(d_nll: Tensor, inputs: Inputs, kept: None) -> Inputs:
+    x, norm, weight, targets, vocab_size = inputs
+    rows = x.reshape(-1, x.shape[-1])
+    wanted = targets.reshape(-1)
+    dx = new_empty(rows, rows.shape)
+    head = fold(norm, weight[:vocab_size])
+    d_head_weight = torch.zeros_like(head.weight, dtype=x.dtype)
+    d_head_bias = torch.zeros_like(head.bias, dtype=x.dtype)
     d_rows = torch.where(wanted < 0, 0, d_nll.reshape(-1))
     for tile in tiles(rows):
-        moments = norm.moments(rows[tile])
-        h = norm.standard(rows[tile], moments)
-        d = real(torch.addmm(bias, h, head.t()))
+        moments = moments_of(rows[tile], norm)
+        h = standardise(rows[tile], moments, norm)
+        d = real(torch.addmm(head.bias, h, head.weight.t()))
         d = torch.exp(d - d.logsumexp(1, keepdim=True))  # twice as fast as softmax over so few columns
         d.scatter_add_(1, wanted[tile, None].clamp(min=0), torch.full_like(d[:, :1], -1))
-        d_bias += d.mul_(d_rows[tile, None]).sum(0)
-        d = d.to(dtype)
-        d_head += torch.mm(d.t(), h)
-        dx[tile] = norm.backward(torch.mm(d, head), rows[tile], moments)
+        d_head_bias += d.mul_(d_rows[tile, None]).sum(0)
+        d = d.to(norm.dtype)
+        d_head_weight += torch.mm(d.t(), h)
+        dx[tile] = standardise_backward(torch.mm(d, head.weight), rows[tile], moments)
+    unfolded = unfold_gradients(d_head_weight, d_head_bias, norm, weight[:vocab_size])
     d_weight = torch.zeros_like(weight)
-    d_weight[:vocab_size], *d_norm = norm.out_of(d_head, d_bias, weight[:vocab_size])
-    return dx.view(x.shape), *d_norm, d_weight  # type: ignore[return-value]
+    d_weight[:vocab_size] = unfolded.weight
+    d_norm = norm._replace(weight=unfolded.norm_weight, bias=unfolded.norm_bias)
+    return Inputs(dx.view(x.shape), d_norm, d_weight, targets, vocab_size)
 
 
-@_head_nll_backward.register_fake
-def _(d_nll: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(map(torch.empty_like, inputs[:4]))
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.rest = inputs[5:]
-
-
-def _backward(ctx: Any, d_nll: Tensor) -> tuple[Tensor | None, ...]:
-    return *_head_nll_backward(d_nll, *ctx.saved_tensors, *ctx.rest), None, None, None, None
-
-
-_head_nll.register_autograd(_backward, setup_context=_keep)
-differentiable_once(_head_nll_backward, "the head's loss")
+OPERATOR = RecordOp(
+    "head_nll", "the head's loss", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward
+)

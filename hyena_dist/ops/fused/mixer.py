@@ -1,39 +1,53 @@
-"""The whole Hyena mixer, from the residual stream to the output projection, in one function that keeps little.
+"""The whole Hyena mixer, from the residual stream to the output projection, in one operator that keeps little.
 
-Projections are made for a group of channels at a time, with the positions last, so that nothing is transposed; backward
-makes them again. What is kept is the residual stream, which is there anyway, the kernels, and what the last gate meets.
+What is computed. With h the standardised rows of x, W', c' the first projection with the norm folded in (`norm`), and
+`operator` the Hyena operator (`conv.gated`),
 
-Shapes: S positions, B batch, D d_model, C channels, N order, K taps.
+    p = W' h^T + c'        channels first: nothing is transposed
+    y = operator(p)
+    out = y^T W_o^T + c_o  (+ x)
+
+Backward, from d_out:
+
+    dW_o = d_out^T y^T        dc_o = sum of d_out        dy = W_o^T d_out^T
+    dp, dtaps, dbias, dkernels = operator's gradients from dy
+    dW' = dp h        dc' = sum of dp
+    dh = dp^T W'        dx as in `norm`  (+ d_out)
+
+Projections are made for a group of channels at a time; backward makes them and y again. Kept are the inputs (the
+residual stream is there anyway) and z, what the last gate meets. A short residual stream keeps all.
+
+Source: Hyena (arXiv 2302.10866), section 3. Plain reference: `hyena_dist.ops.reference.hyena`.
+
+Shapes: S positions, B batch, D d_model, C channels, N order, K taps, G = (N + 1) c rows of a group of c channels.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hyena_dist.ops.conv.gated import Filters, backward_in_blocks, forward_in_blocks, spectra_like
-from hyena_dist.ops.differentiable_once import differentiable_once
+from hyena_dist.ops.conv.gated import Spectra, backward_in_blocks, forward_in_blocks, spectra_like
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import Moments, NormInput, tiles
+from hyena_dist.ops.fused.norm import (
+    Folded,
+    Moments,
+    fold,
+    moments_of,
+    standardise,
+    standardise_backward,
+    tiles,
+    unfold_gradients,
+)
+from hyena_dist.ops.record_op import RecordOp
+from hyena_dist.ops.records import Filters, NormInput, Projections
 
 GROUP_ELEMENTS = 2**24
 """Numbers of the projections that are in memory at a time; at least those of `SMALLEST_GROUP` channels."""
 
 SMALLEST_GROUP = 16
 """Channels of a matrix product that still runs at a good rate."""
-
-
-class Projections(NamedTuple):
-    """The dense layers at both ends of the operator."""
-
-    in_weight: Tensor
-    """[(N + 1) C, D]."""
-    in_bias: Tensor
-    """[(N + 1) C]."""
-    out_weight: Tensor
-    """[D, C]."""
-    out_bias: Tensor
-    """[D]."""
 
 
 def hyena_mixer(
@@ -53,194 +67,224 @@ def hyena_mixer(
 
     Source: Hyena (arXiv 2302.10866), section 3.
     """
-    keep = torch.is_grad_enabled()
-    y: Tensor = _mixer(x, *norm[:2], *projections, *filters, norm.eps, norm.dtype, residual, keep)[0]
-    return y
+    return OPERATOR(Inputs(x, norm, projections, filters, residual))
 
 
-@torch.library.custom_op("hyena_dist::mixer", mutates_args=())
-def _mixer(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    in_weight: Tensor,
-    in_bias: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    taps: Tensor,
-    taps_bias: Tensor,
-    kernels: Tensor,
-    eps: float,
-    dtype: torch.dtype,
-    residual: bool,
-    keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
-    rows, shape = _sequences_first(x), (x.shape[1], x.shape[0])
-    norm, channels = NormInput(norm_weight, norm_bias, eps, dtype), kernels.shape[1]
-    moments = norm.moments(rows)
-    y = _new_rows(x, channels, dtype)
-    z = new_empty(x, (channels, *shape), dtype) if keep else None
-    groups, keep_all = _groups(kernels, x.shape[1]), keep and _keeps_all(kernels, x.shape[1])
+class Inputs(NamedTuple):
+    """The arguments of `hyena_mixer`, and their gradients."""
+
+    x: Tensor
+    norm: NormInput
+    projections: Projections
+    filters: Filters
+    residual: bool
+
+
+class Everything(NamedTuple):
+    """What a short residual stream keeps besides z, so that backward computes nothing again."""
+
+    y: Tensor
+    """[C, B S], the operator's value."""
+    projected: Tensor
+    """[(N + 1) C, B S], the operator's input."""
+    spectra: list[Spectra]
+    """The spectra of each convolution of each block."""
+
+
+class Kept(NamedTuple):
+    """What a forward pass leaves for its backward pass."""
+
+    z: Tensor
+    """[C, B, S], what the last gate meets."""
+    everything: Everything | None
+    """The rest, if all is kept."""
+
+
+def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
+    x, norm, projections, filters, residual = inputs
+    rows = _sequences_first(x)
+    moments = moments_of(rows, norm)
+    channels, shape = filters.kernels.shape[1], (x.shape[1], x.shape[0])
+    keep_all = keep and _keeps_all(filters, x)
+    y = _new_rows(x, channels, norm.dtype)
+    z = new_empty(x, (channels, *shape), norm.dtype) if keep else None
+    groups = _groups(filters, x)
     # One buffer for all groups: new memory costs more than what is written to it.
-    buffer = _new_rows(x, (len(kernels) + 2) * groups[0].stop, dtype)
-    spectra: list[Tensor] = []
+    buffer = _new_rows(x, _rows_per_channel(filters) * groups[0].stop, norm.dtype)
+    spectra: list[Spectra] = []
     for group in groups:
-        weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
-        projected = _projected(rows, norm, moments, *norm.into(weight, bias), buffer).unflatten(1, shape)
-        filters = Filters(short[0], short[1], kernels[:, group])
+        part = _part_of(inputs, group)
+        projected = _projected(rows, norm, moments, fold(norm, part.in_weight, part.in_bias), buffer)
         of_group = y[group].unflatten(1, shape), None if z is None else z[group]
-        spectra = forward_in_blocks(projected, filters, *of_group, keep_all)
-    out = new_empty(x, rows.shape, x.dtype if residual else dtype)
-    bias, weight = out_bias.to(dtype), out_weight.to(dtype).t()
+        spectra = forward_in_blocks(projected.unflatten(1, shape), part.filters, *of_group, keep_all)
+    out = new_empty(x, rows.shape, x.dtype if residual else norm.dtype)
+    bias = projections.out_bias.to(norm.dtype)
+    weight = projections.out_weight.to(norm.dtype).t()
     for tile in tiles(rows):
         product = torch.addmm(bias, y[:, tile].t(), weight)
         out[tile] = product.add(rows[tile]) if residual else product
-    return _positions_first(out, x), [] if z is None else [z, y, buffer, *spectra] if keep_all else [z]
+    everything = Everything(y, buffer, spectra) if keep_all else None
+    return _positions_first(out, x), None if z is None else Kept(z, everything)
 
 
-@_mixer.register_fake
-def _(x: Tensor, *inputs: Any) -> tuple[Tensor, list[Tensor]]:
-    taps, taps_bias, kernels, _, dtype, residual, keep = inputs[-7:]
-    channels, shape = kernels.shape[1], (x.shape[1], x.shape[0])
-    kept = [x.new_empty((channels, *shape), dtype=dtype)] if keep else []
-    if keep and _keeps_all(kernels, x.shape[1]):
-        projected = _new_rows(x, len(taps), dtype)
-        spectra = spectra_like(projected.unflatten(1, shape), Filters(taps, taps_bias, kernels))
-        kept += [_new_rows(x, channels, dtype), projected, *spectra]
-    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), kept
+def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
+    x, norm, _, filters, residual = inputs
+    out = x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype)
+    if not keep:
+        return out, None
+    channels, shape = filters.kernels.shape[1], (x.shape[1], x.shape[0])
+    everything = None
+    if _keeps_all(filters, x):
+        projected = _new_rows(x, len(filters.taps), norm.dtype)
+        spectra = spectra_like(projected.unflatten(1, shape), filters)
+        everything = Everything(_new_rows(x, channels, norm.dtype), projected, spectra)
+    return out, Kept(x.new_empty((channels, *shape), dtype=norm.dtype), everything)
 
 
-@torch.library.custom_op("hyena_dist::mixer_backward", mutates_args=())
-def _mixer_backward(
-    d_out: Tensor,
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    in_weight: Tensor,
-    in_bias: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
-    taps: Tensor,
-    taps_bias: Tensor,
-    kernels: Tensor,
-    kept: list[Tensor],
-    eps: float,
-    dtype: torch.dtype,
-    residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    norm, (z, *all_kept) = NormInput(norm_weight, norm_bias, eps, dtype), kept
-    rows, d_sum = _sequences_first(x), _sequences_first(d_out)
-    d_rows, moments = d_sum.to(dtype), norm.moments(rows)
-    parameters = (in_weight, in_bias, out_weight, out_bias, taps, taps_bias, kernels)
-    gradients = d_in_weight, d_in_bias, d_out_weight, d_out_bias, d_taps, d_taps_bias, d_kernels = [
-        new_empty(t, t.shape) for t in parameters
-    ]
+def _kept(tensors: Sequence[Tensor]) -> Kept:
+    z, *rest = tensors
+    if not rest:
+        return Kept(z, None)
+    y, projected, *flat = rest
+    spectra = [Spectra(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+    return Kept(z, Everything(y, projected, spectra))
+
+
+def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
+    x, norm, projections, filters, residual = inputs
+    z, everything = kept
+    rows = _sequences_first(x)
+    d_sum = _sequences_first(d_out)
+    d_rows = d_sum.to(norm.dtype)
+    moments = moments_of(rows, norm)
+    gradients = inputs._replace(
+        norm=norm._replace(weight=torch.zeros_like(norm.weight), bias=torch.zeros_like(norm.bias)),
+        projections=Projections(*(new_empty(t, t.shape) for t in projections)),
+        filters=Filters(*(new_empty(t, t.shape) for t in filters)),
+    )
 
     def split(columns: Tensor) -> Tensor:
-        """[R, B S] -> [R, B, S]."""
+        """[G, B S] -> [G, B, S]."""
         return columns.unflatten(1, z.shape[1:])
 
-    d_out_bias[...] = d_sum.sum(0, dtype=d_out_bias.dtype)
-    d_norm = [torch.zeros_like(norm_weight), torch.zeros_like(norm_bias)]
-    dh = new_empty(x, rows.shape, dtype).zero_()
-    groups = _groups(kernels, x.shape[1])
-    widest, blocks = groups[0].stop, len(kernels) + 2
-    d_buffer, dy_buffer = (_new_rows(x, n * widest, dtype) for n in (blocks, 1))
-    y_buffer, buffer, *spectra = all_kept or [_new_rows(x, n * widest, dtype) for n in (1, blocks)]
+    gradients.projections.out_bias.copy_(d_sum.sum(0, dtype=gradients.projections.out_bias.dtype))
+    dh = new_empty(x, rows.shape, norm.dtype).zero_()
+    groups = _groups(filters, x)
+    widest, per_channel = groups[0].stop, _rows_per_channel(filters)
+    d_buffer = _new_rows(x, per_channel * widest, norm.dtype)
+    dy_buffer = _new_rows(x, widest, norm.dtype)
+    y_buffer = everything.y if everything else _new_rows(x, widest, norm.dtype)
+    buffer = everything.projected if everything else _new_rows(x, per_channel * widest, norm.dtype)
     for group in groups:
-        weight, bias, *short = (_of(t, group, kernels) for t in (in_weight, in_bias, taps, taps_bias))
-        filters = Filters(short[0], short[1], kernels[:, group])
-        d_filters = Filters(torch.empty_like(filters.taps), torch.empty_like(filters.bias), d_kernels[:, group])
-        folded, bias = norm.into(weight, bias)
-        projected = buffer if all_kept else _projected(rows, norm, moments, folded, bias, buffer)
-        d_projected, y, dy = d_buffer[: len(weight)], y_buffer[: len(z[group])], dy_buffer[: len(z[group])]
-        torch.mm(out_weight[:, group].to(dtype).t(), d_rows.t(), out=dy)
-        again = None if all_kept else split(y)
-        backward_in_blocks(
-            split(dy), split(projected), filters, z[group], split(d_projected), d_filters, again, spectra
+        part = _part_of(inputs, group)
+        of_part = part.filters
+        d_filters = Filters(
+            torch.empty_like(of_part.taps), torch.empty_like(of_part.bias), gradients.filters.kernels[:, group]
         )
-        d_out_weight[:, group] = torch.mm(d_rows.t(), y.t())
-        d_bias = d_projected.sum(1).to(d_in_bias.dtype)  # sum(dtype=...) would first make a copy
+        folded = fold(norm, part.in_weight, part.in_bias)
+        projected = buffer if everything else _projected(rows, norm, moments, folded, buffer)
+        d_projected = d_buffer[: len(part.in_weight)]
+        y, dy = y_buffer[: len(z[group])], dy_buffer[: len(z[group])]
+        torch.mm(projections.out_weight[:, group].to(norm.dtype).t(), d_rows.t(), out=dy)
+        operands = split(dy), split(projected), of_part, z[group], split(d_projected), d_filters
+        if everything:
+            backward_in_blocks(*operands, kept=everything.spectra)
+        else:
+            backward_in_blocks(*operands, y=split(y))
+        gradients.projections.out_weight[:, group] = torch.mm(d_rows.t(), y.t())
+        d_bias = d_projected.sum(1).to(projections.in_bias.dtype)  # sum(dtype=...) would first make a copy
         d_folded = _projected_backward(d_projected, rows, norm, moments, folded, dh)
-        d_weight, *of_norm = norm.out_of(d_folded, d_bias, weight)
-        for gradient, part in zip(d_norm, of_norm, strict=True):
-            gradient += part
-        of_group = (d_weight, d_bias, d_filters.taps, d_filters.bias)
-        for gradient, part in zip((d_in_weight, d_in_bias, d_taps, d_taps_bias), of_group, strict=True):
-            _put(gradient, group, kernels, part)
-    dx = norm.backward(dh, rows, moments, d_sum if residual else None)
-    return _positions_first(dx, x), *d_norm, *gradients  # type: ignore[return-value]
+        unfolded = unfold_gradients(d_folded, d_bias, norm, part.in_weight)
+        gradients.norm.weight.add_(unfolded.norm_weight)
+        gradients.norm.bias.add_(unfolded.norm_bias)
+        _put(gradients, group, _Part(unfolded.weight, d_bias, d_filters))
+    dx = standardise_backward(dh, rows, moments, d_sum if residual else None)
+    return gradients._replace(x=_positions_first(dx, x))
 
 
-@_mixer_backward.register_fake
-def _(d_out: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(map(torch.empty_like, inputs[:10]))
+OPERATOR = RecordOp("mixer", "the Hyena mixer", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[:10], *output[1])
-    ctx.rest = inputs[10:13]
+class _Part(NamedTuple):
+    """The parameters of a group of c channels, or their gradients."""
+
+    in_weight: Tensor
+    """[G, D]."""
+    in_bias: Tensor
+    """[G]."""
+    filters: Filters
 
 
-def _backward(ctx: Any, d_out: Tensor | None, _: list[None]) -> tuple[Tensor | None, ...]:
-    if d_out is None:
-        return (None,) * 14
-    saved = ctx.saved_tensors  # once: under activation checkpointing a second look is an error
-    return *_mixer_backward(d_out, *saved[:10], [*saved[10:]], *ctx.rest), None, None, None, None
+def _part_of(inputs: Inputs, group: slice) -> _Part:
+    """Copies of the group's rows of each of the N + 1 blocks of C, and a view of its kernels."""
+    projections, filters = inputs.projections, inputs.filters
+    channels = filters.kernels.shape[1]
+
+    def rows_of(parameter: Tensor) -> Tensor:
+        return parameter.view(-1, channels, *parameter.shape[1:])[:, group].flatten(0, 1)
+
+    of_group = Filters(rows_of(filters.taps), rows_of(filters.bias), filters.kernels[:, group])
+    return _Part(rows_of(projections.in_weight), rows_of(projections.in_bias), of_group)
 
 
-_mixer.register_autograd(_backward, setup_context=_keep)
-differentiable_once(_mixer_backward, "the Hyena mixer")
+def _put(gradients: Inputs, group: slice, part: _Part) -> None:
+    """Write the gradients of the group's rows where `_part_of` takes rows from; those of its kernels are there."""
+    projections, filters = gradients.projections, gradients.filters
+    channels = filters.kernels.shape[1]
+    wholes = (projections.in_weight, projections.in_bias, filters.taps, filters.bias)
+    parts = (part.in_weight, part.in_bias, part.filters.taps, part.filters.bias)
+    for whole, values in zip(wholes, parts, strict=True):
+        blocks = whole.view(-1, channels, *whole.shape[1:])
+        blocks[:, group] = values.view(len(blocks), -1, *whole.shape[1:])
 
 
-def _projected(rows: Tensor, norm: NormInput, moments: Moments, weight: Tensor, bias: Tensor, buffer: Tensor) -> Tensor:
-    """Weight @ h.t() + bias, [R, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
-    y = buffer[: len(weight)]
+def _projected(rows: Tensor, norm: NormInput, moments: Moments, folded: Folded, buffer: Tensor) -> Tensor:
+    """The projections p [G, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
+    y = buffer[: len(folded.weight)]
     for tile in tiles(rows):
-        h = norm.standard(rows[tile], moments.of(tile))
-        torch.addmm(bias[:, None], weight, h.t(), out=y[:, tile])
+        h = standardise(rows[tile], moments.of(tile), norm)
+        torch.addmm(folded.bias[:, None], folded.weight, h.t(), out=y[:, tile])
     return y
 
 
 def _projected_backward(
-    dy: Tensor, rows: Tensor, norm: NormInput, moments: Moments, weight: Tensor, dh: Tensor
+    dp: Tensor, rows: Tensor, norm: NormInput, moments: Moments, folded: Folded, dh: Tensor
 ) -> Tensor:
-    """Add the gradient of the standardised rows to dh [B S, D] and return that of the weight."""
-    d_weight = torch.zeros_like(weight, dtype=rows.dtype)
+    """Add the gradient of the standardised rows to dh [B S, D] and return that of the folded weight [G, D]."""
+    d_weight = torch.zeros_like(folded.weight, dtype=rows.dtype)
     for tile in tiles(rows):
-        d_weight += torch.mm(dy[:, tile], norm.standard(rows[tile], moments.of(tile)))
-        dh[tile].addmm_(dy[:, tile].t(), weight)
+        d_weight += torch.mm(dp[:, tile], standardise(rows[tile], moments.of(tile), norm))
+        dh[tile].addmm_(dp[:, tile].t(), folded.weight)
     return d_weight
 
 
 def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed."""
+    """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed.
+
+    The gaps are zeros: CPUs with matrix units (AMX) multiply what lies behind a row's end by zero, which may be NaN.
+    """
     columns = x.numel() // x.shape[-1]
-    return new_empty(x, (count, columns + 32), dtype)[:, :columns]
+    rows = new_empty(x, (count, columns + 32), dtype)
+    rows[:, columns:] = 0
+    return rows[:, :columns]
 
 
-def _keeps_all(kernels: Tensor, batch: int) -> bool:
-    return keeps_all(batch * kernels[0].numel()) and len(_groups(kernels, batch)) == 1
+def _rows_per_channel(filters: Filters) -> int:
+    """N + 1, the projections that each channel has."""
+    return len(filters.kernels) + 2
 
 
-def _groups(kernels: Tensor, batch: int) -> list[slice]:
+def _keeps_all(filters: Filters, x: Tensor) -> bool:
+    """Whether the C channels' numbers are few, and all channels are one group."""
+    return keeps_all(x.shape[1] * filters.kernels[0].numel()) and len(_groups(filters, x)) == 1
+
+
+def _groups(filters: Filters, x: Tensor) -> list[slice]:
     """Slices of the C channels, the first the widest."""
-    n, channels, length = kernels.shape[0] + 2, kernels.shape[1], kernels.shape[2]
-    most = max(SMALLEST_GROUP, GROUP_ELEMENTS // (n * batch * length))
+    channels = filters.kernels.shape[1]
+    most = max(SMALLEST_GROUP, GROUP_ELEMENTS // (_rows_per_channel(filters) * x.shape[0] * x.shape[1]))
     size = -(-channels // -(-channels // most))
     return [slice(first, min(first + size, channels)) for first in range(0, channels, size)]
-
-
-def _of(rows: Tensor, group: slice, kernels: Tensor) -> Tensor:
-    """The group's rows of each of the N + 1 blocks of C."""
-    return rows.view(-1, kernels.shape[1], *rows.shape[1:])[:, group].flatten(0, 1)
-
-
-def _put(rows: Tensor, group: slice, kernels: Tensor, values: Tensor) -> None:
-    """Assign to `_of`."""
-    whole = rows.view(-1, kernels.shape[1], *rows.shape[1:])
-    whole[:, group] = values.view(len(whole), -1, *rows.shape[1:])
 
 
 def _sequences_first(x: Tensor) -> Tensor:

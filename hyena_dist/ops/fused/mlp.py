@@ -1,40 +1,47 @@
-"""Norm and MLP in one function, a stretch of positions at a time, that keeps its input alone.
+"""Norm and MLP in one operator, a stretch of positions at a time, that keeps its input alone (a short one keeps all).
 
-The hidden layer, four times as wide as the model, is in memory for one stretch only and stays in a CPU's caches; the
-activation is computed from one sigmoid, in float32, which also serves its derivative.
+What is computed. With h the standardised rows of x and W1', c1' the first layer with the norm folded in (`norm`),
 
-Shapes: M sequences x positions, D d_model, H hidden width.
+    a = h W1'^T + c1'
+    g = gelu(a) = a s        s = sigmoid(p (a + q a^3)),  p = 2 sqrt(2 / pi),  q = 0.044715
+    y = g W2^T + c2  (+ x)
+
+The sigmoid is gelu's tanh form, because (1 + tanh(u)) / 2 = sigmoid(2 u), and serves its derivative too.
+
+Backward, from dy:
+
+    dW2 = dy^T g        dc2 = sum of dy
+    da = (dy W2) g'(a)        g'(a) = s + g (1 - s) p (1 + 3 q a^2)
+    dW1' = da^T h        dc1' = sum of da
+    dh = da W1'        dx as in `norm`  (+ dy)
+
+The hidden layer, four times as wide as the model, is in memory for one stretch only and stays in a CPU's caches; a, s
+and g are in float32. Plain reference: `hyena_dist.ops.reference.mlp`.
+
+Shapes: M sequences x positions, T of them in a stretch, D d_model, H hidden width.
 """
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hyena_dist.ops.conv.gates import real
-from hyena_dist.ops.differentiable_once import differentiable_once
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import NormInput
+from hyena_dist.ops.fused.norm import fold, moments_of, standardise, standardise_backward, unfold_gradients
+from hyena_dist.ops.record_op import RecordOp
+from hyena_dist.ops.records import MLPWeights, NormInput
 
 TILE = {"cpu": 2**20, "cuda": 2**26}
 """Numbers of the hidden layer that are in memory at a time, by kind of device."""
 
-LINEAR, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
-"""gelu(a) = a * sigmoid(LINEAR * (a + CUBIC * a**3)): the tanh form, because (1 + tanh(u)) / 2 = sigmoid(2 u)."""
+LINEAR = 2 * math.sqrt(2 / math.pi)
+"""The p of gelu(a) = a * sigmoid(p * (a + q * a**3))."""
 
-
-class MLPWeights(NamedTuple):
-    """Of fc2(gelu(fc1(x)))."""
-
-    fc1_weight: Tensor
-    """[H, D]."""
-    fc1_bias: Tensor
-    """[H]."""
-    fc2_weight: Tensor
-    """[D, H]."""
-    fc2_bias: Tensor
-    """[D]."""
+CUBIC = 0.044715
+"""The q of the same formula."""
 
 
 def gelu_mlp(x: Tensor, norm: NormInput, weights: MLPWeights, residual: bool = False) -> Tensor:
@@ -48,107 +55,99 @@ def gelu_mlp(x: Tensor, norm: NormInput, weights: MLPWeights, residual: bool = F
 
     Returns:
         [..., D] in the type of the norm's output. Differentiable once with respect to all tensors.
+
+    Source: Hendrycks and Gimpel, Gaussian Error Linear Units (arXiv 1606.08415), the tanh form.
     """
-    y: Tensor = _mlp(x, *norm[:2], *weights, norm.eps, norm.dtype, residual, torch.is_grad_enabled())[0]
-    return y
+    return OPERATOR(Inputs(x, norm, weights, residual))
 
 
-@torch.library.custom_op("hyena_dist::mlp", mutates_args=())
-def _mlp(
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    fc1_weight: Tensor,
-    fc1_bias: Tensor,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor,
-    eps: float,
-    dtype: torch.dtype,
-    residual: bool,
-    keep: bool,
-) -> tuple[Tensor, list[Tensor]]:
-    norm = NormInput(norm_weight, norm_bias, eps, dtype)
-    (weight, bias), fc2_weight, fc2_bias = norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype), fc2_bias.to(dtype)
-    rows, keep = x.reshape(-1, x.shape[-1]), keep and keeps_all(x.numel())
-    y, kept = new_empty(rows, rows.shape, x.dtype if residual else dtype), []
-    for tile in _tiles(rows, fc1_weight):
-        h = norm.standard(rows[tile], norm.moments(rows[tile]))
-        a = real(torch.addmm(bias, h, weight.t()))
+class Inputs(NamedTuple):
+    """The arguments of `gelu_mlp`, and their gradients."""
+
+    x: Tensor
+    norm: NormInput
+    weights: MLPWeights
+    residual: bool
+
+
+class Activation(NamedTuple):
+    """The hidden layer of one stretch, [T, H] each."""
+
+    value: Tensor
+    """The gelu g, in the type of the products where it is kept."""
+    slope: Tensor
+    """Its derivative g'(a)."""
+
+
+def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
+    x, norm, weights, residual = inputs
+    rows = x.reshape(-1, x.shape[-1])
+    fc1 = fold(norm, weights.fc1_weight, weights.fc1_bias)
+    fc2_weight = weights.fc2_weight.to(norm.dtype)
+    fc2_bias = weights.fc2_bias.to(norm.dtype)
+    keep = keep and keeps_all(x.numel())
+    y = new_empty(rows, rows.shape, x.dtype if residual else norm.dtype)
+    kept = []
+    for tile in _tiles(rows, weights):
+        h = standardise(rows[tile], moments_of(rows[tile], norm), norm)
+        a = real(torch.addmm(fc1.bias, h, fc1.weight.t()))
         if keep:
-            g, slope = (t.to(dtype) for t in _gelu_and_slope(a))
-            kept += [g, slope]
+            kept.append(Activation(*(t.to(norm.dtype) for t in _gelu_and_slope(a))))
+            g = kept[-1].value
         else:
-            g = _gelu(a).to(dtype)
+            g = _gelu(a).to(norm.dtype)
         product = torch.addmm(fc2_bias, g, fc2_weight.t())
         y[tile] = product.add(rows[tile]) if residual else product
     return y.view(x.shape), kept
 
 
-@_mlp.register_fake
-def _(x: Tensor, *inputs: Any) -> tuple[Tensor, list[Tensor]]:
-    fc1_weight, (dtype, residual, keep) = inputs[2], inputs[-3:]
-    tiles = _tiles(x.reshape(-1, x.shape[-1]), fc1_weight) if keep and keeps_all(x.numel()) else []
-    kept = [x.new_empty((t.stop - t.start, len(fc1_weight)), dtype=dtype) for t in tiles for _ in range(2)]
-    return x.new_empty(x.shape, dtype=x.dtype if residual else dtype), kept
+def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
+    x, norm, weights, residual = inputs
+    tiles = _tiles(x.reshape(-1, x.shape[-1]), weights) if keep and keeps_all(x.numel()) else []
+    hidden = [(tile.stop - tile.start, len(weights.fc1_weight)) for tile in tiles]
+    kept = [Activation(*(x.new_empty(shape, dtype=norm.dtype) for _ in Activation._fields)) for shape in hidden]
+    return x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype), kept
 
 
-@torch.library.custom_op("hyena_dist::mlp_backward", mutates_args=())
-def _mlp_backward(
-    dy: Tensor,
-    x: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    fc1_weight: Tensor,
-    fc1_bias: Tensor,
-    fc2_weight: Tensor,
-    fc2_bias: Tensor,
-    kept: list[Tensor],
-    eps: float,
-    dtype: torch.dtype,
-    residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    norm = NormInput(norm_weight, norm_bias, eps, dtype)
-    rows, d_rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    dx, (weight, bias), fc2_weight = new_empty(rows, rows.shape), norm.into(fc1_weight, fc1_bias), fc2_weight.to(dtype)
-    parameters = (fc1_weight, fc1_bias, fc2_weight, fc2_bias)
-    d_folded, d_fc1_bias, d_fc2, d_fc2_bias = [torch.zeros_like(p, dtype=x.dtype) for p in parameters]
-    for i, tile in enumerate(_tiles(rows, fc1_weight)):
-        d = d_rows[tile].to(dtype)
-        moments = norm.moments(rows[tile])
-        h = norm.standard(rows[tile], moments)
-        g, slope = kept[2 * i : 2 * i + 2] or _gelu_and_slope(real(torch.addmm(bias, h, weight.t())))
-        _add_product(d_fc2, d.t(), g.to(dtype))
-        d_fc2_bias += d_rows[tile].sum(0)
-        da = (slope * torch.mm(d, fc2_weight)).to(dtype)
-        d_fc1_bias += da.sum(0)
-        _add_product(d_folded, da.t(), h)
+def _kept(tensors: Sequence[Tensor]) -> list[Activation]:
+    return [Activation(*pair) for pair in zip(tensors[::2], tensors[1::2], strict=True)]
+
+
+def _backward(dy: Tensor, inputs: Inputs, kept: list[Activation]) -> Inputs:
+    x, norm, weights, residual = inputs
+    rows = x.reshape(-1, x.shape[-1])
+    d_rows = dy.reshape(-1, dy.shape[-1])
+    dx = new_empty(rows, rows.shape)
+    fc1 = fold(norm, weights.fc1_weight, weights.fc1_bias)
+    fc2_weight = weights.fc2_weight.to(norm.dtype)
+    # That of fc1_weight is the folded weight's until the end.
+    gradients = MLPWeights(*(torch.zeros_like(t, dtype=x.dtype) for t in weights))
+    for i, tile in enumerate(_tiles(rows, weights)):
+        d = d_rows[tile].to(norm.dtype)
+        moments = moments_of(rows[tile], norm)
+        h = standardise(rows[tile], moments, norm)
+        g, slope = kept[i] if kept else _gelu_and_slope(real(torch.addmm(fc1.bias, h, fc1.weight.t())))
+        _add_product(gradients.fc2_weight, d.t(), g.to(norm.dtype))
+        gradients.fc2_bias.add_(d_rows[tile].sum(0))
+        da = (slope * torch.mm(d, fc2_weight)).to(norm.dtype)
+        gradients.fc1_bias.add_(da.sum(0))
+        _add_product(gradients.fc1_weight, da.t(), h)
         plus = d_rows[tile] if residual else None
-        dx[tile] = norm.backward(torch.mm(da, weight), rows[tile], moments, plus)
-    d_fc1, *d_norm = norm.out_of(d_folded, d_fc1_bias, fc1_weight)
-    return dx.view(x.shape), *d_norm, d_fc1, d_fc1_bias, d_fc2, d_fc2_bias  # type: ignore[return-value]
+        dx[tile] = standardise_backward(torch.mm(da, fc1.weight), rows[tile], moments, plus)
+    unfolded = unfold_gradients(gradients.fc1_weight, gradients.fc1_bias, norm, weights.fc1_weight)
+    return Inputs(
+        x=dx.view(x.shape),
+        norm=norm._replace(weight=unfolded.norm_weight, bias=unfolded.norm_bias),
+        weights=gradients._replace(fc1_weight=unfolded.weight),
+        residual=residual,
+    )
 
 
-@_mlp_backward.register_fake
-def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(map(torch.empty_like, inputs[:7]))
+OPERATOR = RecordOp("mlp", "the MLP", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    ctx.rest = inputs[7:10]
-    ctx.save_for_backward(*inputs[:7], *output[1])
-
-
-def _backward(ctx: Any, dy: Tensor, _: list[None]) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors  # once: under activation checkpointing a second look is an error
-    return *_mlp_backward(dy, *saved[:7], [*saved[7:]], *ctx.rest), None, None, None, None
-
-
-_mlp.register_autograd(_backward, setup_context=_keep)
-differentiable_once(_mlp_backward, "the MLP")
-
-
-def _tiles(rows: Tensor, fc1_weight: Tensor) -> list[slice]:
-    size = max(1, TILE.get(rows.device.type, TILE["cuda"]) // len(fc1_weight))
+def _tiles(rows: Tensor, weights: MLPWeights) -> list[slice]:
+    size = max(1, TILE.get(rows.device.type, TILE["cuda"]) // len(weights.fc1_weight))
     return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
 
 
@@ -156,22 +155,21 @@ def _gelu(a: Tensor) -> Tensor:
     return _line(a).mul_(a).sigmoid_().mul_(a)
 
 
-def _gelu_and_slope(a: Tensor) -> tuple[Tensor, Tensor]:
-    """The slope is s + g (1 - s) LINEAR (1 + 3 CUBIC a**2), s the sigmoid and g = a s the gelu."""
+def _gelu_and_slope(a: Tensor) -> Activation:
     line = _line(a)
     s = torch.mul(line, a).sigmoid_()
     g = a * s
-    line = torch.rsub(line, -2 * LINEAR, alpha=-3)
-    return g, torch.addcmul(s, torch.addcmul(g, g, s, value=-1), line, out=line)
+    line = torch.rsub(line, -2 * LINEAR, alpha=-3)  # p (1 + 3 q a^2)
+    return Activation(g, torch.addcmul(s, torch.addcmul(g, g, s, value=-1), line, out=line))
 
 
 def _line(a: Tensor) -> Tensor:
-    """LINEAR * (1 + CUBIC * a**2) in new memory."""
+    """The factor p (1 + q a^2) in new memory."""
     return torch.rsub(a * a, LINEAR, alpha=-LINEAR * CUBIC)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Total += a @ b; in float32 also where the product is in 16 bits."""
+    """Add a @ b to the total, in float32 also where the product is in 16 bits."""
     if a.dtype == total.dtype:
         total.addmm_(a, b)
     else:

@@ -1,7 +1,19 @@
-"""NormInput as the first step of an operator that keeps the input of the norm, not its output.
+"""A LayerNorm as the first step of an operator that keeps the input of the norm, not its output.
 
-Its weight and bias are those of the dense layer that follows: weight @ (w * x + b) + bias is (weight * w) @ x plus
-(weight @ b + bias), so that nothing but the standardised input is ever as long as the sequence.
+What is computed. With h the standardised rows of x,
+
+    h = (x - mean) rstd        mean and variance over D,  rstd = 1 / sqrt(variance + eps)
+    W (w h + b) + c  =  W' h + c'      W' = W diag(w),  c' = W b + c
+
+the norm's weight w and bias b move into the dense layer W, c that follows: nothing but h is as long as the sequence.
+
+Backward. Given dh and the gradients dW', dc' of the folded layer,
+
+    dx = rstd (dh - mean_D(dh) - h mean_D(dh h))
+    dW = dW' diag(w) + dc' b^T        dc = dc'
+    dw = sum over the rows of (dW' W)        db = W^T dc'
+
+Source: Ba et al., Layer Normalization (arXiv 1607.06450). Plain reference: `hyena_dist.ops.reference.norm`.
 
 Shapes: M sequences x positions, D d_model, R rows of the dense layer that follows.
 """
@@ -12,13 +24,14 @@ import torch
 from torch import Tensor
 
 from hyena_dist.ops.fused.buffer_pool import new_empty
+from hyena_dist.ops.records import NormInput
 
 TILE = 2**20
 """Numbers of a stretch of positions: what lies between two matrix products stays in a CPU's caches."""
 
 
 class Moments(NamedTuple):
-    """Of each row."""
+    """Mean and scale of each row of x."""
 
     mean: Tensor
     """[M, 1]."""
@@ -26,55 +39,71 @@ class Moments(NamedTuple):
     """[M, 1], 1 / the standard deviation."""
 
     def of(self, tile: slice) -> "Moments":
-        """Those of a stretch of rows."""
+        """The moments of a stretch of rows."""
         return Moments(self.mean[tile], self.rstd[tile])
 
 
-class NormInput(NamedTuple):
-    """A norm over the last dimension, of D."""
+class Folded(NamedTuple):
+    """The dense layer that does to standardised rows what another one does to the norm's output; in the norm's type."""
 
     weight: Tensor
-    """[D]."""
+    """W', [R, D]."""
     bias: Tensor
-    """[D]."""
-    eps: float
-    dtype: torch.dtype
-    """Of the output."""
+    """c', [R]."""
 
-    def moments(self, x: Tensor) -> Moments:
-        """Of x [M, D]."""
-        found = [torch.native_layer_norm(x[tile], x.shape[1:], None, None, self.eps)[1:] for tile in tiles(x)]
-        return Moments(*map(torch.cat, zip(*found, strict=True)))
 
-    def standard(self, x: Tensor, moments: Moments) -> Tensor:
-        """(x - mean) * rstd, [M, D], in the norm's type: its output but for weight and bias."""
-        return (x - moments.mean).mul_(moments.rstd).to(self.dtype)
+class UnfoldedGradients(NamedTuple):
+    """The gradients of what was folded together."""
 
-    def backward(self, d: Tensor, x: Tensor, moments: Moments, plus: Tensor | None = None) -> Tensor:
-        """The gradient of x [M, D] in its type, in the memory of d if that has this type.
+    weight: Tensor
+    """dW, [R, D]."""
+    norm_weight: Tensor
+    """dw, [D]."""
+    norm_bias: Tensor
+    """db, [D]."""
 
-        Args:
-            d: [M, D], of what `standard` returns.
-            x: [M, D].
-            moments: of x.
-            plus: [M, D], added: the gradient that the residual stream has passed around the norm.
-        """
-        dx = d if d.dtype == x.dtype else new_empty(x, x.shape)
-        for tile in tiles(x):
-            arguments = (d[tile].to(x.dtype), x[tile], x.shape[1:], *moments.of(tile), None, None)
-            of_tile, _, _ = torch.ops.aten.native_layer_norm_backward(*arguments, [True, False, False])
-            dx[tile] = of_tile if plus is None else of_tile.add_(plus[tile])
-        return dx
 
-    def into(self, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The dense layer [R, D], [R] that does to the standardised input what `weight` and `bias` do to the output."""
-        shifted = torch.mv(weight, self.bias)
-        return (weight * self.weight).to(self.dtype), (shifted if bias is None else bias + shifted).to(self.dtype)
+def moments_of(x: Tensor, norm: NormInput) -> Moments:
+    """The moments of the rows of x [M, D]."""
+    found = [torch.native_layer_norm(x[tile], x.shape[1:], None, None, norm.eps)[1:] for tile in tiles(x)]
+    return Moments(*map(torch.cat, zip(*found, strict=True)))
 
-    def out_of(self, d_weight: Tensor, d_bias: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients with respect to what `into` returned -> of (weight [R, D], norm.weight [D], norm.bias [D])."""
-        d_norm_weight, d_norm_bias = (d_weight * weight).sum(0), torch.mv(weight.t(), d_bias)
-        return torch.addr(d_weight * self.weight, d_bias, self.bias), d_norm_weight, d_norm_bias
+
+def standardise(x: Tensor, moments: Moments, norm: NormInput) -> Tensor:
+    """The rows h [M, D] of x [M, D], in the norm's type."""
+    return (x - moments.mean).mul_(moments.rstd).to(norm.dtype)
+
+
+def standardise_backward(dh: Tensor, x: Tensor, moments: Moments, plus: Tensor | None = None) -> Tensor:
+    """The gradient of x [M, D] in its type, in the memory of dh if that has this type.
+
+    Args:
+        dh: [M, D].
+        x: [M, D].
+        moments: of x.
+        plus: [M, D], added: the gradient that the residual stream has passed around the norm.
+    """
+    dx = dh if dh.dtype == x.dtype else new_empty(x, x.shape)
+    for tile in tiles(x):
+        arguments = (dh[tile].to(x.dtype), x[tile], x.shape[1:], *moments.of(tile), None, None)
+        of_tile, _, _ = torch.ops.aten.native_layer_norm_backward(*arguments, [True, False, False])
+        dx[tile] = of_tile if plus is None else of_tile.add_(plus[tile])
+    return dx
+
+
+def fold(norm: NormInput, weight: Tensor, bias: Tensor | None = None) -> Folded:
+    """The norm's weight and bias moved into the dense layer weight [R, D], bias [R] (0 if not given)."""
+    shifted = torch.mv(weight, norm.bias)
+    return Folded((weight * norm.weight).to(norm.dtype), (shifted if bias is None else bias + shifted).to(norm.dtype))
+
+
+def unfold_gradients(d_weight: Tensor, d_bias: Tensor, norm: NormInput, weight: Tensor) -> UnfoldedGradients:
+    """From dW' [R, D] and dc' [R] of fold(norm, weight)."""
+    return UnfoldedGradients(
+        weight=torch.addr(d_weight * norm.weight, d_bias, norm.bias),
+        norm_weight=(d_weight * weight).sum(0),
+        norm_bias=torch.mv(weight.t(), d_bias),
+    )
 
 
 def tiles(rows: Tensor) -> list[slice]:

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 # Arguments of a kernel have no Python types but tl.constexpr: Triton gives them theirs at each launch.
-"""The functions of `gates` as GPU kernels, one launch each: every operand is read once from memory and written once.
+"""The functions of `ops.conv.gates` as GPU kernels, one launch each: each operand is read or written once in memory.
 
-Shapes as in `gates`: c channels, B batch, L length, K taps; [c, B, L] operands may have any strides. Results do not
+Shapes as there: c channels, B batch, L length, K taps; [c, B, L] operands may have any strides. Results do not
 depend on the order in which programs run: sums are written per program and added up afterwards, without atomics.
 """
 
@@ -34,7 +34,7 @@ def _place(batch, length, BLOCK: tl.constexpr):
 
 @triton.jit
 def _load(row, stride, t, length, WORK: tl.constexpr):
-    """Positions t of a row, zero where it has none."""
+    """The values of a row at positions t, zero where it has none."""
     return tl.load(row + t.to(tl.int64) * stride, mask=(t >= 0) & (t < length), other=0.0).to(WORK)
 
 
@@ -45,7 +45,7 @@ def _store(row, stride, t, length, value):
 
 @triton.jit
 def _filtered(row, stride, weight, bias, channel, t, length, K: tl.constexpr, WORK: tl.constexpr):
-    """short_filter at positions t of a row. The K loads overlap: all but one come from the cache."""
+    """The short filter at positions t of a row. The K loads overlap: all but one come from the cache."""
     y = tl.load(bias + channel).to(WORK)
     for shift in tl.static_range(K):
         y += tl.load(weight + channel * K + (K - 1 - shift)).to(WORK) * _load(row, stride, t - shift, length, WORK)

@@ -1,6 +1,6 @@
 """Errors of the operator against float64 at lengths where the transforms are blocked: even, odd and prime.
 
-The reference is the operator itself in float64, which test_hyena.py compares with its formula; its transforms are
+The reference is the operator itself in float64, which test_gated.py compares with the plain one; its transforms are
 replaced by torch's, so that a wrong blocked transform cannot agree with itself.
 """
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hyena_dist.ops.fused import buffer_pool as memory
+from hyena_dist.ops.fused import buffer_pool
 from hyena_dist.ops.fused.buffer_pool import new_empty
 
 LIKE = torch.empty(1)
@@ -11,8 +11,8 @@ LIKE = torch.empty(1)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "KEPT_FROM", 2**12)
-    monkeypatch.setattr(memory, "_kept", [])
+    monkeypatch.setattr(buffer_pool, "KEPT_FROM", 2**12)
+    monkeypatch.setattr(buffer_pool, "_kept", [])
 
 
 def test_freed_memory_is_used_again() -> None:
@@ -42,11 +42,11 @@ def test_a_little_larger_is_the_same_size() -> None:
 
 def test_small_tensors_are_left_to_torch() -> None:
     assert new_empty(LIKE, (3,)).shape == (3,)
-    assert memory._kept == []
+    assert buffer_pool._kept == []
 
 
 def test_free_memory_of_another_size_goes_away() -> None:
     a = new_empty(LIKE, (2**20,))
     del a
     new_empty(LIKE, (2**22,))
-    assert len(memory._kept) == 1
+    assert len(buffer_pool._kept) == 1

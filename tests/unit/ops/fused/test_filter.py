@@ -1,4 +1,4 @@
-"""The implicit filter against its formula, which autograd differentiates in float64."""
+"""The implicit filter against its plain reference, which autograd differentiates in float64."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
+from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter, reference
 
 
 def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -17,13 +17,6 @@ def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Ten
     angle = 2 * math.pi * n * torch.tensor([1e-4, 1.0])
     z, n = torch.cat((n, angle.cos(), -angle.sin()), dim=1), n[:, 0]
     return z.float().to(dtype), n.float().to(dtype)
-
-
-def formula(z: Tensor, t: Tensor, network: SineNetwork, window: DecayWindow, skip: Tensor) -> Tensor:
-    for weight, bias in zip(network.weights, network.biases, strict=True):
-        z = torch.sin(network.freq * (z @ weight.t() + bias))
-    y = network.last @ z.t() * (torch.exp(-window.rates[:, None] * t) + window.shift)
-    return torch.cat((y[:, :1] + skip[:, None], y[:, 1:]), dim=1)
 
 
 def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype, tolerance: float) -> None:
@@ -37,10 +30,8 @@ def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype
         leaves = [t.to(dtype).requires_grad_() for t in tensors]
         network = SineNetwork(tuple(leaves[:depth]), tuple(leaves[depth : 2 * depth]), *leaves[-3:-1])
         window, skip = DecayWindow(rates.to(dtype), 0.05), leaves[-1]
-        if ours:
-            y = implicit_filter(lambda s, e: features(s, e, length, dtype), range(length), network, window, skip)
-        else:
-            y = formula(*features(0, length, length, dtype), network, window, skip)
+        function = implicit_filter if ours else reference.implicit_filter
+        y = function(lambda s, e: features(s, e, length, dtype), range(length), network, window, skip)
         return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(dtype))]
 
     for actual, expected in zip(found(dtype, True), found(torch.float64, False), strict=True):

@@ -1,0 +1,19 @@
+"""Layer normalisation.
+
+Shapes: D d_model.
+
+Source: Ba et al., Layer Normalization (arXiv 1607.06450).
+"""
+
+import torch
+from torch import Tensor
+
+from hyena_dist.ops.records import NormInput
+
+
+def layer_norm(x: Tensor, norm: NormInput) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimension: [..., D] -> [..., D]."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = centred.square().mean(-1, keepdim=True)
+    y = centred / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias
+    return y.to(norm.dtype)
