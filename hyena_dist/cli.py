@@ -220,7 +220,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from hyena_dist.demo import run_demo
+    from hyena_dist.demo.run import run_demo
 
     return run_demo(args.output_dir, args.fresh, args.overrides)
 

@@ -20,6 +20,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from hyena_dist.ops.precision import bf16_speed, fast_precision, precision_warning
 from hyena_dist.tracking.environment import PACKAGES, cpu_model, gpus, package_version, usable_cores
 
 TIMEOUT_S = 60.0  # For each check. Importing torch from a cluster's cold file system takes most of it.
@@ -246,6 +247,7 @@ def _back_ends() -> dict[str, str | None]:
         # The extension is looked up, not imported: one that was built for another torch would end this process.
         "flash-attn": package_version("flash-attn") if importlib.util.find_spec("flash_attn") else None,
         "attention": _attention(),
+        "bf16": _bf16(),
         "triton": package_version("triton"),
         "C++ compiler": _compiler(),
         "nvcc": shutil.which("nvcc"),
@@ -264,10 +266,19 @@ def _attention() -> str | None:
     return ", ".join(usable_backends(device, torch.bfloat16, 64))
 
 
+def _bf16() -> str | None:
+    """Return how fast bf16 products run beside fp32 ones; None where they are slow."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        return "in hardware" if fast_precision(device) == "bf16" else None
+    return None if precision_warning("bf16", device) else f"products {bf16_speed():.1f} times as fast as in fp32"
+
+
 def _missing_extras(found: dict[str, str | None]) -> list[tuple[str, str]]:
     """Return what is not here and the part of the project that wants it."""
     wants = {
         "flash-attn": "attention layers on GPUs use torch's kernels instead; pip install hyena-dist[flash-attn]",
+        "bf16": "products in it are slow here; leave precision at fp32",
         "triton": "nothing uses it yet, GPU kernels will; it comes with torch for CUDA",
         "C++ compiler": "only DeepSpeed's CPU Adam (ZeRO-Offload) uses it; apt-get install g++ python3-dev ninja-build",
         "nvcc": "only DeepSpeed's GPU extensions use it; install the CUDA toolkit of torch's version",

@@ -109,6 +109,7 @@ class RunReporter:
             tokens_per_second=rate,
             memory_gib=memory,
             data_wait=wait_share,
+            ends_stage=step == stage.end_step,
         )
 
     def evaluated(self, step: int, found: Evaluation) -> None:
