@@ -12,11 +12,8 @@ from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.file import load_config
-from hyena_dist.config.run import RunConfig
-from hyena_dist.demo.budget import TARGET_S, choose_budget, overrides_for
-from hyena_dist.demo.speed import measure_speed
+from hyena_dist.demo.budget import fit_to_machine
 from hyena_dist.errors import UserError
-from hyena_dist.ops.precision import fast_precision
 from hyena_dist.system.programs import program
 from hyena_dist.tracking import human
 from jobs.launchers import deepspeed
@@ -57,7 +54,8 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     if earlier.is_file():
         run = earlier
     else:
-        overrides = [*_fitting(config, ranks, gpus, overrides), *overrides]
+        device = torch.device("cuda" if gpus else "cpu")
+        overrides = [*fit_to_machine(config, ranks, device, overrides), *overrides]
     command = deepspeed.command(["train", str(run), *overrides], ranks=ranks)
     last = load_config(run, overrides).stages(ranks)[-1]
     print(f"[2/2] pretraining on {human(last.tokens_at(last.end_step))} tokens: {' '.join(command)}", flush=True)
@@ -66,32 +64,6 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
         print(f"evaluate    {program('hyena-dist')} evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
     return code
-
-
-def _fitting(config: RunConfig, ranks: int, gpus: int, overrides: Sequence[str]) -> list[str]:
-    """Return what this machine does better otherwise than the recipe says, as overrides, and print why."""
-    given = {override.partition("=")[0] for override in overrides}
-    chosen = []
-    if "precision" not in given:
-        precision = fast_precision(torch.device("cuda" if gpus else "cpu"))
-        chosen = [f"precision={precision}"]
-        config = config.model_copy(update={"precision": precision})
-    if gpus or any(key.startswith("train.") for key in given):
-        return chosen
-    speed = measure_speed(config, ranks)
-    budget = choose_budget(config, speed, ranks)
-    stages = config.stages(ranks)
-    tokens = stages[-1].tokens_at(stages[-1].end_step)
-    rate = stages[-1].tokens_per_step / speed.step_s[-1]
-    minutes = f"{budget.expected_s / 60:.1f} minutes"
-    if budget.expected_s > TARGET_S:
-        choice = f"slow: even the least that beats every Markov chain, {human(budget.share * tokens)}, takes"
-    elif budget.share < 1:
-        choice = f"{human(budget.share * tokens)} of the recipe's {human(tokens)} tokens fit, which take"
-    else:
-        choice = f"all {human(tokens)} tokens fit, which take"
-    print(f"      measured {human(rate)} tokens/s in {config.precision}: {choice} about {minutes}", flush=True)
-    return [*chosen, *overrides_for(config, budget.share)]
 
 
 def _forget_run(folder: Path) -> None:
