@@ -48,7 +48,7 @@ def introduction(
         f"  {config.layout_of(point.segment).describe(mesh.world.size)}",
         *(f"  {stage.describe()}" for stage in point.stages),
     ]
-    if mesh.is_main and (warning := precision_warning(config.precision, mesh.device)):
+    if mesh.world.is_main and (warning := precision_warning(config.precision, mesh.device)):
         lines.append(warning)
     if point.finished:
         lines.append(f"already trained to step {point.state.step:,}; keeping {point.checkpoint}")
