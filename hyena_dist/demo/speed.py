@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hyena_dist.config.run import RunConfig, StagePlan
 from hyena_dist.errors import TemporaryError
 
-MEASURE_S = 1.0
+MEASURE_S = 2.0
 """Seconds of steps at each length, after one step that does not count."""
 _PATIENCE_S = 300.0
 
