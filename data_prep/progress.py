@@ -1,4 +1,4 @@
-"""BuildProgress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""BuildProgress, which shows long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-_SECONDS_BETWEEN_LINES = 5.0
+from hyena_dist.system.pacing import LinePacer
 
 
 class BuildProgress:
@@ -23,7 +23,8 @@ class BuildProgress:
         self._total = total
         self._unit = unit
         self._done = 0
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
+        self._pacer = LinePacer()
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
@@ -50,9 +51,9 @@ class BuildProgress:
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.update(amount)
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+        elif self._pacer.due():
             print(self._line(), file=sys.stderr, flush=True)
+            self._pacer.printed()
 
     def _line(self) -> str:
         rate = self._done / (time.monotonic() - self._start)

@@ -1,4 +1,4 @@
-"""The verbs. Each imports what it needs when it runs, so that --help is instant."""
+"""The command line. Each verb imports what it needs when it runs, so that --help is instant."""
 
 import argparse
 import json
@@ -23,13 +23,18 @@ _EPILOG = """examples:
   hyena-dist demo                                     the main job on an embedded corpus
   hyena-dist data build genome.fa.gz --out data/genome
   hyena-dist train run.yaml optimizer.lr=3e-4
-  hyena-dist evaluate runs/demo --data data/demo
+  hyena-dist evaluate runs/demo --data runs/demo-data
 Each verb has a --help of its own with an example.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0, or 2 for a mistake of the user)."""
+    """Run the command line.
+
+    Returns:
+        The exit code: that of the verb, 0 unless it says otherwise; 2 for a mistake of the user; TEMPORARY where
+        another attempt may succeed; 130 after Ctrl-C.
+    """
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
@@ -48,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _take_overrides(args: argparse.Namespace, rest: list[str]) -> None:
-    """Argparse takes KEY=VALUE before the options only; people write them anywhere."""
+    """Move KEY=VALUE words, which argparse takes before the options only, to the overrides wherever people write them.
+
+    Raises:
+        UserError: another word that the verb does not take.
+    """
     wrong = [word for word in rest if not hasattr(args, "overrides") or word.startswith("-") or "=" not in word]
     if wrong:
         raise UserError(f"unrecognized arguments: {' '.join(wrong)}; add --help to the verb to see what it takes")
@@ -103,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         "held-out perplexity by context length, beside Markov chains",
         _evaluate,
-        "hyena-dist evaluate runs/demo --data data/demo --lengths 256,1024,4096",
+        "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096",
     )
     evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run or published folder")
     evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
@@ -180,7 +189,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _show(config: "RunConfig", world_size: int) -> None:
-    """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
+    """Print the resolved run as YAML and what follows from it as comments; works on login nodes, without torch."""
     from hyena_dist.config.deepspeed import compose, read_preset
     from hyena_dist.config.file import dump_config
     from hyena_dist.plan.memory import step_memory
@@ -237,12 +246,12 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from hyena_dist.demo import run_demo
+    from hyena_dist.demo.run import run_demo
 
     return run_demo(args.output_dir, args.fresh, args.overrides)
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from hyena_dist.doctor import doctor
+    from hyena_dist.doctor.report import doctor
 
     return doctor()

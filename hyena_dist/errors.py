@@ -1,4 +1,4 @@
-"""The exceptions that reach a user as a sentence."""
+"""Exceptions that reach a user as a sentence."""
 
 
 class UserError(Exception):
@@ -17,4 +17,4 @@ class TemporaryError(Exception):
 
 
 TEMPORARY = 75
-"""EX_TEMPFAIL of <sysexits.h>."""
+"""The exit code EX_TEMPFAIL of <sysexits.h>."""

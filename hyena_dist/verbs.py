@@ -1,4 +1,4 @@
-"""What the verbs of the command line share."""
+"""Helpers that the verbs of the command line share."""
 
 import argparse
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def verb(
     handler: Callable[[argparse.Namespace], int | None],
     example: str,
 ) -> argparse.ArgumentParser:
-    """Add a verb with a summary, an example and the function that does it (None or its exit code)."""
+    """Add a verb with a summary, an example and its handler, which returns the exit code or None for 0."""
     parser = verbs.add_parser(
         name,
         help=summary,
@@ -26,10 +26,10 @@ def verb(
 
 
 def parse_lengths(text: str) -> list[int]:
-    """The numbers of 256,1024 as a list.
+    """Return the numbers of a text such as 256,1024.
 
     Raises:
-        UserError: anything else.
+        UserError: The text is no list of integers.
     """
     try:
         return [int(n) for n in text.split(",")]

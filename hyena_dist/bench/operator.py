@@ -10,19 +10,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hyena_dist.bench.process import check_device, in_a_process, now
+from hyena_dist.bench.process import check_device, check_precisions, in_a_process, now
 from hyena_dist.bench.record import record
 from hyena_dist.bench.reference_model import as_published
 from hyena_dist.config.mixers.attention import ATTENTION
 from hyena_dist.config.model import ModelConfig
-from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.profile.memory import peak_bytes
 
 WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Case(NamedTuple):
@@ -65,10 +64,8 @@ def bench_operator(
     A method is not tried at lengths at which a step would take more than `limit_s`, to judge by the one before, nor
     beyond the one at which its memory was not enough. `out` is written anew after each length, so that nothing is lost.
     """
-    unknown = set(dtypes) - DTYPES.keys()
-    if unknown:
-        raise UserError(f"--dtypes {unknown.pop()} is not built; choose of {', '.join(DTYPES)}")
     check_device(device)
+    check_precisions("--dtypes", dtypes, device)
     rows: list[list[Any]] = []
     print(f"{n_layer} layers, d_model {d_model}, batch 1, {device}; medians of {repeats}")
     print(f"{'what':<10} {'dtype':<5} {'length':>9} {'forward':>10} {'fwd + bwd':>10} {'peak':>10}   to ours")

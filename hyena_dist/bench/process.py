@@ -1,14 +1,16 @@
 """Measuring in a process of its own: its peak is its own, and one that the system kills is a result, not the end."""
 
 import multiprocessing
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from hyena_dist.errors import UserError
+from hyena_dist.ops.precision import DTYPES, precision_warning
 
 
 def in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
@@ -43,6 +45,19 @@ def check_device(device: str) -> None:
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
+
+
+def check_precisions(option: str, names: Sequence[str], device: str) -> None:
+    """Refuse precisions that are not built, and warn on standard error of those in which products are slow.
+
+    Raises:
+        UserError: a name that is not in DTYPES.
+    """
+    for name in names:
+        if name not in DTYPES:
+            raise UserError(f"{option} {name} is not built; choose of {', '.join(DTYPES)}")
+        if warning := precision_warning(name, torch.device(device)):
+            print(warning, file=sys.stderr)
 
 
 def now(device: torch.device) -> float:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
-from hyena_dist.bench.process import in_a_process
+from hyena_dist.bench.process import check_precisions, in_a_process
 from hyena_dist.bench.record import record
 from hyena_dist.config.file import parse_config
 from hyena_dist.config.run import RunConfig
@@ -43,6 +45,7 @@ def bench_stages(case: StagesCase, repeats: int, out: Path | None) -> None:
     """
     if len(case.lengths) < 2 or case.steps < 2 * _SETTLED:
         raise UserError(f"a change needs two lengths or more, and {2 * _SETTLED} steps or more in each of them")
+    check_precisions("--precision", [case.precision], "cuda" if torch.cuda.is_available() else "cpu")
     print(f"{case.n_layer} layers, d_model {case.d_model}, {case.precision}; medians of {repeats} runs")
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store")

@@ -8,15 +8,14 @@ from typing import NamedTuple
 
 import torch
 
-from hyena_dist.bench.process import check_device, in_a_process, now
+from hyena_dist.bench.process import check_device, check_precisions, in_a_process, now
 from hyena_dist.bench.record import record
 from hyena_dist.config.model import ModelConfig
-from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.profile.memory import peak_bytes
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 COLUMNS = ("length", "step_s", "us_per_token", "us_per_token_ratio", "over_baseline_gb", "in_all_gb", "outcome")
 
 
@@ -38,8 +37,7 @@ def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None
     Memory is in units of 10^9 bytes; the ratio is to the time per token at the shortest length.
     """
     check_device(case.device)
-    if case.dtype not in DTYPES:
-        raise UserError(f"--dtype {case.dtype} is not built; choose of {', '.join(DTYPES)}")
+    check_precisions("--dtype", [case.dtype], case.device)
     checkpointing = "with" if case.activation_checkpointing else "without"
     print(
         f"{case.n_layer} layers, d_model {case.d_model}, batch 1, {case.dtype}, {case.device}, {checkpointing} "

@@ -1,4 +1,4 @@
-"""TrainingProgress that suits its reader: a bar on a terminal, fixed columns in a batch job's log."""
+"""TrainingProgress, shown as its reader needs it: a bar on a terminal, now and then a row of columns in a log."""
 
 import math
 import os
@@ -8,6 +8,8 @@ from collections import deque
 from typing import TextIO
 
 from tqdm import tqdm
+
+from hyena_dist.system.pacing import LinePacer
 
 # Name and width of the columns of plain lines. No cell holds a blank, so awk and pandas read the log.
 _COLUMNS = (
@@ -28,6 +30,9 @@ _HEADER_EVERY = 40
 
 class TrainingProgress:
     """Shows how far training is, how fast it goes and how long it still takes.
+
+    A bar follows every update. A log gets a row every few seconds at most (see `LinePacer`), but always the first, the
+    last of each stage, and the last.
 
     Args:
         total_steps: Optimizer steps of the whole run.
@@ -56,7 +61,9 @@ class TrainingProgress:
         self._enabled = enabled
         self._measure = measure
         self._stream = stream or sys.stderr
-        self._lines = 0
+        self._rows = 0
+        self._pacer = LinePacer()
+        self._held_back: str | None = None
         # Wall-clock time over the last updates includes evaluations and checkpoints, which the time left must too.
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), tokens)], maxlen=100)
         self._bar: tqdm | None = None
@@ -86,8 +93,9 @@ class TrainingProgress:
         tokens_per_second: float,
         memory_gib: float | None,
         data_wait: float,
+        ends_stage: bool = False,
     ) -> None:
-        """Show one step.
+        """Show one step, or hold it back until `close` if a row was printed just now.
 
         Args:
             step: Optimizer steps done.
@@ -100,6 +108,7 @@ class TrainingProgress:
             tokens_per_second: Rate over all ranks.
             memory_gib: Peak memory of this rank in GiB, if known.
             data_wait: Share of the step's time spent waiting for data, 0 to 1.
+            ends_stage: Whether this is the last step of a curriculum stage.
         """
         if not self._enabled:
             return
@@ -127,11 +136,9 @@ class TrainingProgress:
             f"{100 * data_wait:.1f}",
             left,
         )
-        if self._lines % _HEADER_EVERY == 0:
-            names = {"ppl": self._measure or "-"}
-            self._print(_row(tuple(names.get(name, name) for name, _ in _COLUMNS)))
-        self._lines += 1
-        self._print(_row(cells))
+        self._held_back = _row(cells)
+        if ends_stage or self._rows == 0 or self._pacer.due():
+            self._print_row()
 
     def note(self, text: str) -> None:
         """Print a line of text without breaking the bar; any thread may call it."""
@@ -144,11 +151,22 @@ class TrainingProgress:
             self._print(text)
 
     def close(self) -> None:
-        """Leave the bar as it stands and end its line."""
+        """Leave the bar as it stands and end its line, or print the row that was held back."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+        if self._held_back is not None:
+            self._print_row()
         self._enabled = False
+
+    def _print_row(self) -> None:
+        if self._rows % _HEADER_EVERY == 0:
+            names = {"ppl": self._measure or "-"}
+            self._print(_row(tuple(names.get(name, name) for name, _ in _COLUMNS)))
+        self._print(self._held_back or "")
+        self._held_back = None
+        self._rows += 1
+        self._pacer.printed()
 
     def _print(self, text: str) -> None:
         self._stream.write(text + "\n")  # at once, because a thread that saves prints too

@@ -19,15 +19,13 @@ from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.models.published import load_weights, published_config, read_tensors
+from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.plan.flops import step_flops
 from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
 from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.report import write_report
 from hyena_dist.train.resume import ResumePoint
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""RunConfig.precision -> type of activations and matrix products."""
 
 
 class TokenBatch(NamedTuple):

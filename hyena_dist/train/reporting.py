@@ -122,6 +122,7 @@ class RunReporter:
             tokens_per_second=lap.tokens_per_second,
             memory_gib=memory,
             data_wait=lap.data_share,
+            ends_stage=step == stage.end_step,
         )
 
     def evaluated(self, step: int, found: Evaluation) -> None:

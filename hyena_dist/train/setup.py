@@ -7,6 +7,7 @@ from torch import nn
 
 from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.run import RunConfig
+from hyena_dist.ops.precision import precision_warning
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
@@ -57,6 +58,8 @@ def introduction(
         f"  {config.layout_of(point.segment).describe(mesh.world.size)}",
         *(f"  {stage.describe()}" for stage in point.stages),
     ]
+    if mesh.world.is_main and (warning := precision_warning(config.precision, mesh.device)):
+        lines.append(warning)
     if point.finished:
         lines.append(f"already trained to step {point.state.step:,}; keeping {point.checkpoint}")
     elif point.checkpoint:

@@ -147,7 +147,7 @@ def test_recipes(recipe: Path) -> None:
 
 
 def test_demo_and_evaluate(tmp_path: Path) -> None:
-    """The demo's whole way on a budget of a few steps; a second run keeps it, --fresh starts over."""
+    """The demo's whole way on a budget of a few steps; a second one keeps it."""
     small = ["train.curriculum=[{seq_length: 64, train_iters: 3}, {seq_length: 256, train_iters: 3}]"]
     small += [
         "precision=fp32",
@@ -167,7 +167,7 @@ def test_demo_and_evaluate(tmp_path: Path) -> None:
     assert (tmp_path / "out/mlflow.db").exists()
     assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout + done.stderr
 
-    again = run("demo", "--output-dir", "out", *small, cwd=tmp_path)
+    again = run("demo", "--output-dir", "out", cwd=tmp_path)  # run.yaml remembers what was trained
     assert again.returncode == 0
     assert "already trained to step 6; keeping" in again.stdout + again.stderr
     assert json.loads((tmp_path / "out/demo/summary.json").read_text()) == summary

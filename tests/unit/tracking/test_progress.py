@@ -1,8 +1,9 @@
-"""Plain lines keep their columns; a bar starts where the run does."""
+"""Rows keep their columns and come every few seconds at most; a bar starts where the run does."""
 
 import io
 import math
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,28 @@ from hyena_dist.tracking.progress import _duration
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Watch:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    monkeypatch.setattr("time.monotonic", watch.monotonic)
+    return watch
+
+
+def rows(stream: io.StringIO) -> list[list[str]]:
+    """The cells of each row, without headers."""
+    return [line.split() for line in stream.getvalue().splitlines() if "seq_length" not in line]
 
 
 def update(progress: TrainingProgress, step: int, **changed: Any) -> None:
@@ -35,7 +58,8 @@ def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
     stream = io.StringIO()
     progress = TrainingProgress(2_000_000, 2_000_000 * 8192, True, stream)
     update(progress, 1)
-    update(progress, 999, seq_length=1_048_576, loss=800.0, grad_norm=123_456.0, tokens_per_second=999_700)
+    wide = {"seq_length": 1_048_576, "loss": 800.0, "grad_norm": 123_456.0, "tokens_per_second": 999_700}
+    update(progress, 999, **wide, ends_stage=True)
     update(progress, 1_999_999, tokens=16 * 10**12, grad_norm=None, memory_gib=None, loss=float("nan"), data_wait=1)
     progress.close()
     lines = stream.getvalue().splitlines()
@@ -55,22 +79,57 @@ def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
     assert lines[3].split()[6] == lines[3].split()[8] == "-"
 
 
-def test_the_header_comes_again_every_40_lines() -> None:
+def test_the_header_comes_again_every_40_rows() -> None:
     stream = io.StringIO()
     progress = TrainingProgress(100, 100 * 8192, True, stream)
     for step in range(1, 100):
-        update(progress, step)
+        update(progress, step, ends_stage=True)
     headers = [i for i, line in enumerate(stream.getvalue().splitlines()) if "seq_length" in line]
     assert headers == [0, 41, 82]
 
 
-def test_time_left_comes_from_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr("hyena_dist.tracking.progress.time.monotonic", lambda: next(clock))
+def test_rows_come_every_few_seconds_whatever_a_step_takes(watch: Watch) -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(36_000, 36_000 * 8192, True, stream)
+    printed: list[float] = []
+    for step in range(1, 36_001):  # an hour of ten steps a second
+        watch.now += 0.1
+        before = stream.tell()
+        update(progress, step)
+        printed += [watch.now - 1000] if stream.tell() > before else []
+    gaps = [later - earlier for earlier, later in pairwise(printed)]
+    assert printed[0] == pytest.approx(0.1)
+    assert all(gap == pytest.approx(5, abs=0.2) for gap in gaps[:18])  # the first minutes, while a twentieth is less
+    assert all(earlier <= later + 0.2 for earlier, later in pairwise(gaps))
+    assert gaps[-1] == pytest.approx(30, abs=0.2)
+    assert len(printed) < 200
+
+
+def test_slow_steps_have_a_row_each(watch: Watch) -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(100, 100 * 8192, True, stream)
+    for step in range(1, 6):
+        watch.now += 31
+        update(progress, step)
+    assert [row[0] for row in rows(stream)] == ["1", "2", "3", "4", "5"]
+
+
+def test_the_last_row_of_a_stage_and_of_the_run_are_always_there(watch: Watch) -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(100, 100 * 8192, True, stream)
+    for step in range(1, 8):
+        update(progress, step, ends_stage=step == 4)
+    progress.close()
+    progress.close()
+    assert [row[0] for row in rows(stream)] == ["1", "4", "7"]
+
+
+def test_time_left_comes_from_tokens(watch: Watch) -> None:
     stream = io.StringIO()
     progress = TrainingProgress(1000, 1_000_000, True, stream, step=500, tokens=400_000)
+    watch.now += 10
     update(progress, 501, tokens=410_000)  # 10,000 tokens in 10 s, 590,000 to go.
-    assert stream.getvalue().splitlines()[-1].split()[-1] == "9:50"
+    assert rows(stream)[-1][-1] == "9:50"
 
 
 def test_notes_are_lines_of_their_own() -> None:

@@ -1,4 +1,4 @@
-"""`hyena-dist demo`: the main job on the embedded corpus, from FASTA to held-out perplexity."""
+"""The demo from FASTA to held-out perplexity."""
 
 import shutil
 import time
@@ -12,6 +12,7 @@ from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.file import load_config
+from hyena_dist.demo.budget import fit_to_machine
 from hyena_dist.errors import UserError
 from hyena_dist.system.programs import program
 from hyena_dist.tracking import human
@@ -21,19 +22,22 @@ from jobs.launchers import deepspeed
 def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     """Build the store, pretrain with the deepspeed launcher on two ranks, evaluate, and say where everything is.
 
+    A run that an earlier demo began is continued, or kept if it has ended, as its run.yaml says. For a new one this
+    machine is measured, and precision and number of tokens are chosen, unless an override does.
+
     Args:
-        output_dir: the run goes to output_dir/demo, the store to output_dir/demo-data.
-        fresh: forget an earlier demo run; its data is kept.
-        overrides: of the recipe, as for `hyena-dist train`.
+        output_dir: Where things go: the run to output_dir/demo, the store to output_dir/demo-data.
+        fresh: Whether to forget an earlier demo run; its data is kept.
+        overrides: `key=value` overrides of the recipe, as for `hyena-dist train`.
 
     Returns:
         The exit code of the training processes.
     """
     begin = time.monotonic()
     store = output_dir / "demo-data"
-    recipe = Path(str(resources.files("jobs") / "recipes" / "demo.yaml"))
-    overrides = [f"output_dir={output_dir}", f"data.path={store}", f"precision={_fast_precision()}", *overrides]
-    config = load_config(recipe, overrides)
+    run = Path(str(resources.files("jobs") / "recipes" / "demo.yaml"))
+    overrides = [f"output_dir={output_dir}", f"data.path={store}", *overrides]
+    config = load_config(run, overrides)
     if fresh:
         _forget_run(config.run_dir)
 
@@ -46,20 +50,20 @@ def run_demo(output_dir: Path, fresh: bool, overrides: Sequence[str]) -> int:
     )
     gpus = torch.cuda.device_count()
     ranks = min(2, gpus or 2)
-    command = deepspeed.command(["train", str(recipe), *overrides], ranks=ranks)
-    last = config.stages(ranks)[-1]
+    earlier = config.run_dir / "run.yaml"
+    if earlier.is_file():
+        run = earlier
+    else:
+        device = torch.device("cuda" if gpus else "cpu")
+        overrides = [*fit_to_machine(config, ranks, device, overrides), *overrides]
+    command = deepspeed.command(["train", str(run), *overrides], ranks=ranks)
+    last = load_config(run, overrides).stages(ranks)[-1]
     print(f"[2/2] pretraining on {human(last.tokens_at(last.end_step))} tokens: {' '.join(command)}", flush=True)
     code = deepspeed.run(command, gpus)
     if code == 0:
         print(f"evaluate    {program('hyena-dist')} evaluate {config.run_dir} --data {store} --lengths 512,2048")
         print(f"done in {time.monotonic() - begin:.0f} s; a second run keeps all this, --fresh starts over")
     return code
-
-
-def _fast_precision() -> str:
-    """bf16 where the hardware multiplies it, which halves the time of a step; fp32 elsewhere."""
-    cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if torch.cuda.is_available() or cpu() else "fp32"
 
 
 def _forget_run(folder: Path) -> None:
