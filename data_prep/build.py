@@ -10,8 +10,8 @@ from data_prep import ingest
 from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import existing_manifest
-from data_prep.partial import Journal, Partial, sync, write_durably
-from data_prep.progress import BuildProgress
+from data_prep.partial import PartialFolder, PartJournal, sync, write_durably
+from data_prep.progress import WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
 from data_prep.verify import check_sizes
 from data_prep.workers import cores, run_tasks
@@ -99,11 +99,11 @@ def build_store(
         _check_options(out, existing, described)
         _check_sources(out, existing, inputs)
         check_sizes(out, existing)
-        Partial(out).clean()
+        PartialFolder(out).clean()
         say(f"{out} is already built from the same input with the same options: kept")
         return False
 
-    partial = Partial(out)
+    partial = PartialFolder(out)
     try:
         with partial.locked():
             plan = {"inputs": [each.describe() for each in inputs]}
@@ -148,7 +148,7 @@ def _check_options(out: Path, existing: dict[str, Any], wanted: dict[str, Any]) 
 
 
 def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input]) -> None:
-    with BuildProgress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
+    with WorkProgress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
         wanted = [(describe_file(each.path, progress.advance)["sha256"], each.species) for each in inputs]
     if wanted != [(source["sha256"], source["species"]) for source in existing["sources"]]:
         names = ", ".join(source["name"] for source in existing["sources"])
@@ -159,13 +159,13 @@ def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input])
 
 
 def _ingest(
-    inputs: Sequence[Input], partial: Partial, options: BuildOptions, processes: int, say: Say
+    inputs: Sequence[Input], partial: PartialFolder, options: BuildOptions, processes: int, say: Say
 ) -> dict[str, Any]:
     """Write everything but the manifest into `partial.store`, and return what the manifest says about the content."""
     tasks = ingest.tasks_of(inputs, partial.parts, soft_mask=options.soft_mask, rename=options.rename)
     if not partial.is_complete:
         _run_tasks(tasks, processes)
-    records = [(task.part, record) for task in tasks for record in Journal(task.part).read()]
+    records = [(task.part, record) for task in tasks for record in PartJournal(task.part).read()]
     contigs = [record["contig"] for _, record in records if "contig" in record]
     lengths = {contig["name"]: contig["length"] for contig in contigs}
     say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
@@ -204,7 +204,7 @@ def _ingest(
 def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
     origin: dict[str, Path] = {}
     total, done = max(1, sum(task.bytes for task in tasks)), 0
-    with BuildProgress("reading") as progress:
+    with WorkProgress("reading") as progress:
 
         def on_report(kind: str, *content: Any) -> None:
             nonlocal done

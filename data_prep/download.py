@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 
 from data_prep.files import describe_file
 from data_prep.preset import File, Preset, load_preset, preset_names
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
 
@@ -75,7 +75,7 @@ def download(
     if not source and preset.name in preset_names():
         say(f"the addresses of preset {preset.name} are {UNTRIED}")
     lists = _Lists(source, limits)
-    with BuildProgress(f"downloading {preset.name}", round(1e6 * preset.megabytes), "bytes") as progress:
+    with WorkProgress(f"downloading {preset.name}", round(1e6 * preset.megabytes), "bytes") as progress:
         for number, file in enumerate(preset.files, start=1):
             result = _bring(file, folder, source, lists, limits, progress)
             say(f"{number}/{len(preset.files)} {file.name}: {result}")
@@ -83,7 +83,7 @@ def download(
 
 
 def _bring(
-    file: File, folder: Path, source: str | None, lists: "_Lists", limits: Limits | None, progress: BuildProgress
+    file: File, folder: Path, source: str | None, lists: "_Lists", limits: Limits | None, progress: WorkProgress
 ) -> str:
     """Bring one file, unless it is there; returns what was found about it."""
     target, kept = folder / file.name, _read_notes(folder).get(file.name)

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 from data_prep.splits import find_contig
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import A
 from hyena_dist.errors import UserError
 
@@ -73,7 +73,7 @@ def export_fasta(
         wanted.append((str(region), region))
 
     bases = sum(region.end - region.start for _, region in wanted)
-    with _output(out) as stream, BuildProgress("writing FASTA", bases) as progress:
+    with _output(out) as stream, WorkProgress("writing FASTA", bases) as progress:
         for name, region in wanted:
             stream.write(f">{name}\n".encode())
             for block in _lines(store, region, line_width, progress.advance):

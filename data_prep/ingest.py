@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.fasta import LOWER, Record, read_fasta
 from data_prep.files import ahead, describe_file, read_text
 from data_prep.inputs import Input, Rename, contig_name
-from data_prep.partial import Journal
+from data_prep.partial import PartJournal
 from data_prep.twobit import Entry, read_index, read_twobit
 from data_prep.workers import Report
 from data_prep.zarr_store import RangeWriter, TokenWriter
@@ -79,7 +79,7 @@ def run(task: Task, report: Report) -> None:
         UserError: bad input.
         OSError: the part cannot be written.
     """
-    journal = Journal(task.part)
+    journal = PartJournal(task.part)
     finished = journal.recover()
     if finished and "source" in finished[-1]:
         for record in finished[:-1]:
@@ -95,7 +95,7 @@ def run(task: Task, report: Report) -> None:
     journal.write()
 
 
-def _run(task: Task, journal: Journal, finished: list[dict[str, Any]], report: Report) -> dict[str, Any] | None:
+def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], report: Report) -> dict[str, Any] | None:
     path, digest, size, reported = task.input.path, hashlib.sha256(), 0, 0
 
     def on_raw(data: bytes) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.stats import print_table, write_csv
-from hyena_dist.data.sampling.valid_starts import Genome, Ranges, Sampling, interval_starts, uniform_starts
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (
@@ -58,7 +58,7 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
     """A row with the keys of COLUMNS for each length; "" where there is nothing to divide by or to be near to."""
     if wrong := [length for length in lengths if length < 1]:
         raise UserError(f"length {wrong[0]} is not a context length; choose 1 or more")
-    genome = Genome(store)
+    genome = GenomeAxis(store)
     train = genome.ranges(store.splits["train"]).merged()
     held_out = genome.ranges([*store.splits["valid"], *store.splits["test"]]).merged()
     intervals = genome.ranges(store.intervals["train"])
@@ -90,7 +90,7 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
     return rows
 
 
-def as_published(genome: Genome, intervals: Ranges, size: int) -> Ranges:
+def as_published(genome: GenomeAxis, intervals: Ranges, size: int) -> Ranges:
     """The published dataset's windows: an interval's first bases, or it and as much on both sides, cut at the ends.
 
     Facts of HG38Dataset in the paper's code; held-out intervals do not stop it.
@@ -104,7 +104,7 @@ def _total(numbers: np.ndarray) -> int:
     return int(numbers.sum())
 
 
-def _distance(genome: Genome, reach: Ranges, held_out: Ranges) -> int | str:
+def _distance(genome: GenomeAxis, reach: Ranges, held_out: Ranges) -> int | str:
     """Bases between a range and a held-out one of the same contig, at the least; "" if no contig has both."""
     after = np.searchsorted(held_out.start, reach.start, side="right")
     contig = genome.contig(reach.start)

@@ -20,7 +20,7 @@ _RECORDED_BASES = 2**22
 _MANY_FILES = 100  # for which waiting for the whole disk is faster than for one after the other
 
 
-class Partial:
+class PartialFolder:
     """The folder OUT.partial.
 
     lock            held by the build and its worker processes; the system lets go of it when the last of them ends
@@ -98,7 +98,10 @@ class Partial:
                         shutil.rmtree(part)
         write_durably(self.folder / _PLAN, plan)
         contigs = [
-            record["contig"] for part in self.parts.glob("*") for record in Journal(part).read() if "contig" in record
+            record["contig"]
+            for part in self.parts.glob("*")
+            for record in PartJournal(part).read()
+            if "contig" in record
         ]
         if contigs:
             bases = sum(contig["length"] for contig in contigs)
@@ -161,7 +164,7 @@ class Partial:
         return plan
 
 
-class Journal:
+class PartJournal:
     """Which contigs of a part are finished: one line of JSON for each, written when its files are on the disk.
 
     Args:

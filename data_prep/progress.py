@@ -1,4 +1,4 @@
-"""BuildProgress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""WorkProgress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from tqdm import tqdm
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class BuildProgress:
+class WorkProgress:
     """Counts work that has a name and a unit, on stderr; used as a context manager.
 
     Args:
@@ -28,7 +28,7 @@ class BuildProgress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
 
-    def __enter__(self) -> "BuildProgress":
+    def __enter__(self) -> "WorkProgress":
         return self
 
     def __exit__(

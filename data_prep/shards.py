@@ -15,11 +15,11 @@ import google_crc32c
 import numpy as np
 
 from data_prep.output import existing_manifest
-from data_prep.partial import Partial, sync, write_durably
-from data_prep.progress import BuildProgress
+from data_prep.partial import PartialFolder, sync, write_durably
+from data_prep.progress import WorkProgress
 from data_prep.workers import Report, cores, run_tasks
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 _TAR_BLOCK = 512
@@ -120,7 +120,7 @@ def write_shards(
         say(f"{out} already holds the shards of {source} with the same options: kept")
         return False
     shards = list(_plan(store, options))
-    partial = Partial(out)
+    partial = PartialFolder(out)
     try:
         with partial.locked():
             inputs = [{"species": None, "name": Path(source).name}]
@@ -154,7 +154,7 @@ def write_shards(
     return True
 
 
-def tile(region: Interval, window: int) -> Iterator[Interval]:
+def windows_in(region: Interval, window: int) -> Iterator[Interval]:
     """Cut a region into windows of `window` bases; the last may be shorter.
 
     Neighbours share one base: the last of a window is only a target of the next-token loss, so it is also the first
@@ -171,7 +171,7 @@ def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[_Shard]:
         regions = free if split == "train" else store.splits[split]
         tars: list[list[Interval]] = []
         room = 0
-        for window in (window for region in regions for window in tile(region, options.window)):
+        for window in (window for region in regions for window in windows_in(region, options.window)):
             size = window.end - window.start + _SAMPLE_OVERHEAD
             if size > room:
                 tars.append([])
@@ -201,7 +201,7 @@ def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str,
 
 
 def _write_tars(
-    store: GenomeStore, shards: Sequence[_Shard], partial: Partial, processes: int, say: Callable[[str], object]
+    store: GenomeStore, shards: Sequence[_Shard], partial: PartialFolder, processes: int, say: Callable[[str], object]
 ) -> tuple[list[dict[str, Any]], dict[str, list[Sample]]]:
     """Write the tars that are not there yet; returns the manifest's list of all of them, and the index."""
     partial.store.mkdir(exist_ok=True)
@@ -214,19 +214,19 @@ def _write_tars(
         record = _write_tar(store, shard, partial.store / shard.path, report)
         write_durably(_record(partial, shard), record)
 
-    with BuildProgress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
+    with WorkProgress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
         run_tasks(write, todo, processes, progress.advance)
     done = [(shard, _read_record(partial, shard)) for shard in shards]
     tars = [{"path": shard.path, "split": shard.split, **record["tar"]} for shard, record in done]
     return tars, {shard.path: record["samples"] for shard, record in done}
 
 
-def _record(partial: Partial, shard: _Shard) -> Path:
+def _record(partial: PartialFolder, shard: _Shard) -> Path:
     """The file that says that a tar is complete, and what is in it."""
     return partial.folder / _RECORDS / f"{shard.path}.json"
 
 
-def _read_record(partial: Partial, shard: _Shard) -> dict[str, Any]:
+def _read_record(partial: PartialFolder, shard: _Shard) -> dict[str, Any]:
     """What is in a tar; empty if the tar is not complete."""
     try:
         record: dict[str, Any] = json.loads(_record(partial, shard).read_text(encoding="utf-8"))

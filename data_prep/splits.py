@@ -70,7 +70,7 @@ class BlockSplits:
             for split, fraction in zip(SPLITS, self.fractions, strict=False):
                 share += fraction
                 end = min(bases, round(bases * share))
-                intervals[split] += tile(Interval(contig, start, end), length)
+                intervals[split] += intervals_in(Interval(contig, start, end), length)
                 start = end
         return intervals
 
@@ -94,7 +94,7 @@ class ContigSplits:
         intervals: Splits = {split: [] for split in SPLITS}
         for contig, bases in contigs.items():
             split = "valid" if contig in valid else "test" if contig in test else "train"
-            intervals[split] += tile(Interval(contig, 0, bases), length)
+            intervals[split] += intervals_in(Interval(contig, 0, bases), length)
         return intervals
 
 
@@ -162,7 +162,7 @@ def assign(plan: SplitPlan, contigs: Contigs, length: int) -> tuple[Splits, Spli
     return splits, intervals
 
 
-def tile(region: Interval, length: int) -> list[Interval]:
+def intervals_in(region: Interval, length: int) -> list[Interval]:
     """Cut a region into intervals of `length` bases; the last may be shorter."""
     contig, start, end = region
     return [Interval(contig, at, min(at + length, end)) for at in range(start, end, length)]

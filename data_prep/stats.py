@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.kmers import KmerTable, both_strands, count_kmers, kmer_names
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (
@@ -58,7 +58,7 @@ def print_stats(
         write_csv(csv_file, COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
     bases = sum(store.contigs.values())
     if kmers is not None:
-        with BuildProgress(f"counting {kmers}-mers", bases) as progress:
+        with WorkProgress(f"counting {kmers}-mers", bases) as progress:
             table = count_kmers(store, kmers, progress.advance)
         _print_kmers(table, say)
         if csv_file:
@@ -66,7 +66,7 @@ def print_stats(
     if plot:
         from data_prep.stats_plot import WINDOW_COLUMNS, draw, read_tracks, window_rows
 
-        with BuildProgress("counting windows", bases) as progress:
+        with WorkProgress("counting windows", bases) as progress:
             tracks = read_tracks(store, progress.advance)
         write_csv(plot.with_suffix(".windows.csv"), WINDOW_COLUMNS, window_rows(tracks))
         try:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.files import describe_file
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 from data_prep.splits import check_disjoint, merge
 from data_prep.workers import Report, cores, run_tasks
 from data_prep.zarr_store import read_ranges, read_shard
@@ -158,7 +158,7 @@ def _verify_zarr(folder: Path, manifest: dict[str, Any], processes: int, say: Sa
             others.append(file)
     bad = [wrong for file in others if (wrong := check_file(folder, file))]
     tasks = [_Task(folder, group, arrays, manifest["options"]["soft_mask"]) for group in _groups(manifest["contigs"])]
-    with BuildProgress("verifying", sum(contig["length"] for contig in manifest["contigs"])) as progress:
+    with WorkProgress("verifying", sum(contig["length"] for contig in manifest["contigs"])) as progress:
 
         def on_report(kind: str, content: Any) -> None:
             if kind == "bases":

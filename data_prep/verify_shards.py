@@ -11,13 +11,13 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 from data_prep.shards import Sample
 from data_prep.splits import merge
 from data_prep.verify import Bad, StoreFile, bad_part, check_file, report_bad
 from data_prep.workers import Report, run_tasks
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, fingerprint, free_ranges
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import A, N
 from hyena_dist.errors import UserError
 
@@ -80,7 +80,7 @@ def verify_shards(
         )
         for shard in manifest["shards"]
     ]
-    with BuildProgress("verifying", sum(shard["bytes"] for shard in manifest["shards"]), "bytes") as progress:
+    with WorkProgress("verifying", sum(shard["bytes"] for shard in manifest["shards"]), "bytes") as progress:
         found: list[Bad | None] = run_tasks(_verify_tar, tasks, processes, progress.advance)
     for task, wrong in zip(tasks, found, strict=True):
         say(f"BAD {wrong.what} {wrong.reason}" if wrong else f"ok {task.file.path}, {len(task.samples)} samples")

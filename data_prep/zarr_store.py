@@ -32,11 +32,11 @@ _GROUPS: dict[str, dict[str, Any]] = {
 # Byte of a payload -> how many of its bases are A, C, G, T.
 _BASES_IN_BYTE = (np.arange(256)[:, None, None] >> np.arange(0, 8, 2)[:, None] & 3 == np.arange(4)).sum(1)
 
-Files = dict[str, tuple[int, str]]
+FileTable = dict[str, tuple[int, str]]
 """Path of a file, relative to the array -> its bytes and sha256."""
 
 
-def write_groups(folder: Path, *, soft_mask: bool) -> Files:
+def write_groups(folder: Path, *, soft_mask: bool) -> FileTable:
     """Write the metadata of the groups of a store whose arrays are there already."""
     return {
         f"{group}zarr.json": _write_json(folder / group, {"attributes": attributes} | _node("group"))
@@ -56,7 +56,7 @@ class TokenWriter:
     def __init__(self, folder: Path, attributes: dict[str, Any]) -> None:
         (folder / "c").mkdir(parents=True)
         self._folder, self._attributes = folder, attributes
-        self._files: Files = {}
+        self._files: FileTable = {}
         self._chunk, self._filled = np.empty(ZARR_CHUNK, np.uint8), 0
         self._shard = _ShardFile(folder / "c" / "0")
         self._digest, self._payload_bytes, self._n, self.length = hashlib.sha256(), np.zeros(256, np.int64), 0, 0
@@ -132,7 +132,7 @@ class RangeWriter:
 
         folder.mkdir(parents=True)
         self._folder, self._attributes, self._zstd = folder, attributes, Zstd(_ZSTD_LEVEL)
-        self._files: Files = {}
+        self._files: FileTable = {}
         self._edges: list[NDArray[np.int64]] = []  # where case changes, not yet written
         self._held = self._rows = self._bases = 0
         self._inside = False
@@ -148,11 +148,11 @@ class RangeWriter:
         self._add(edges + self._bases)
         self._bases += lower_case.size
 
-    def close(self) -> Files:
+    def close(self) -> FileTable:
         """Finish the array and return its files."""
         if self._inside:
             self._add(np.array([self._bases]))
-        edges = self._take()
+        edges = self._pop_edges()
         if edges.size:
             self._write_chunk(edges)
         codecs = [_LITTLE, {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}, _CRC32C]
@@ -164,13 +164,13 @@ class RangeWriter:
         self._edges.append(edges)
         self._held += edges.size
         if self._held >= 2 * MASK_CHUNK:
-            held = self._take()
+            held = self._pop_edges()
             whole = held.size - held.size % (2 * MASK_CHUNK)
             for first in range(0, whole, 2 * MASK_CHUNK):
                 self._write_chunk(held[first : first + 2 * MASK_CHUNK])
             self._edges, self._held = [held[whole:]], held.size - whole
 
-    def _take(self) -> NDArray[np.int64]:
+    def _pop_edges(self) -> NDArray[np.int64]:
         edges, self._edges = self._edges, []
         return np.concatenate(edges) if edges else np.empty(0, np.int64)
 

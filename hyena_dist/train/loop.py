@@ -10,7 +10,7 @@ import torch
 from hyena_dist.config.run import RunConfig, StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.parallel.mesh import Mesh, cut
 from hyena_dist.profile.traffic_report import TrafficReport
 from hyena_dist.profile.watchdog import Watchdog

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.tracking import Trackers, human, plot_ppl_by_length, plot_training, read_metrics
 from hyena_dist.train.checkpoint import format as checkpoint
 from hyena_dist.train.evaluation.perplexity import Perplexity, evaluation_windows, markov_perplexity

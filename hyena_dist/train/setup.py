@@ -9,7 +9,7 @@ import torch
 from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import ParallelConfig, RunConfig, StagePlan
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.attention import usable_backends

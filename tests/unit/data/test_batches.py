@@ -18,7 +18,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.data.batches import IGNORE_INDEX, StepBatch, StepReader, inputs_and_targets, read_windows
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.sampling.train_windows import Windows
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import CLS, MASK, PAD, UNK, A, C, G, N, T, decode
 from hyena_dist.errors import UserError
 

@@ -15,8 +15,8 @@ import yaml
 
 from data_prep.download import download
 from data_prep.preset import load_preset, preset_names
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.fetch import Limits
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 QUICK = Limits(attempts=3, wait_s=0.01, timeout_s=0.3)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.inputs import Input, Rename, parse_inputs, parse_labelled
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 Run = Callable[..., str]

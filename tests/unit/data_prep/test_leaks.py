@@ -11,7 +11,7 @@ import pytest
 from data_prep.build import BuildOptions, build_store
 from data_prep.leaks import COLUMNS, leaks
 from data_prep.splits import BedSplits, BlockSplits
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 BED = {

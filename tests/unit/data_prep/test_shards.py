@@ -19,9 +19,9 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.shards import tile
+from data_prep.shards import windows_in
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 WINDOW = 301
@@ -57,7 +57,7 @@ def bytes_of(folder: Path) -> dict[str, Any]:
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(2, 60))
 def test_tiles(start: int, length: int, window: int) -> None:
     region = Interval("c", start, start + length)
-    tiles = list(tile(region, window))
+    tiles = list(windows_in(region, window))
     assert (tiles[0].start, tiles[-1].end) == (region.start, region.end)
     assert all(one.end == other.start + 1 for one, other in pairwise(tiles))
     assert all(each.end - each.start == window for each in tiles[:-1])

@@ -16,8 +16,8 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BedSplits
 from hyena_dist.config.run import DataConfig
 from hyena_dist.data.sampling.train_windows import BLOCK, Sampler, Windows, apportion, training_starts
-from hyena_dist.data.sampling.valid_starts import Genome
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import GenomeAxis
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import N
 from hyena_dist.errors import UserError
 
@@ -77,7 +77,7 @@ def held_out(store: GenomeStore) -> dict[str, np.ndarray]:
 
 def all_windows(store: GenomeStore, length: int, **fields: Any) -> set[tuple[str, int]]:
     """Every window that training can ever read, as (contig, start)."""
-    genome = Genome(store)
+    genome = GenomeAxis(store)
     starts = training_starts(store, genome, length, settings_of(**fields))
     names = list(store.contigs)
     at = np.concatenate([np.arange(low, high + 1) for low, high in zip(*starts, strict=True)])
@@ -117,7 +117,7 @@ def test_no_leak_at_the_lengths_of_the_paper(tmp_path: Path, sampling: str) -> N
     (tmp_path / "x.bed").write_text("".join(rows))
     build_store([demo_corpus()], tmp_path / "s", BuildOptions(BedSplits(tmp_path / "x.bed")), say=lambda _: None)
     store = GenomeStore.open(tmp_path / "s")
-    genome, [mask] = Genome(store), held_out(store).values()
+    genome, [mask] = GenomeAxis(store), held_out(store).values()
     before = np.append(0, np.cumsum(mask))
     for length in (1024, 32_768, 131_071, 131_072, 262_144, 1_048_576):
         starts = training_starts(store, genome, length, settings_of(sampling=sampling))
