@@ -1,20 +1,24 @@
-"""WorkProgress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""What a user sees of long work while it goes on: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
+
+Say = Callable[[str], object]
+"""A function that receives lines of text for the user, such as print."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
 class WorkProgress:
-    """Counts work that has a name and a unit, on stderr; used as a context manager.
+    """A context manager around long work, which shows on stderr how much is done, at which rate and what is left.
 
     Args:
-        label: what is being done.
-        total: amount of work, in `unit`; None where only the share done is known.
+        label: name of the work.
+        total: amount of work in `unit`; None where only the share that is done becomes known.
         unit: "bases" or "bytes".
     """
 
@@ -23,7 +27,8 @@ class WorkProgress:
         self._total = total
         self._unit = unit
         self._done = 0
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
+        self._last_line = self._start
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
@@ -38,11 +43,11 @@ class WorkProgress:
             self._bar.close()
 
     def advance(self, amount: int, share: float | None = None) -> None:
-        """Report work done.
+        """Add to the work that is done.
 
         Args:
-            amount: work since the last call.
-            share: share of all work done so far (0 to 1), which stands in for an unknown total.
+            amount: work that was done since the last call, in `unit`.
+            share: share of all work that is done so far, from 0 to 1; the total follows from it where it is unknown.
         """
         self._done += amount
         if share:
@@ -55,6 +60,7 @@ class WorkProgress:
             print(self._line(), file=sys.stderr, flush=True)
 
     def _line(self) -> str:
+        """Return the plain line."""
         rate = self._done / (time.monotonic() - self._start)
         line = f"{self._label}: {self._done:,} {self._unit}, {rate / 1e6:.1f} M{self._unit}/s"
         if self._total:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep.files import describe_file
-from data_prep.zarr_store import read_shard
+from data_prep.zarr_tokens import read_shard
 
 Run = Callable[..., str]
 Change = Callable[[dict], None]

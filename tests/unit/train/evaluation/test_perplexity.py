@@ -12,6 +12,7 @@ from data_prep.splits import BlockSplits
 from hyena_dist import HyenaDNA, ModelConfig, UserError
 from hyena_dist.data.sampling.eval_windows import tile
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import A
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.evaluation.perplexity import (
