@@ -1,6 +1,6 @@
-"""What the commands of `hyena-dist data` do with their parsed arguments: each calls the module that does the work.
+"""The handlers of `hyena-dist data`: each takes the parsed arguments of a command and calls what does the work.
 
-Those modules are imported inside the functions, so that the command line answers --help at once. Every function raises
+The modules that do the work are imported inside the functions, so that the command line answers --help at once. Every function raises
 UserError where the arguments or the data are at fault.
 """
 

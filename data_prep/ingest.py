@@ -117,7 +117,7 @@ def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], repor
         task: the task.
         journal: the journal of its part, which gets a record for each contig that is not finished.
         finished: records of the contigs that an interrupted build has finished.
-        report: as for `run`.
+        report: called with what `run` says.
 
     Returns:
         The input's entry of the manifest, or None if the input is a 2bit file, which another task hashes.

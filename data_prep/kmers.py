@@ -18,7 +18,7 @@ _BLOCK = 2**20
 
 @dataclass(frozen=True)
 class KmerTable:
-    """How often each k-mer occurs on the strand that the store holds.
+    """The counts of all k-mers on the strand that the store holds.
 
     Attributes:
         k: number of bases of a k-mer.

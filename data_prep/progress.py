@@ -1,4 +1,4 @@
-"""What a user sees of long work while it goes on: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress that a user sees of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time

@@ -32,7 +32,7 @@ _RECORDS = "tars"
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How a store is cut into shards.
+    """The sizes into which a store is cut to make shards.
 
     Attributes:
         window: bases in one sample, at least 2; the last sample of each range may be shorter.

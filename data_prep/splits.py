@@ -118,7 +118,7 @@ class _Row(NamedTuple):
     contig: str
     """Name of the contig, as the file has it."""
     start: int
-    """First position."""
+    """First position of the row's range."""
     end: int
     """Position after the last."""
     split: str

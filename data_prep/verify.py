@@ -21,7 +21,7 @@ def verify_store(path: Path, *, against: Path | None = None, processes: int | No
 
     Args:
         path: the folder.
-        against: for shards, the store whose tokens they must have.
+        against: the store whose tokens shards must have; None compares with none.
         processes: how many processes work at a time; as many as there are cores by default.
         say: receives a line for each contig or tar and each bad file, and the summary.
 

@@ -28,7 +28,7 @@ class _Task:
     Attributes:
         folder: folder of the store.
         contigs: the manifest's entries of the contigs to verify.
-        files: for each array of the store, such as "contigs/chr20", its files by their paths in the array.
+        files: files of each array of the store, such as "contigs/chr20", by their paths in the array.
         soft_mask: whether the store has soft masks.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.zarr_metadata import CRC32C, LITTLE, FileTable, array_metadata, write_file, write_json
+from data_prep.zarr_metadata import CRC32C, LITTLE, FileTable, array_metadata, write_file, write_node
 from hyena_dist.data.store.shard_file import checksum, without_checksum
 
 MASK_CHUNK = 2**16
@@ -58,7 +58,7 @@ class RangeWriter:
             self._write_chunk(edges)
         codecs = [LITTLE, {"name": "zstd", "configuration": {"level": _ZSTD_LEVEL, "checksum": False}}, CRC32C]
         metadata = array_metadata([self._rows, 2], "int64", [MASK_CHUNK, 2], 0, codecs, self._attributes)
-        self._files["zarr.json"] = write_json(self._folder, metadata)
+        self._files["zarr.json"] = write_node(self._folder, metadata)
         return self._files
 
     def _add(self, edges: NDArray[np.int64]) -> None:

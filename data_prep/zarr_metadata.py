@@ -37,7 +37,7 @@ def write_groups(folder: Path, *, soft_mask: bool) -> FileTable:
         The files that were written.
     """
     return {
-        f"{group}zarr.json": write_json(folder / group, {"attributes": attributes} | _node("group"))
+        f"{group}zarr.json": write_node(folder / group, {"attributes": attributes} | _node("group"))
         for group, attributes in _GROUPS.items()
         if soft_mask or not group.startswith("soft_mask")
     }
@@ -65,7 +65,7 @@ def array_metadata(
     }
 
 
-def write_json(folder: Path, content: dict[str, Any]) -> tuple[int, str]:
+def write_node(folder: Path, content: dict[str, Any]) -> tuple[int, str]:
     """Write the zarr.json of a node, and return its size in bytes and its sha256."""
     return write_file(folder / "zarr.json", json.dumps(content, indent=2).encode())
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.zarr_metadata import CRC32C, LITTLE, FileTable, array_metadata, write_json
+from data_prep.zarr_metadata import CRC32C, LITTLE, FileTable, array_metadata, write_node
 from hyena_dist.data.store.manifest import ZARR_CHUNK, ZARR_FILL, ZARR_SHARD, zarr_shard_length
 from hyena_dist.data.store.packed import pack, parse_runs
 from hyena_dist.data.store.shard_file import CRC_BYTES, MISSING, checksum, read_index, without_checksum
@@ -73,7 +73,7 @@ class TokenWriter:
         }
         codecs = [{"name": "sharding_indexed", "configuration": inner}]
         metadata = array_metadata([self.length], "uint8", [shard_length], ZARR_FILL, codecs, self._attributes)
-        self._files["zarr.json"] = write_json(self._folder, metadata)
+        self._files["zarr.json"] = write_node(self._folder, metadata)
         a, c, g, t = (self._payload_counts @ _BASES_IN_BYTE).tolist()
         # The payload says A where a base is N, and after the last base.
         a -= self._n + -self.length % ZARR_CHUNK

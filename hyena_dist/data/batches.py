@@ -23,7 +23,7 @@ IGNORE_INDEX = -100
 
 
 class StepBatch(NamedTuple):
-    """What one rank trains on in one step."""
+    """The samples that one rank trains on in one step."""
 
     stage: StagePlan
     """The curriculum stage that the step belongs to."""

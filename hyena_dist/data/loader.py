@@ -23,7 +23,7 @@ Read = Callable[[int], StepBatch]
 """A function that returns the batch of the step with a given number, such as a StepReader."""
 
 _PR_SET_PDEATHSIG = 1
-"""Of Linux's <sys/prctl.h>."""
+"""The option of Linux's prctl by which a process is killed when its parent ends (<sys/prctl.h>)."""
 
 _DYING_S = 1.0
 """How long to wait until a dying worker process is seen to be dead, in seconds."""

@@ -1,4 +1,4 @@
-"""Which window of the genome each training sample is: a pure function of (seed, stage, number of the sample).
+"""The window of the genome that each training sample is: a pure function of (seed, stage, number of the sample).
 
 The ranks and workers that share the reading change nothing. No order is stored, since orders are keyed permutations.
 """

@@ -1,4 +1,4 @@
-"""Where training windows may start, so that no window of any length touches a validation or test region.
+"""The places where training windows may start, so that none of any length touches a validation or test region.
 
 Windows lie inside the free ranges, which are what the validation and test regions leave of the contigs. Positions are
 counted here along all contigs laid end to end (GenomeAxis), so that one array holds places of the whole genome.
@@ -94,7 +94,7 @@ class GenomeAxis:
 
 
 class Starts(NamedTuple):
-    """Where windows of one size may start: rows of successive starts, as two arrays int64 [rows]."""
+    """The places where windows of one size may start: rows of successive starts, as two arrays int64 [rows]."""
 
     low: Positions
     """First start of each row."""

@@ -39,7 +39,7 @@ class Interval(NamedTuple):
     contig: str
     """Name of the contig."""
     start: int
-    """First position."""
+    """First position of the range."""
     end: int
     """Position after the last."""
 

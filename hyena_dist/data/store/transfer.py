@@ -35,7 +35,7 @@ _RETRIED = (408, 425, 429)
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to go on trying to bring a file.
+    """The patience of a fetch: how long to go on trying to bring a file.
 
     Attributes:
         attempts: number of attempts in a row that bring less than 1 MiB, after which the fetch fails.
