@@ -155,7 +155,8 @@ def _decompressed(path: Path, pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield text
             piece = member.unconsumed_tail
             if member.eof:
-                piece, member = member.unused_data, None
+                piece = member.unused_data
+                member = None
     if member is not None:
         raise _truncated(path)
 

@@ -1,7 +1,7 @@
 """The handlers of `hyena-dist data`: each takes the parsed arguments of a command and calls what does the work.
 
-The modules that do the work are imported inside the functions, so that the command line answers --help at once. Every function raises
-UserError where the arguments or the data are at fault.
+The modules that do the work are imported inside the functions, so that the command line answers --help at once. Every
+function raises UserError where the arguments or the data are at fault.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.zarr_metadata import CRC32C, LITTLE, FileTable, array_metadata, write_node
 from hyena_dist.data.store.manifest import ZARR_CHUNK, ZARR_FILL, ZARR_SHARD, zarr_shard_length
-from hyena_dist.data.store.packed import pack, parse_runs
+from hyena_dist.data.store.packed import CODEC, pack, parse_runs
 from hyena_dist.data.store.shard_file import CRC_BYTES, MISSING, checksum, read_index, without_checksum
 from hyena_dist.data.tokenizer import N, Tokens
 
@@ -67,7 +67,7 @@ class TokenWriter:
         self._end_shard(shard_length // ZARR_CHUNK)
         inner = {
             "chunk_shape": [ZARR_CHUNK],
-            "codecs": [{"name": "hyena_dist.packed_nucleotides"}, CRC32C],
+            "codecs": [{"name": CODEC}, CRC32C],
             "index_codecs": [LITTLE, CRC32C],
             "index_location": "end",
         }

@@ -146,9 +146,10 @@ def _by_processes(
         if "DataLoader timed out" in str(error):
             raise _stalled(next(ahead), timeout_s) from error
         raise
-    except (EOFError, OSError) as error:  # what a dying worker leaves broken can show before its death does
+    except (EOFError, OSError) as error:  # a connection that a dying worker broke can show before its death does
         time.sleep(_DYING_S)
-        if dead := [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]:
+        dead = [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]
+        if dead:
             raise RuntimeError(f"DataLoader worker (pid(s) {', '.join(dead)}) exited unexpectedly") from error
         raise
     finally:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("hyena_dist/data", "data_prep")
+PACKAGES = ("hyena_dist/data", "data_prep", "tests/unit/data", "tests/unit/data_prep")
 
 LEANING = (
     "Above", "Also", "And", "As", "Because", "Below", "But", "By", "Ditto", "For", "From", "If", "In", "It", "Its",

@@ -10,14 +10,11 @@ import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.common import parse_named_configuration
 
-from hyena_dist.data.store.packed import pack, unpack
+from hyena_dist.data.store.packed import CODEC, pack, unpack
 
 if TYPE_CHECKING:
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
-
-CODEC = "hyena_dist.packed_nucleotides"
-"""Name of the codec in zarr.json and in the entry point."""
 
 
 @dataclass(frozen=True)

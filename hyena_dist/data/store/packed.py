@@ -18,6 +18,9 @@ from hyena_dist.data.tokenizer import BASES, A, Tokens
 
 PackedChunk = bytes | bytearray | memoryview | NDArray[np.uint8]
 
+CODEC = "hyena_dist.packed_nucleotides"
+"""Name of this form as a Zarr codec, in zarr.json and in the entry point."""
+
 _RUN = np.dtype([("start", "<u4"), ("length", "<u4"), ("value", "u1"), ("zero", "u1", 3)])
 _COUNT = np.dtype("<u4")
 

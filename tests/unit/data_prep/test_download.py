@@ -57,7 +57,7 @@ def md5(file: Path) -> str:
 
 
 def asked(site: Any) -> list[str]:
-    """The files that were fetched since the last call."""
+    """Return the files that were fetched since the last call."""
     paths = [path for path, _range in site.asked if not path.endswith(("md5sum.txt", "md5checksums.txt"))]
     site.asked.clear()
     return paths

@@ -1,4 +1,4 @@
-"""Labels of species and names of contigs."""
+"""Inputs are labelled with species, and contigs get their names."""
 
 import re
 from collections.abc import Callable

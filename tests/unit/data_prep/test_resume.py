@@ -26,7 +26,7 @@ BUILD = [sys.executable, "-m", "data_prep", "build"]
 
 
 def store_bytes(content: Content, store: Path) -> dict[str, bytes]:
-    """The files of a store, and its manifest without what depends on when and where it was built."""
+    """Return the files of a store, and its manifest without what depends on when and where it was built."""
     files = content(store)
     manifest = json.loads(files.pop("manifest.json"))
     del manifest["created"], manifest["command"]

@@ -1,4 +1,4 @@
-"""The three ways to split, and what each bad split is told."""
+"""The three ways to split do what they say, and the error of a bad split says what is wrong with it."""
 
 import re
 from collections.abc import Callable

@@ -18,7 +18,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def cut(values: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Blocks of any size, some of them empty."""
+    """Cut an array into blocks of any size, some of them empty."""
     ends = np.sort(np.random.default_rng(seed).integers(0, values.size + 1, 20))
     return np.split(values, ends)
 

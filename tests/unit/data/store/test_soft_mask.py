@@ -1,4 +1,4 @@
-"""The lower-case mask: ranges in, one boolean for each base out."""
+"""The lower-case mask is stored as ranges and read as one boolean for each base."""
 
 from pathlib import Path
 

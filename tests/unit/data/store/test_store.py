@@ -1,4 +1,4 @@
-"""Reading a store and its shards: both return the bases of the FASTA file, and say what the manifest says."""
+"""A store and its shards both return the bases of the FASTA file, and say what the manifest says."""
 
 import json
 import multiprocessing
