@@ -11,14 +11,16 @@ from data_prep.damage import check_sizes
 from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import existing_manifest
-from data_prep.partial import PartialFolder, PartJournal, sync, write_durably
+from data_prep.partial import PartialFolder, PartJournal, write_json
 from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
-from data_prep.workers import cores, run_tasks
+from data_prep.workers import run_tasks
 from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import sync
+from hyena_dist.system.processes import usable_cores
 
 
 class _SameNameError(UserError):
@@ -111,7 +113,7 @@ def build_store(
             }
             partial.begin(plan, discard=overwrite, say=say)
             try:
-                content = _ingest(inputs, partial, options, processes or cores(), say)
+                content = _ingest(inputs, partial, options, processes or usable_cores(), say)
                 manifest = {
                     "format": STORE_FORMAT,
                     "version": VERSION,
@@ -121,7 +123,7 @@ def build_store(
                     "options": described,
                     **content,
                 }
-                write_durably(partial.store / MANIFEST, manifest)
+                write_json(partial.store / MANIFEST, manifest)
                 partial.install()
             except _SameNameError:
                 partial.remove()

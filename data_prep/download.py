@@ -7,7 +7,6 @@ hold to it.
 import gzip
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from data_prep.preset import File, Preset, load_preset, preset_names
 from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import write_atomically
 
 CHECKSUMS = "checksums.json"
 """Name of the file that keeps the size and sha256 of every fetched file, by its name."""
@@ -207,9 +207,7 @@ def _read_notes(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _write_notes(folder: Path, notes: dict[str, dict[str, Any]]) -> None:
     """Replace what is kept for the files that were fetched."""
-    unnamed = folder / f".{CHECKSUMS}.{os.getpid()}"
-    unnamed.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    unnamed.replace(folder / CHECKSUMS)
+    write_atomically(folder / CHECKSUMS, json.dumps(notes, indent=1, sort_keys=True) + "\n")
 
 
 def _build_command(preset: Preset, folder: Path, store: Path) -> list[str]:

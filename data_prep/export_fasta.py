@@ -17,6 +17,7 @@ from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import LETTERS
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import replace_atomically
 
 _BLOCK = 2**22
 """About how many bases are in memory at once."""
@@ -144,7 +145,7 @@ def _output(out: Path | None) -> Iterator[_Sink]:
                     yield stream
             else:
                 yield raw
-        partial.replace(out)
+        replace_atomically(partial, out)
     except OSError as error:
         raise UserError(
             f"{out} cannot be written ({error.strerror or error}); free some space or choose another path with --out"

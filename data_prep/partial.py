@@ -4,22 +4,23 @@ PartialFolder says what the build is of, keeps other builds out, and puts the fi
 says which contigs of a part, the work of one task, are finished.
 """
 
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_prep.files import describe_file
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import replace_atomically, sync, write_atomically
+from hyena_dist.system.locks import LockedError, lock
 
 _PLAN = "plan.json"
 _LOCK = "lock"
 _LOCK_SECONDS = 3.0
+"""How long to wait for the lock, since the workers of a build that was just killed take a moment to end."""
 _RECORDED_BASES = 2**22
 """Bases that are finished, at least, when a journal is written."""
 _MANY_FILES = 100
@@ -62,25 +63,14 @@ class PartialFolder:
         Raises:
             UserError: Another build is at work.
         """
-        # A moment's patience: the worker processes of a build that was just killed end at their next block.
-        until = time.monotonic() + _LOCK_SECONDS
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _LOCK).open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise UserError(
-                            f"another build is at work in {self.folder}; wait for its end, or choose another folder "
-                            f"with --out"
-                        ) from None
-                    time.sleep(0.05)
-                    continue
-                # Whoever had the lock may have ended with removing the folder, and the lock with it.
-                if _is_same(lock.fileno(), self.folder / _LOCK):
-                    yield
-                    return
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(self.folder / _LOCK, wait_s=_LOCK_SECONDS))
+            except LockedError:
+                raise UserError(
+                    f"another build is at work in {self.folder}; wait for its end, or choose another folder with --out"
+                ) from None
+            yield
 
     def begin(self, plan: dict[str, Any], *, discard: bool, say: Callable[[str], object]) -> None:
         """Start the build of `plan`, or go on with it, where the parts of inputs that have changed are begun anew.
@@ -110,7 +100,7 @@ class PartialFolder:
                     say(f"{after['name']} has changed since, and its contigs are begun anew")
                     for part in self.parts.glob(f"{number}-*"):
                         shutil.rmtree(part)
-        write_durably(self.folder / _PLAN, plan)
+        write_json(self.folder / _PLAN, plan)
         contigs = [
             record["contig"]
             for part in self.parts.glob("*")
@@ -128,15 +118,14 @@ class PartialFolder:
 
     def complete(self) -> None:
         """Note that all parts are finished."""
-        write_durably(self._complete, True)
+        write_json(self._complete, True)
 
     def install(self) -> None:
         """Put the store in the place of OUT, and remove this folder."""
         self.complete()
         if self._out.exists():
             self._out.rename(self._old)
-        self.store.rename(self._out)
-        sync(self._out.parent)
+        replace_atomically(self.store, self._out)
         self.remove()
 
     def _clear(self) -> None:
@@ -235,7 +224,7 @@ class PartJournal:
             elif str(path.relative_to(self._part)) not in expected and path != self._path:
                 path.unlink()
         if kept:
-            _replace(self._path, b"".join(map(_line, kept)))
+            write_atomically(self._path, b"".join(map(_line, kept)))
         else:
             self._path.unlink(missing_ok=True)
         return kept
@@ -263,38 +252,13 @@ class PartJournal:
                 sync(path)
         with self._path.open("ab") as stream:
             stream.write(b"".join(map(_line, self._waiting)))
-            stream.flush()
-            os.fsync(stream.fileno())
+        sync(self._path)
         self._waiting, self._bases = [], 0
 
 
-def write_durably(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader finds the old file or the whole new one, also after a power cut."""
-    _replace(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.new")
-    new.write_bytes(content)
-    sync(new)
-    new.rename(path)
-    sync(path.parent)
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def _identity(plan: dict[str, Any]) -> dict[str, Any]:

@@ -15,12 +15,14 @@ import google_crc32c
 import numpy as np
 
 from data_prep.output import existing_manifest
-from data_prep.partial import PartialFolder, sync, write_durably
+from data_prep.partial import PartialFolder, write_json
 from data_prep.progress import Say, WorkProgress
-from data_prep.workers import Report, cores, run_tasks
+from data_prep.workers import Report, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval, Sample
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import sync
+from hyena_dist.system.processes import usable_cores
 
 _TAR_BLOCK = 512
 """Size of a tar's header, and what every file in it is filled up to, in bytes."""
@@ -116,7 +118,7 @@ def write_shards(
             inputs = [{"species": None, "name": Path(source).name}]
             plan = {"inputs": inputs, "fingerprint": store.fingerprint, "shards": described}
             partial.begin(plan, discard=overwrite, say=say)
-            tars, index = _write_tars(store, shards, partial, processes or cores(), say)
+            tars, index = _write_tars(store, shards, partial, processes or usable_cores(), say)
             text = json.dumps(index) + "\n"
             (partial.store / SHARD_INDEX).write_text(text, encoding="utf-8")
             manifest = {
@@ -133,7 +135,7 @@ def write_shards(
                 },
             }
             sync(partial.store / SHARD_INDEX)
-            write_durably(partial.store / MANIFEST, manifest)
+            write_json(partial.store / MANIFEST, manifest)
             partial.install()
     except OSError as error:
         raise UserError(
@@ -215,7 +217,7 @@ def _write_tars(
 
     def write(shard: _Shard, report: Report) -> None:
         record = _write_tar(store, shard, partial.store / shard.path, report)
-        write_durably(_record(partial, shard), record)
+        write_json(_record(partial, shard), record)
 
     bases = sum(window.end - window.start for shard in todo for window in shard.windows)
     with WorkProgress("writing shards", bases) as progress:

@@ -8,9 +8,9 @@ from data_prep.progress import Say
 from data_prep.splits import check_disjoint, merge
 from data_prep.verify_shards import verify_shards
 from data_prep.verify_zarr import verify_zarr
-from data_prep.workers import cores
 from hyena_dist.data.store.manifest import MANIFEST, SHARDS_FORMAT, SPLITS, by_split, read_manifest
 from hyena_dist.errors import UserError
+from hyena_dist.system.processes import usable_cores
 
 
 def verify_store(path: Path, *, against: Path | None = None, processes: int | None = None, say: Say = print) -> None:
@@ -32,11 +32,11 @@ def verify_store(path: Path, *, against: Path | None = None, processes: int | No
     try:
         _verify_splits(path, manifest)
         if manifest["format"] == SHARDS_FORMAT:
-            done = verify_shards(path, manifest, against, processes or cores(), say)
+            done = verify_shards(path, manifest, against, processes or usable_cores(), say)
         elif against:
             raise UserError(f"--against is for shards, and {path} is a store; leave it out")
         else:
-            done = verify_zarr(path, manifest, processes or cores(), say)
+            done = verify_zarr(path, manifest, processes or usable_cores(), say)
     except (KeyError, TypeError) as error:
         raise bad_part(manifest, path / MANIFEST, f"is damaged ({error!r})") from error
     bases = sum(contig["length"] for contig in manifest["contigs"])

@@ -1,7 +1,6 @@
 """Work spread over processes, which report what they do and end when the process that started them ends."""
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -10,16 +9,12 @@ from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.processes import die_with_parent
 
 Task = TypeVar("Task")
 Item = TypeVar("Item")
 Report = Callable[..., object]
 """A function that sends its arguments to the process that started the work."""
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def grouped(items: Iterable[Item], size: Callable[[Item], int], least: int) -> list[list[Item]]:
@@ -73,7 +68,7 @@ def run_tasks(
             while waiting and len(running) < processes:
                 number, task = waiting.pop()
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run, args=(work, task, sender, os.getpid()), daemon=True)
+                process = context.Process(target=_run, args=(work, task, sender), daemon=True)
                 process.start()
                 sender.close()
                 running[receiver] = (number, process)
@@ -103,13 +98,12 @@ def run_tasks(
     return [results[number] for number in range(len(tasks))]
 
 
-def _run(work: Callable[[Any, Report], Any], task: Any, sender: Connection, parent: int) -> None:
+def _run(work: Callable[[Any, Report], Any], task: Any, sender: Connection) -> None:
     """Do one task in a process of its own, and send its reports and then its result or its error."""
+    die_with_parent()  # the next run must find nobody writing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
 
     def report(*content: Any) -> None:
-        if os.getppid() != parent:
-            os._exit(1)  # the parent was killed, and its next run must find nobody writing
         sender.send(("report", content))
 
     try:

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "HyenaDNA": "hyena_dist.models.lm",
-    "ModelConfig": "hyena_dist.config.run",
+    "ModelConfig": "hyena_dist.config.model",
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
     "from_published_config": "hyena_dist.models.published",

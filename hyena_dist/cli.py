@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
-from hyena_dist.verbs import parse_lengths, verb
+from hyena_dist.verbs import parse_lengths, parse_profile, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -79,7 +79,21 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
     train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
-    train.add_argument("--profile", choices=("comm",), help="comm: bytes and calls sent per step, beside the formulas")
+    train.add_argument(
+        "--profile",
+        type=parse_profile,
+        default=frozenset(),
+        metavar="WHAT",
+        help="comm: bytes and calls sent per step, beside the formulas; trace: operators of some steps, for Perfetto; "
+        "comm,trace: both",
+    )
+    train.add_argument(
+        "--profile-steps",
+        type=parse_steps,
+        default=(3, 5),
+        metavar="FIRST-LAST",
+        help="steps that a trace holds, counted from where these processes enter each stage (default: 3-5)",
+    )
     train.add_argument("--last-stage", type=int, metavar="K", help="save and stop after stage K (counted from 1)")
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
@@ -146,7 +160,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.mesh import join_world, launch_environment, shutdown
+    from hyena_dist.parallel.world import join_world, launch_environment, shutdown
 
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
@@ -155,7 +169,7 @@ def _train(args: argparse.Namespace) -> None:
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
     world = join_world(timeout_s=config.train.timeout_s + 60)
     try:
-        train(config, world, args.resume, args.profile == "comm", args.last_stage)
+        train(config, world, args.resume, "comm" in args.profile, args.last_stage)
     except UserError:
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise
@@ -166,7 +180,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
     """The resolved run as YAML, and what follows from it as comments. Needs no torch, so it works on login nodes."""
     from hyena_dist.config.deepspeed import compose, read_preset
     from hyena_dist.config.file import dump_config
-    from hyena_dist.plan.fit import memory
+    from hyena_dist.plan.memory import step_memory
 
     segments = config.segments(world_size)
     print(dump_config(config), end="")
@@ -182,7 +196,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
         print(f"# {config.layout_of(segment).describe(world_size)}")
         for stage in segment:
             print(f"# {stage.describe()}")
-            print(f"#   {memory(config, stage).describe()}")
+            print(f"#   {step_memory(config, stage).describe()}")
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 
@@ -191,13 +205,14 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
     from hyena_dist.parallel.mesh import Mesh
+    from hyena_dist.parallel.world import World
     from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
 
     model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift)
     result = evaluate(
         model,
         store,
-        Mesh(device=next(model.parameters()).device),
+        Mesh(World(device=next(model.parameters()).device)),
         split=args.split,
         lengths=args.lengths,
         max_tokens=args.max_tokens,

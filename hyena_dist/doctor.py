@@ -20,7 +20,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from hyena_dist.tracking.environment import PACKAGES, cpu_model, gpus, package_version, usable_cores
+from hyena_dist.system.processes import usable_cores
+from hyena_dist.tracking.environment import PACKAGES, cpu_model, gpus, package_version
 
 TIMEOUT_S = 60.0  # For each check. Importing torch from a cluster's cold file system takes most of it.
 _OPTIONAL = ("triton", "flash-attn")

@@ -35,3 +35,28 @@ def parse_lengths(text: str) -> list[int]:
         return [int(n) for n in text.split(",")]
     except ValueError:
         raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096") from None
+
+
+def parse_profile(text: str) -> frozenset[str]:
+    """Return the kinds of profile that comm, trace or comm,trace asks for.
+
+    Raises:
+        UserError: another word.
+    """
+    kinds = frozenset(text.split(","))
+    if unknown := kinds - {"comm", "trace"}:
+        raise UserError(f"--profile {text}: {min(unknown)!r} is no profile; give comm, trace or comm,trace")
+    return kinds
+
+
+def parse_steps(text: str) -> tuple[int, int]:
+    """Return the first and last step of 3-5, or of 3 alone.
+
+    Raises:
+        UserError: anything else, or steps that are not counted from 1 or run backwards.
+    """
+    first, dash, last = text.partition("-")
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise UserError(f"--profile-steps {text} is no range of steps counted from 1; try 3-5")
+    return int(first), int(last)

@@ -8,9 +8,10 @@ from pathlib import Path
 import psutil
 
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.locks import is_locked
 from jobs import slurm_queue
 from jobs.process_tree import Identity, kill, with_variable
-from jobs.run_state import locked, read_json, supervisor
+from jobs.run_state import read_json, supervisor
 from jobs.status import is_run, job_ids
 from jobs.supervise import RUN_VARIABLE
 
@@ -100,7 +101,7 @@ def _trainer(run_dir: Path) -> Identity | None:
     """Rank 0 of a run that trains, as its lock tells; no SLURM job's."""
     path = run_dir / "lock"
     holder = read_json(path)
-    if not locked(path) or holder.get("slurm_job"):
+    if not is_locked(path) or holder.get("slurm_job"):
         return None
     identity = Identity(str(holder.get("host")), int(holder.get("pid", 0)), 0)
     return Identity.of(identity.pid) if identity.here else identity

@@ -1,7 +1,6 @@
 """The processes below this one: started so that none outlives it, signalled where a signal is expected, and ended."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,9 +11,7 @@ from typing import NamedTuple
 
 import psutil
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-"""Of Linux's <sys/prctl.h>."""
+from hyena_dist.system.processes import adopt_orphans, signal_when_parent_dies
 
 ASKING = frozenset({signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 """Signals that ask for an end: time limit, preemption or cancel, Ctrl-C, the terminal was closed."""
@@ -41,12 +38,12 @@ class Tree:
         ignored = {s for s in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_IGN}
         self._awaited = {*(ASKING - ignored), signal.SIGCHLD}
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans(True)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.kill()
-        _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+        adopt_orphans(False)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def start(self, command: Sequence[str], env: Mapping[str, str], output: Path | None = None) -> int:
@@ -253,11 +250,4 @@ def _prepare() -> None:
     """Between fork and exec."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING | {signal.SIGCHLD})
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_libc = ctypes.CDLL(None)  # loaded here: between fork and exec little is allowed
-
-
-def _prctl(option: int, value: int) -> None:
-    _libc.prctl(option, value, 0, 0, 0)
+    signal_when_parent_dies(signal.SIGTERM)

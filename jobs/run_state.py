@@ -1,15 +1,15 @@
 """Where a run stands, from the files in its folder. Any of them may be missing."""
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.locks import LockedError, is_locked, lock
 from hyena_dist.train import outcome
 from jobs.process_tree import Identity
 
@@ -65,19 +65,7 @@ def supervisor(run_dir: Path) -> Supervisor | None:
         identity = Identity(record["host"], record["pid"], record["started"])
     except KeyError:
         return None
-    return Supervisor(identity, record.get("job_id"), identity.alive if identity.here else locked(path))
-
-
-def locked(path: Path) -> bool:
-    """Whether a process, here or on another machine that shares the folder, holds a file."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
+    return Supervisor(identity, record.get("job_id"), identity.alive if identity.here else is_locked(path))
 
 
 @contextlib.contextmanager
@@ -93,37 +81,21 @@ def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator
         UserError: another process supervises the run, or the folder cannot be written.
     """
     path = run_dir / "job/supervisor.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; give the folder of a run of yours") from error
-    with file:
-        _lock(file, run_dir, patience_s)
-        file.truncate(0)
-        mine = Identity.of(os.getpid())._asdict()
-        job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-        file.write(json.dumps({**mine, "job_id": job_id, "command": command, "time": time.time()}) + "\n")
-        file.flush()
-        yield
-
-
-def _lock(file: IO[str], run_dir: Path, patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    while True:
+    mine = Identity.of(os.getpid())._asdict()
+    job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    note = json.dumps({**mine, "job_id": job_id, "command": command, "time": time.time()}) + "\n"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                other = supervisor(run_dir)
-                who = f"process {other.identity.pid} on {other.identity.host}" if other else "another process"
-                raise UserError(
-                    f"{run_dir} is supervised by {who}; wait for it, or end it with `hyena-dist jobs cancel {run_dir}`"
-                ) from None
-            time.sleep(0.1)
-        except OSError:
-            return  # a file system without locks
+            stack.enter_context(lock(path, wait_s=patience_s, note=note, required=False))
+        except LockedError:
+            other = supervisor(run_dir)
+            who = f"process {other.identity.pid} on {other.identity.host}" if other else "another process"
+            raise UserError(
+                f"{run_dir} is supervised by {who}; wait for it, or end it with `hyena-dist jobs cancel {run_dir}`"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; give the folder of a run of yours") from error
+        yield
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from hyena_dist.config.file import load_config
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.locks import is_locked
 from hyena_dist.train import outcome
 from jobs import slurm_queue
-from jobs.run_state import locked, read_json, standing, supervisor
+from jobs.run_state import read_json, standing, supervisor
 from jobs.slurm_queue import QueuedJob
 
 _TAIL_BYTES = 1 << 16
@@ -89,7 +90,7 @@ def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
     process = None
     if who and who.alive:
         process = f"{who.identity.pid} on {who.identity.host}"
-    elif locked(run_dir / "lock"):
+    elif is_locked(run_dir / "lock"):
         holder = read_json(run_dir / "lock")
         process = f"{holder.get('pid', '?')} on {holder.get('host', '?')}"
     if process or any(not job.waits for job in jobs):

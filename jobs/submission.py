@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from hyena_dist.config.file import dump_config
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.files import write_atomically
 from hyena_dist.train import outcome
 from jobs import slurm_queue
 from jobs.cluster import dump_cluster
@@ -140,6 +140,4 @@ def _facts(job: Job, name: str) -> dict[str, object]:
 
 
 def _write(path: Path, facts: dict[str, object]) -> None:
-    partial = path.with_name(".submission.json.partial")
-    partial.write_text(json.dumps(facts, indent=2) + "\n")
-    os.replace(partial, path)
+    write_atomically(path, json.dumps(facts, indent=2) + "\n")

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hyena_dist.errors import TEMPORARY, UserError
+from hyena_dist.system.hosts import first_host, free_port
 from hyena_dist.train import outcome
 from hyena_dist.train.outcome import Outcome
 from jobs import slurm_queue
@@ -221,16 +221,8 @@ class Supervision:
 
 def rendezvous(env: Mapping[str, str]) -> dict[str, str]:
     """Where ranks meet: this machine or the job's first, at a port of this machine that is free now."""
-    with socket.socket() as s:
-        s.bind(("", 0))
-        port = s.getsockname()[1]
     nodes = env.get("SLURM_JOB_NODELIST")
-    return {"MASTER_ADDR": first_host(nodes) if nodes else "127.0.0.1", "MASTER_PORT": str(port)}
-
-
-def first_host(nodes: str) -> str:
-    """The first of a SLURM list of nodes: gpu007 of gpu[007-012,020],cpu1."""
-    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).split(",")[0]
+    return {"MASTER_ADDR": first_host(nodes) if nodes else "127.0.0.1", "MASTER_PORT": str(free_port(""))}
 
 
 def expand(word: str, env: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import socket
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -20,9 +19,13 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
-from hyena_dist.parallel.mesh import Mesh, initialize, shutdown
+from hyena_dist.parallel.mesh import Mesh, initialize
+from hyena_dist.parallel.world import shutdown
+from hyena_dist.system.hosts import free_port
 from hyena_dist.train.checkpoint.write import CheckpointWriter
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
+from hyena_dist.train.state import TrainState
 
 COLUMNS = (
     "waiting_s",
@@ -120,20 +123,22 @@ def _config(case: CheckpointCase, folder: Path) -> RunConfig:
 
 
 def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
-    mesh = initialize(config.parallel)
+    mesh = initialize(config.parallel_of(config.train.curriculum[0]))
     torch.manual_seed(0)
     model, preset = HyenaDNA(config.model, mesh).to(mesh.device), read_preset(case.zero)
     optimizer = adamw(parameter_groups(model, config.optimizer), preset, lr=1e-4)
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=1, clip_grad=1.0)
-    saver = CheckpointWriter(config.run_dir / "checkpoints", engine, model, config, mesh, lambda _: None)
+    saver = CheckpointWriter(config.run_dir / "checkpoints", engine, {}, config, mesh, lambda _: None)
     tokens = torch.randint(7, 11, (1, case.seq_length), device=mesh.device)
 
     def step() -> None:
-        engine.accumulate(tokens, tokens, [0], scale=1 / (case.ranks * case.seq_length), last=True)
+        engine.accumulate(
+            lambda m: nll_sum(m, tokens, tokens, [0]), scale=1 / (case.ranks * case.seq_length), last=True
+        )
         engine.step(1e-4)
 
     def save(number: int, wait: bool) -> None:
-        saver.save(number, {}, wait=wait)
+        saver.save(TrainState(step=number), wait=wait)
 
     step()
     save(0, wait=False)  # the first takes the memory for copies
@@ -144,7 +149,7 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
         waiting = _seconds(lambda n=2 * number: save(n, wait=True), mesh)  # type: ignore[misc]
         copying = _seconds(lambda n=2 * number + 1: save(n, wait=False), mesh)  # type: ignore[misc]
         writing, steps = 0.0, 0
-        while mesh.any(saver.writing):
+        while mesh.world.any(saver.writing):
             writing += _seconds(step, mesh)
             steps += 1
         found.append(Times(waiting, copying, baseline, writing, steps))
@@ -155,17 +160,15 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
 
 def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
     """Of the slowest rank, all starting together."""
-    mesh.barrier()
+    mesh.world.barrier()
     start = now(mesh.device)
     action()
-    return max(mesh.gather_objects(now(mesh.device) - start))
+    return max(mesh.world.gather_objects(now(mesh.device) - start))
 
 
 def _in_ranks(count: int, measure: Callable[..., Any], *arguments: Any) -> Any:
     """What measure(*arguments) returns on the first of `count` ranks, each a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     processes = [

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from hyena_dist.bench.record import record
 from hyena_dist.bench.reference_model import sine_network
-from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
-from hyena_dist.parallel.mesh import Mesh, initialize, launch_environment, shutdown
+from hyena_dist.parallel.mesh import Mesh, initialize
+from hyena_dist.parallel.world import launch_environment, shutdown
 from hyena_dist.profile.traffic import TrafficCounter
 
 COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
@@ -94,15 +96,15 @@ def _measure(step: Callable[[], None], repeats: int, mesh: Mesh) -> tuple[float,
     counter = TrafficCounter(mesh)
     with counter:  # and so the first, slower step is not timed
         step()
-    sent = mesh.all_reduce_sum(sum(line.bytes for line in counter.take())) / mesh.world_size
+    sent = mesh.world.all_reduce_sum(sum(line.bytes for line in counter.take())) / mesh.world.size
     cuda = mesh.device.type == "cuda"
     clock = time.perf_counter if cuda else time.thread_time
     times = []
     for _ in range(repeats):
-        mesh.barrier()
+        mesh.world.barrier()
         begin = clock()
         step()
         if cuda:
             torch.cuda.synchronize()
         times.append(clock() - begin)
-    return mesh.all_reduce_sum(statistics.median(times)) / mesh.world_size, sent
+    return mesh.world.all_reduce_sum(statistics.median(times)) / mesh.world.size, sent

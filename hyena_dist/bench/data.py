@@ -14,7 +14,8 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.export_fasta import export_fasta
 from hyena_dist.bench.record import record
 from hyena_dist.bench.reference_data import PublishedDataset
-from hyena_dist.config.run import DataConfig, ParallelConfig
+from hyena_dist.config.data import DataConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.schedule import CurriculumStage, TrainConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader

@@ -13,11 +13,12 @@ import torch
 from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.record import record
 from hyena_dist.bench.reference_model import as_published
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.mixers.attention import ATTENTION
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
-from hyena_dist.profile.clock import peak_bytes
+from hyena_dist.profile.memory import peak_bytes
 
 WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
@@ -105,7 +106,7 @@ def measure(case: Case) -> Measured:
         keep_freed_memory(4 * case.length * case.d_model)
     device = torch.device(case.device)
     torch.manual_seed(0)
-    pattern = "A" * case.n_layer if case.what == "attention" else None
+    pattern = ATTENTION.letter * case.n_layer if case.what == "attention" else None
     config = ModelConfig(d_model=case.d_model, n_layer=case.n_layer, l_max=case.length, layer_pattern=pattern)
     model = HyenaDNA(config, compute_dtype=DTYPES[case.dtype]).to(device).eval()
     if case.what == "published":

@@ -13,7 +13,7 @@ from torch import Tensor
 from hyena_dist.bench.candidates.matmul_fft import matmul_transform
 from hyena_dist.bench.process import check_device
 from hyena_dist.bench.reference_model import as_published
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.ops.conv import gates
 from hyena_dist.ops.conv.fft import PlainTransform

@@ -86,7 +86,7 @@ def _config(case: StagesCase, store: Path, folder: Path, name: str) -> RunConfig
 
 def _measure(config: RunConfig) -> list[tuple[float, float]]:
     """(seconds of a settled step, seconds beyond the steps) of every stage but the first."""
-    from hyena_dist.parallel.mesh import join_world
+    from hyena_dist.parallel.world import join_world
     from hyena_dist.train.run import train
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):

@@ -10,11 +10,11 @@ import torch
 
 from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.record import record
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
-from hyena_dist.profile.clock import peak_bytes
+from hyena_dist.profile.memory import peak_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 COLUMNS = ("length", "step_s", "us_per_token", "us_per_token_ratio", "over_baseline_gb", "in_all_gb", "outcome")

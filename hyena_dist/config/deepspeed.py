@@ -4,7 +4,7 @@ import difflib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyena_dist.errors import UserError
 
@@ -70,18 +70,45 @@ def compose(
         "gradient_accumulation_steps": 1,
         "train_batch_size": micro_batch_size * data_context_size,
         # Stage 0 neither reports a norm nor counts parameters over tensor ranks: there we clip ourselves.
-        "gradient_clipping": 0.0 if zero_stage(preset) == 0 else clip_grad,
+        "gradient_clipping": 0.0 if zero_traits(preset).stage == 0 else clip_grad,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**40,
     }
 
 
-def zero_stage(preset: dict[str, Any]) -> int:
-    """The ZeRO stage of a configuration."""
-    return int(preset.get("zero_optimization", {}).get("stage", 0))
+class ZeroTraits(NamedTuple):
+    """What memory, traffic and training depend on in a DeepSpeed configuration."""
 
-
-def offloads_optimizer(preset: dict[str, Any]) -> bool:
+    stage: int
+    """0 to 3. Stages 0 and 1 reduce gradients once a step, 2 and 3 after each micro-batch."""
+    offloads_optimizer: bool = False
     """Whether optimizer states live in CPU memory."""
-    device = preset.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
-    return bool(device == "cpu")
+    persistence_threshold: int = 10**5
+    """Stage 3 keeps parameters of at most so many numbers and gathers them once a step."""
+    live_parameters: int = 10**9
+    """Up to so many numbers, stage 3 keeps what a forward pass gathered for the backward pass."""
+
+    @property
+    def late_gradients(self) -> bool:
+        """Whether a parameter may get its gradient in the last micro-batch of a step alone.
+
+        Not with stage 3 or offloading: DeepSpeed (0.19) adds the gradient of any micro-batch but the step's first to
+        what it has for the parameter, which is the gradient of the step before if the first brought none.
+        """
+        return self.stage < 3 and not self.offloads_optimizer
+
+    def filter_evaluations(self, micro_batches: int, *, activation_checkpointing: bool) -> int:
+        """How often an optimizer step evaluates the filters, forward and backward; see HyenaDNA.share_filters."""
+        return 1 if self.late_gradients and not activation_checkpointing else micro_batches
+
+
+def zero_traits(preset: dict[str, Any]) -> ZeroTraits:
+    """The traits of a configuration, with DeepSpeed's defaults where it is silent."""
+    zero = preset.get("zero_optimization", {})
+    live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
+    return ZeroTraits(
+        stage=int(zero.get("stage", 0)),
+        offloads_optimizer=zero.get("offload_optimizer", {}).get("device", "none") == "cpu",
+        persistence_threshold=int(zero.get("stage3_param_persistence_threshold", 10**5)),
+        live_parameters=min(live),
+    )

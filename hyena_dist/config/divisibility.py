@@ -27,11 +27,11 @@ class Layout:
     d_inner: int
     vocabulary: int
     """Rows of the embedding."""
-    heads: int | None
-    """Of attention layers; None where there are none."""
+    mixer_units: tuple[tuple[str, int], ...]
+    """(name, size) of what mixers split over tensor ranks and share among context ranks, such as attention heads."""
     l_max: int
     lengths: tuple[tuple[str, int], ...]
-    """(where from, seq_length)"""
+    """(where it comes from, seq_length) of every stage and evaluation."""
 
     def problem(self) -> str | None:
         """The first broken rule as a sentence with the nearest values that mend it; None if the layout works."""
@@ -89,15 +89,14 @@ class Layout:
                 f"seq_length {length} of {where} is longer than model.l_max {self.l_max}",
                 otherwise=f"set model.l_max={length} or shorten the sequences",
             )
-        heads = [("model.num_attention_heads", self.heads)] if self.heads else []
-        split = [("model.d_model", self.d_model), ("model.d_inner", self.d_inner), *heads]
+        split = [("model.d_model", self.d_model), ("model.d_inner", self.d_inner), *self.mixer_units]
         for name, size in [*split, ("the padded vocabulary", self.vocabulary)]:
             yield _Rule(
                 size % t == 0,
                 f"tensor_model_parallel_size {t} does not divide {name} {size} ({size} / {t} = {size / t:.2f})",
                 ("tensor_model_parallel_size",),
             )
-        for name, size in [("model.d_model", self.d_model), *heads]:
+        for name, size in [("model.d_model", self.d_model), *self.mixer_units]:
             yield _Rule(
                 size // t >= c,
                 f"context_parallel_size {c} leaves ranks without a share of {name} {size} / "

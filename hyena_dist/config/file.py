@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
@@ -90,7 +91,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         *parents, key = first["loc"]
-        known = list(_section_at(root, parents).model_fields)
+        known = list(_fields(_section_at(root, parents)))
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return f"unknown key '{where}'; {hint}"
@@ -106,7 +107,12 @@ def _section_at(section: type[BaseModel], path: Sequence[str | int]) -> type[Bas
     for part in path:
         if isinstance(part, int):
             continue
-        annotation = section.model_fields[part].annotation
+        annotation = _fields(section)[part].annotation
         inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
         section = next(a for a in inner if issubclass(a, BaseModel))
     return section
+
+
+def _fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the keys of a run file."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}

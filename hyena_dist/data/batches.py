@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyena_dist.config.run import DataConfig, StagePlan
+from hyena_dist.config.data import DataConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.sampling.train_windows import Sampler, Windows
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
 from hyena_dist.data.store import GenomeStore
@@ -37,8 +38,6 @@ class StepBatch(NamedTuple):
     """Sum of the weights of this rank's targets, without those that are ignored."""
     first_samples: tuple[int, ...]
     """Index in the global batch of the first sample of each of the A micro-batches."""
-    wait_s: float = 0.0
-    """Time that training waited for this batch, in seconds; Loader fills it in."""
 
 
 def is_base(tokens: Any) -> Any:

@@ -1,12 +1,7 @@
 """The batches of a run in the order of its steps, read ahead of training by a thread or by worker processes."""
 
-import ctypes
-import multiprocessing
-import os
 import queue
 import re
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,12 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from hyena_dist.data.batches import StepBatch
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.processes import die_with_parent
 
 Read = Callable[[int], StepBatch]
 """A function that returns the batch of the step with a given number, such as a StepReader."""
-
-_PR_SET_PDEATHSIG = 1
-"""The option of Linux's prctl by which a process is killed when its parent ends (<sys/prctl.h>)."""
 
 _DYING_S = 1.0
 """How long to wait until a dying worker process is seen to be dead, in seconds."""
@@ -67,12 +60,7 @@ class Loader:
             ) from error
 
     def __iter__(self) -> Iterator[StepBatch]:
-        while True:
-            begin = time.perf_counter()
-            batch = next(self._batches, None)
-            if batch is None:
-                return
-            yield batch._replace(wait_s=time.perf_counter() - begin)
+        return self._batches
 
 
 def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> Generator[StepBatch, None, None]:
@@ -180,9 +168,4 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _die_with_parent(worker: int) -> None:
-    """Ask Linux to kill this process when its parent is gone: one that was killed can no longer stop its workers."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        parent = multiprocessing.parent_process()
-        if parent and os.getppid() != parent.pid and multiprocessing.get_start_method() != "forkserver":
-            os._exit(1)  # it was killed before we asked
+    die_with_parent()

@@ -4,22 +4,18 @@ Shapes: B batch, D d_model, R positions of this rank's residual stream.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.dropout import Dropout
-from hyena_dist.models.mixers.attention import AttentionMixer
-from hyena_dist.models.mixers.hyena import HyenaMixer
+from hyena_dist.models.mixers.base import mixer_class
 from hyena_dist.ops import MLPWeights, gelu_mlp
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
-
-MIXERS: dict[str, Callable[[ModelConfig, Mesh], nn.Module]] = {"H": HyenaMixer, "A": AttentionMixer}
-"""Letter of ModelConfig.layer_pattern -> mixer."""
 
 
 class MLP(nn.Module):
@@ -56,7 +52,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, index: int, mesh: Mesh, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.norm1 = Norm(config.d_model, eps=config.layer_norm_epsilon, mesh=mesh, dtype=compute_dtype)
-        self.mixer = MIXERS[config.mixers[index]](config, mesh)
+        self.mixer: nn.Module = mixer_class(config.mixers[index])(config, mesh)
         self.norm2 = Norm(config.d_model, eps=config.layer_norm_epsilon, mesh=mesh, dtype=compute_dtype)
         self.mlp = MLP(config, mesh)
         self.dropout1 = Dropout(config.resid_dropout, 2 * index + 1, mesh)

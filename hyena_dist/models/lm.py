@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.mixers.filter import HyenaFilter

@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.block import MIXERS
+from hyena_dist.models.mixers.base import mixer_class
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, partitions
@@ -71,8 +71,8 @@ def transformer_config(config: ModelConfig, **overrides: Any) -> TransformerConf
         "num_layers": config.n_layer,
         "hidden_size": config.d_model,
         "ffn_hidden_size": config.inner_size,
-        # Hyena has no heads, but Megatron wants their number to be a multiple of the tensor ranks.
-        "num_attention_heads": config.attention_heads if "A" in config.mixers else tensor,
+        # Megatron wants a multiple of the tensor ranks even of mixers without heads.
+        "num_attention_heads": config.mixer_units.get("model.num_attention_heads", tensor),
         "activation_func": partial(F.gelu, approximate="tanh"),
         "layernorm_epsilon": config.layer_norm_epsilon,
         "hidden_dropout": config.embed_dropout,  # of the embedding; layers get theirs from their spec
@@ -89,7 +89,7 @@ def transformer_config(config: ModelConfig, **overrides: Any) -> TransformerConf
         return TransformerConfig(**fields | overrides)
 
 
-def hyena_layer_spec(config: ModelConfig, mixer: str = "H") -> ModuleSpec:
+def hyena_layer_spec(config: ModelConfig, mixer: str) -> ModuleSpec:
     """One TransformerLayer around a mixer of ours.
 
     Args:
@@ -181,7 +181,7 @@ class MixerAsAttention(nn.Module):
             )
         groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
         self.mesh = Mesh(tensor=groups.tp, context=groups.cp, sequence_parallel=config.sequence_parallel)
-        self.mixer = MIXERS[mixer](model_config, self.mesh)
+        self.mixer = mixer_class(mixer)(model_config, self.mesh)
         for parameter in self.mixer.parameters():
             # Hooks of ours have summed such gradients already; Megatron must not do it again.
             parameter.sequence_parallel = False  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import PositionalFeatures

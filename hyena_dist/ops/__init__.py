@@ -1,7 +1,7 @@
 """Pure functions on tensors. Imports torch alone, so that they can be benchmarked anywhere."""
 
+from hyena_dist.op_sizes import fast_fft_size
 from hyena_dist.ops import flops  # registers formulas
-from hyena_dist.ops.conv.fft import fast_fft_size
 from hyena_dist.ops.conv.gated import Filters, hyena_operator
 from hyena_dist.ops.conv.long import convolve, convolve_backward, long_conv
 from hyena_dist.ops.conv.short import short_conv

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
+from hyena_dist.op_sizes import fast_fft_size
 from hyena_dist.ops.conv import gated  # noqa: F401 (they register the operators)
-from hyena_dist.ops.conv.fft import fast_fft_size
 from hyena_dist.ops.fused import head, mixer, mlp  # noqa: F401
 
 Shape = torch.Size

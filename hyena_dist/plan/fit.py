@@ -7,12 +7,11 @@ cutting sequences too: what does not divide is passed over.
 
 from collections.abc import Iterator
 
-from hyena_dist.config.deepspeed import offloads_optimizer, read_preset, zero_stage
 from hyena_dist.config.parallel import ParallelConfig, StageParallel
 from hyena_dist.config.run import RunConfig
-from hyena_dist.config.schedule import CurriculumStage, StagePlan
+from hyena_dist.config.schedule import CurriculumStage
 from hyena_dist.errors import UserError
-from hyena_dist.plan.memory import GIB, Memory, Zero, estimate
+from hyena_dist.plan.memory import GIB, step_memory
 
 _USABLE = 0.9
 """Of a device's memory: the rest is the driver's, the libraries' and lost between tensors."""
@@ -35,16 +34,11 @@ def fit(config: RunConfig, world_size: int) -> RunConfig:
     return config.model_copy(update={"train": train, "auto": ()})
 
 
-def memory(config: RunConfig, stage: StagePlan) -> Memory:
-    """The estimate for a stage under its own ZeRO preset."""
-    preset = read_preset(stage.parallel.zero)
-    return estimate(config, stage, Zero(zero_stage(preset), offloads_optimizer(preset)))
-
-
 def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStage:
     """The first candidate that works, with everything in it said by the stage itself."""
     stage = config.train.curriculum[index]
-    budget = _USABLE * config.parallel.device_memory_gib * GIB
+    device_memory_gib = config.parallel_of(stage).device_memory_gib
+    budget = _USABLE * device_memory_gib * GIB
     least, reasons = float("inf"), []
     for parallel in _layouts(config, stage, world_size):
         for micro in _micro_batches(config, stage, parallel, world_size):
@@ -54,7 +48,7 @@ def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStag
             except UserError as error:
                 reasons.append(str(error))
                 break
-            needed = memory(config, plan._replace(number=index)).total
+            needed = step_memory(config, plan._replace(number=index)).total
             if needed <= budget:
                 return candidate
             least = min(least, needed)
@@ -62,7 +56,7 @@ def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStag
     if least < float("inf"):
         raise UserError(
             f"{where} needs {least / GIB:.1f} GiB a rank at the least, and {_USABLE:.0%} of parallel.device_memory_gib "
-            f"{config.parallel.device_memory_gib:g} is {budget / GIB:.1f}; use more ranks, or a smaller model or length"
+            f"{device_memory_gib:g} is {budget / GIB:.1f}; use more ranks, or a smaller model or length"
         )
     raise UserError(f"no layout works for {where}: {reasons[0] if reasons else 'lengths and sizes do not divide'}")
 
@@ -74,7 +68,7 @@ def _alone(config: RunConfig, stage: CurriculumStage) -> RunConfig:
 
 def _layouts(config: RunConfig, stage: CurriculumStage, world_size: int) -> Iterator[ParallelConfig]:
     """Layouts that the model, the length and the ranks allow, the cheapest first."""
-    given = stage.parallel.over(config.parallel)
+    given = config.parallel_of(stage)
 
     def choices(field: str, values: list[int]) -> list[int]:
         free = f"parallel.{field}" in config.auto and getattr(stage.parallel, field) is None

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyena_dist.parallel.mesh import LocalGroup, Mesh
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import LocalGroup
 
 
 class Sent(NamedTuple):

@@ -4,14 +4,11 @@ import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hyena_dist.config.deepspeed import read_preset, zero_stage
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
-from hyena_dist.parallel.engine.deepspeed import late_gradients
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.plan import traffic as communication
+from hyena_dist.plan.traffic import step_traffic
 from hyena_dist.profile.traffic import TrafficCounter
 
 _COLUMNS = ("step", "group", "collective", "calls", "bytes", "planned_bytes")
@@ -23,11 +20,10 @@ class TrafficReport:
     Use as a context manager around a step, then `report`.
     """
 
-    def __init__(self, config: RunConfig, mesh: Mesh, zero: str) -> None:
+    def __init__(self, config: RunConfig, mesh: Mesh) -> None:
         self.config, self.mesh = config, mesh
         self.counter = TrafficCounter(mesh)
         self.path = config.run_dir / "communication.csv"
-        self.zero = zero_settings(read_preset(zero))
 
     def __enter__(self) -> None:
         self.counter.take()  # whatever evaluation or saving sent
@@ -40,30 +36,18 @@ class TrafficReport:
         """Lines for people about the last step, the mean over ranks; every rank must call this."""
         calls: defaultdict[tuple[str, str], float] = defaultdict(float)
         sent: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for account in self.mesh.gather_objects(self.counter.take()):
+        for account in self.mesh.world.gather_objects(self.counter.take()):
             for line in account:
-                calls[line[:2]] += line.calls / self.mesh.world_size
-                sent[line[:2]] += line.bytes / self.mesh.world_size
-        if not self.mesh.is_main:
+                calls[line[:2]] += line.calls / self.mesh.world.size
+                sent[line[:2]] += line.bytes / self.mesh.world.size
+        if not self.mesh.world.is_main:
             return []
         planned: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for item in communication.step(self.config, stage, self.zero):
+        for item in step_traffic(self.config, stage):
             planned[item[:2]] += item.bytes
         rows = [(step, *key, calls[key], sent[key], planned.get(key)) for key in sorted(sent | planned)]
         _append(self.path, rows)
         return [f"step {step:,} sent per rank:", *(_line(*row[1:]) for row in rows)]
-
-
-def zero_settings(preset: dict[str, Any]) -> communication.Zero:
-    """What the traffic of ZeRO depends on in a DeepSpeed configuration; DeepSpeed's defaults where it is silent."""
-    zero = preset.get("zero_optimization", {})
-    live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
-    return communication.Zero(
-        zero_stage(preset),
-        int(zero.get("stage3_param_persistence_threshold", 10**5)),
-        live_parameters=min(live),
-        late_gradients=late_gradients(preset),
-    )
 
 
 def _line(group: str, collective: str, calls: float, sent: float, planned: float | None) -> str:

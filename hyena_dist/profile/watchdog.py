@@ -16,41 +16,40 @@ from collections.abc import Callable, Collection, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
-import torch.distributed as dist
-
 from hyena_dist.errors import TEMPORARY, TemporaryError
-from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import World
+from hyena_dist.profile.phases import Phases
 
 _WAITING = re.compile(r"/torch/distributed/|/deepspeed/comm/")
 _SILENT = 3
 """Reports that a rank misses before it counts as gone or stopped."""
 
 _SPEECH_S = 10.0
-"""How long saying so may take."""
+"""Seconds that saying which rank is stuck may take."""
 
 _PREFIX = "watchdog/"
 
 
 class Report(NamedTuple):
-    """Where a rank is."""
+    """What a rank tells the others about where it is."""
 
     rank: int
     host: str
     pid: int
     step: int
     place: str
-    """What the loop said last."""
+    """The phase that the rank entered last, with its detail."""
     since_s: float
-    """How long ago it said so."""
+    """Seconds since it did."""
     line: str
-    """Where the main thread is, file:line of this package."""
+    """The innermost line of this package that the main thread is at, as file:line."""
     waits: bool
-    """Whether it is inside a collective there."""
+    """Whether the main thread is inside a collective that it called there."""
     number: int
-    """How many reports the rank has made."""
+    """Reports that the rank has made, with this one."""
 
     def describe(self) -> str:
-        """For people."""
+        """Name the rank and where it is, for people."""
         return f"rank {self.rank} ({self.host}, process {self.pid}) at step {self.step:,}, {self.place}, {self.line}"
 
 
@@ -58,28 +57,41 @@ class Watchdog:
     """Ends this process if it makes no progress; a context manager around training, on every rank.
 
     Args:
-        mesh: its store is where ranks report.
-        timeout_s: how long a step may stand still.
-        say: gets the sentence, on one rank.
-        on_end: gets it too, before the process ends with exit code 75.
+        world: all ranks, whose store holds what they report.
+        phases: what this rank enters phases of; each entry is progress.
+        timeout_s: seconds without progress after which the process ends.
+        say: gets the sentence that names the stuck rank, on one rank.
+        on_end: gets the same sentence, before the process ends with exit code 75.
     """
 
-    def __init__(self, mesh: Mesh, timeout_s: float, say: Callable[[str], None], on_end: Callable[[str], None]) -> None:
-        self._mesh, self._timeout_s, self._say, self._on_end = mesh, timeout_s, say, on_end
+    def __init__(
+        self,
+        world: World,
+        phases: Phases,
+        timeout_s: float,
+        say: Callable[[str], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._world = world
+        self._phases = phases
+        self._timeout_s = timeout_s
+        self._say = say
+        self._on_end = on_end
         self._every_s = min(5.0, timeout_s / 8)
-        self._rank = dist.get_rank() if dist.is_initialized() else 0
-        self._store: Any = mesh.store
+        self._rank = world.rank
+        self._store: Any = world.store
         self._number = 0
         self._main = threading.get_ident()
-        self._at = (0, "start", time.monotonic())
-        self._over, self._asked = threading.Event(), threading.Event()
+        self._begin = time.monotonic()
+        self._over = threading.Event()
+        self._asked = threading.Event()
         self._heard: list[list[Report]] = []
         # Two threads, since a store that does not answer holds whoever asks it.
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._tell, self._watch)]
 
     def __enter__(self) -> "Watchdog":
-        self._at = (*self._at[:2], time.monotonic())
-        self._publish()  # one that stops at once has a name too
+        self._begin = time.monotonic()
+        self._publish()  # a rank that stops at once has a name too
         for thread in self._threads:
             thread.start()
         return self
@@ -91,12 +103,8 @@ class Watchdog:
         for thread in self._threads:
             thread.join(timeout=2 * self._every_s)
 
-    def at(self, place: str, step: int) -> None:
-        """Say where training is; that is progress."""
-        self._at = (step, place, time.monotonic())
-
     def _tell(self) -> None:
-        """Report, and listen to the others when asked to."""
+        """Report where this rank is, and read the reports of the others once `_end` asks for them."""
         while not self._over.wait(self._every_s):
             with contextlib.suppress(RuntimeError):  # the store is gone
                 self._publish()
@@ -109,24 +117,28 @@ class Watchdog:
                 self._end()
 
     def _stands_still(self) -> bool:
-        return not self._over.is_set() and time.monotonic() - self._at[2] > self._timeout_s
+        # A phase may have begun long before the watchdog, as loading a model did.
+        since = max(self._begin, self._phases.where().since)
+        return not self._over.is_set() and time.monotonic() - since > self._timeout_s
 
     def _end(self) -> None:
-        # Others need a moment to report that they wait too; who reports nothing new in it is gone, whatever its clock.
+        # Other ranks need a moment to report that they wait too; one that reports nothing new in it is gone.
         self._asked.set()
         if self._over.wait((_SILENT + 2) * self._every_s) or not self._stands_still():
             return
-        reports, living = None, {self._rank}
+        reports = None
+        living = {self._rank}
         if len(self._heard) > 1:
-            before, reports = self._heard[0], self._heard[-1]
+            before = self._heard[0]
+            reports = self._heard[-1]
             living = {r.rank for r in reports} - {r.rank for r in before if r in reports}
         sentence = explain(self._report(), reports, living, self._timeout_s)
         if self._rank == min(living, default=self._rank):
-            # Aside: neither an error there nor storage that hangs, perhaps the reason of it all, may keep us here.
+            # In a thread of its own: an error in it, or storage that hangs, must not keep this process alive.
             speaker = threading.Thread(target=self._speak, args=(sentence,), daemon=True)
             speaker.start()
             speaker.join(timeout=_SPEECH_S)
-        # Who speaks is heard before launchers end all ranks, which decide up to a period apart.
+        # Ranks decide up to a period apart, and a launcher ends all when one ends: the speaker must have been heard.
         time.sleep(3 * self._every_s)
         os._exit(TEMPORARY)
 
@@ -137,9 +149,9 @@ class Watchdog:
         self._on_end(sentence)
 
     def _report(self) -> Report:
-        step, place, said = self._at
-        line, waits = _where(sys._current_frames().get(self._main))
-        since_s = time.monotonic() - said
+        step, place, since = self._phases.where()
+        line, waits = _innermost_line(sys._current_frames().get(self._main))
+        since_s = time.monotonic() - since
         return Report(self._rank, socket.gethostname(), os.getpid(), step, place, since_s, line, waits, self._number)
 
     def _publish(self) -> None:
@@ -147,19 +159,19 @@ class Watchdog:
         self._store.set(f"{_PREFIX}{self._rank}", json.dumps(self._report()))
 
     def _reports(self) -> list[Report]:
-        """Of every rank that has reported."""
-        keys = [f"{_PREFIX}{rank}" for rank in range(self._mesh.world_size)]
+        """Return the last report of every rank that has made one."""
+        keys = [f"{_PREFIX}{rank}" for rank in range(self._world.size)]
         return [Report(*json.loads(self._store.get(key))) for key in keys if self._store.check([key])]
 
 
 def explain(mine: Report, reports: Sequence[Report] | None, living: Collection[int], timeout_s: float) -> str:
-    """The sentence that says which rank the others wait for.
+    """Return the sentence that says which rank the others wait for.
 
     Args:
-        mine: of the rank that asks.
-        reports: of all ranks; None if the store, which rank 0 or its launcher keeps, does not answer.
+        mine: the report of the rank that asks.
+        reports: the reports of all ranks; None if the store, which rank 0 or its launcher keeps, does not answer.
         living: the ranks whose watchdogs still report.
-        timeout_s: what has passed.
+        timeout_s: seconds without progress that have passed.
     """
     if reports is None:
         stuck = "rank 0, or the launcher on its machine, does not answer"
@@ -183,7 +195,7 @@ def _some(reports: Sequence[Report]) -> str:
 
 
 def describe_collective_failure(error: RuntimeError) -> TemporaryError | None:
-    """A sentence for what a collective raises when another rank has gone; None for other errors."""
+    """Return a sentence for what a collective raises when another rank has gone; None for other errors."""
     text = " ".join(str(error).split())
     if not re.search(
         r"gloo|nccl|connection (was )?(closed|reset)|broken pipe|timed out|recvvalue", text, re.IGNORECASE
@@ -195,8 +207,8 @@ def describe_collective_failure(error: RuntimeError) -> TemporaryError | None:
     )
 
 
-def _where(frame: FrameType | None) -> tuple[str, bool]:
-    """(innermost line of ours, whether a collective is called below it) of a thread."""
+def _innermost_line(frame: FrameType | None) -> tuple[str, bool]:
+    """Return the innermost line of this package in a thread's stack, and whether it has called a collective."""
     waits = False
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     while frame is not None:

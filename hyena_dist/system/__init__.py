@@ -1,1 +1,1 @@
-"""What the operating system is asked for: files, locks, processes, hosts and programs. Standard library alone."""
+"""What every part asks of the operating system, in one place: files, locks, processes, hosts, programs. No torch."""

@@ -6,6 +6,7 @@ from hyena_dist.tracking.jsonl import JsonlTracker, read_metrics
 from hyena_dist.tracking.mlflow import MlflowTracker
 from hyena_dist.tracking.plots import plot_ppl_by_length, plot_training
 from hyena_dist.tracking.progress import TrainingProgress, human
+from hyena_dist.tracking.time_plot import plot_time
 
 __all__ = [
     "JsonlTracker",
@@ -17,6 +18,7 @@ __all__ = [
     "environment",
     "human",
     "plot_ppl_by_length",
+    "plot_time",
     "plot_training",
     "read_metrics",
 ]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from hyena_dist.system.processes import usable_cores
+
 PACKAGES = (
     "hyena-dist",
     "torch",
@@ -74,13 +76,6 @@ def cpu_model() -> str:
     except OSError:
         found = None
     return found[1] if found else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use, which SLURM and containers make fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus() -> list[str]:

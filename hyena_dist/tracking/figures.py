@@ -11,14 +11,20 @@ import numpy as np
 GREY = "#767676"
 
 
-def new_figure(height: float, height_ratios: Sequence[float] = (1,)) -> tuple[Any, Any]:
-    """Return a figure that no display is needed for, and its axes, one below the other."""
+def new_figure(height: float, height_ratios: Sequence[float] = (1,), sharex: bool = True) -> tuple[Any, Any]:
+    """Return a figure that no display is needed for, and its axes, one below the other.
+
+    Args:
+        height: inches, title and labels included.
+        height_ratios: one number for each axes, in proportion to its height.
+        sharex: whether all axes have the same horizontal axis.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(height_ratios), 1, squeeze=False, sharex=True, height_ratios=height_ratios)[:, 0]
+    axes = figure.subplots(len(height_ratios), 1, squeeze=False, sharex=sharex, height_ratios=height_ratios)[:, 0]
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -37,22 +43,33 @@ def write_csv(out_png: Path, header: Sequence[str], rows: Iterable[Sequence[obje
         csv.writer(file).writerows([header, *rows])
 
 
-def mark_stages(top: Any, bottom: Any, tokens: np.ndarray, length: list[int]) -> None:
-    """Draw a line where the sequence length changes and write each stage's length above it."""
-    starts = [i for i in range(len(length)) if i == 0 or length[i] != length[i - 1]]
+def stage_starts(length: Sequence[int]) -> list[int]:
+    """Return the indices at which the sequence length is not that of the row before, 0 first."""
+    return [i for i in range(len(length)) if i == 0 or length[i] != length[i - 1]]
+
+
+def mark_stages(axes: Sequence[Any], places: np.ndarray, length: Sequence[int]) -> None:
+    """Draw a line where the sequence length changes and write each stage's length above the first axes.
+
+    Args:
+        axes: what the lines are drawn in, the topmost first.
+        places: [rows], where each row ends on the horizontal axis: tokens or steps.
+        length: [rows], the sequence length of each row.
+    """
+    starts = stage_starts(length)
     if len(starts) < 2:
         return
-    left = min(0.0, float(tokens[0]))
-    right = float(tokens[-1])
+    top = axes[0]
+    left = min(0.0, float(places[0]))
+    right = float(places[-1])
     top.set_xlim(left, right)
     row_ends = [-math.inf] * 5  # Where the last label of each row ends: short stages move up a row.
     for i in starts:
-        # The step that ends at tokens[i] began at tokens[i - 1], and the stage with it.
-        at = float(tokens[i - 1]) if i else left
-        if i:
-            top.axvline(at, color=GREY, linewidth=0.8, zorder=0)
-            bottom.axvline(at, color=GREY, linewidth=0.8, zorder=0)
-        text = ("length " if i == 0 else "") + _short(length[i])
+        # The row that ends at places[i] began at places[i - 1], and the stage with it.
+        at = float(places[i - 1]) if i else left
+        for each in axes if i else ():
+            each.axvline(at, color=GREY, linewidth=0.8, zorder=0)
+        text = ("length " if i == 0 else "") + short_length(length[i])
         x = (at - left) / (right - left)
         row = next((row for row, end in enumerate(row_ends) if x > end), None)
         if row is None:  # No room at all; the line stands without a label, and the CSV has the length.
@@ -115,7 +132,7 @@ def _end(group: list[float], gap: float) -> float:
     return sum(group) / len(group) + gap * (len(group) - 1) / 2
 
 
-def _short(length: int) -> str:
+def short_length(length: int) -> str:
     """Return a sequence length as the papers write it: 512, 1k, 32k, 1M, for exact multiples of 1,024."""
     for size, unit in ((2**20, "M"), (2**10, "k")):
         if length and length % size == 0:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import write_atomically
 from hyena_dist.tracking.base import Status
 
 # JSON has no non-finite numbers, and a diverged run must still leave a file that any JSON reader takes.
@@ -101,12 +102,7 @@ def _drop_rows_after(path: Path, step: int) -> None:
         row = _parse(line)
         if row is not None and row["step"] <= step:
             kept.append(line)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomically(path, b"".join(kept))
 
 
 def _to_json(value: float) -> float | str:

@@ -59,7 +59,7 @@ def plot_training(metrics_rows: Sequence[Mapping[str, float]], out_png: Path) ->
         top.plot(*zip(*points, strict=True), color=colour, label=split, **style)
     bottom.plot(tokens, lr, color=figures.GREY, linewidth=1.4)
     if len(train):
-        figures.mark_stages(top, bottom, tokens, length)
+        figures.mark_stages((top, bottom), tokens, length)
         _zoom_to(top, np.concatenate([smoothed, [value for points in valid.values() for _, value in points]]), loss)
         perplexity = top.secondary_yaxis("right", functions=(np.exp, _log))
         perplexity.set_ylabel("perplexity")

@@ -34,6 +34,7 @@ class TrainingProgress:
         total_tokens: Tokens of the whole run, over all ranks; the time left is estimated from tokens, because steps
             of later curriculum stages take longer.
         enabled: False shows nothing; every rank but 0 passes it.
+        measure: Name of the number that stands beside the loss, such as ppl; None for none.
         stream: Where to write; standard error by default.
         step: The step that a resumed run starts from.
         tokens: The tokens that a resumed run starts from.
@@ -46,12 +47,14 @@ class TrainingProgress:
         enabled: bool,
         stream: TextIO | None = None,
         *,
+        measure: str | None = "ppl",
         step: int = 0,
         tokens: int = 0,
     ) -> None:
         self._total_steps = total_steps
         self._total_tokens = total_tokens
         self._enabled = enabled
+        self._measure = measure
         self._stream = stream or sys.stderr
         self._lines = 0
         # Wall-clock time over the last updates includes evaluations and checkpoints, which the time left must too.
@@ -77,6 +80,7 @@ class TrainingProgress:
         tokens: int,
         seq_length: int,
         loss: float,
+        measured: float | None,
         lr: float,
         grad_norm: float | None,
         tokens_per_second: float,
@@ -89,7 +93,8 @@ class TrainingProgress:
             step: Optimizer steps done.
             tokens: Tokens done, over all ranks.
             seq_length: Sequence length of this step.
-            loss: Training loss, in nats per token.
+            loss: Training loss.
+            measured: The number that stands beside it.
             lr: Learning rate.
             grad_norm: Norm of the gradient before clipping, if known.
             tokens_per_second: Rate over all ranks.
@@ -102,9 +107,10 @@ class TrainingProgress:
         left = _duration(self._seconds_left())
         if self._bar is not None:
             self._bar.n = tokens
+            beside = "" if measured is None else f"{self._measure} {_measured(measured)}  "
             self._bar.set_description_str(
                 # A narrow terminal cuts the end off, so what matters most comes first.
-                f"step {step}/{self._total_steps}  {left} left  loss {loss:.3f}  ppl {_ppl(loss)}  seq {seq_length:,}  "
+                f"step {step}/{self._total_steps}  {left} left  loss {loss:.3f}  {beside}seq {seq_length:,}  "
                 f"{human(tokens_per_second)} tok/s"
             )
             return
@@ -113,7 +119,7 @@ class TrainingProgress:
             _compact(tokens),
             str(seq_length),
             f"{loss:.4f}",
-            _ppl(loss),
+            _measured(measured),
             f"{lr:.2e}",
             "-" if grad_norm is None else f"{grad_norm:.3g}",
             _compact(tokens_per_second),
@@ -122,7 +128,8 @@ class TrainingProgress:
             left,
         )
         if self._lines % _HEADER_EVERY == 0:
-            self._print(_row(tuple(name for name, _ in _COLUMNS)))
+            names = {"ppl": self._measure or "-"}
+            self._print(_row(tuple(names.get(name, name) for name, _ in _COLUMNS)))
         self._lines += 1
         self._print(_row(cells))
 
@@ -178,9 +185,9 @@ def _compact(n: float) -> str:
     return human(n).replace(" ", "")
 
 
-def _ppl(loss: float) -> str:
-    # exp overflows beyond 709; a loss that large has diverged anyway.
-    return "inf" if loss > 700 else f"{math.exp(loss):.4g}"
+def _measured(value: float | None) -> str:
+    # What has diverged does not fit a column.
+    return "-" if value is None else f"{value:.4g}" if not value > 1e30 else "inf"
 
 
 def _duration(seconds: float) -> str:

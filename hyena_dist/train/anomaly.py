@@ -6,15 +6,14 @@ checkpoint remembers: a run that was killed decides as one that was not.
 
 import json
 import math
-import os
 import statistics
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from hyena_dist.config.schedule import TrainConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.train.checkpoint.format import sync
+from hyena_dist.system.files import write_atomically
+from hyena_dist.train.state import AnomalyMemory, TrainState
 
 WINDOW, FEWEST = 128, 32
 """Accepted steps that a spike is told from, and how many of them it takes."""
@@ -38,17 +37,17 @@ class AnomalyGuard:
     """Watches the numbers of one run.
 
     Args:
-        train: on_nan and spike_sigma.
-        state: of the checkpoint that the run continues from; see `state`.
+        train: the run's on_nan and spike_sigma.
+        state: where the run stands when these processes begin.
     """
 
-    def __init__(self, train: TrainConfig, state: dict[str, Any]) -> None:
-        self.policy, self.sigma = train.on_nan, train.spike_sigma
-        self.restart = int(state["step"])
-        remembered = state.get("guard", {})
-        self.losses: deque[float] = deque(remembered.get("losses", ()), maxlen=WINDOW)
-        self.norms: deque[float] = deque(remembered.get("norms", ()), maxlen=WINDOW)
-        self.skipped: list[int] = list(state.get("skipped", ()))
+    def __init__(self, train: TrainConfig, state: TrainState) -> None:
+        self.policy = train.on_nan
+        self.sigma = train.spike_sigma
+        self.restart = state.step
+        self.losses: deque[float] = deque(state.anomaly.losses, maxlen=WINDOW)
+        self.norms: deque[float] = deque(state.anomaly.norms, maxlen=WINDOW)
+        self.skipped: list[int] = list(state.anomaly.skipped)
         self._left_out: list[tuple[int, int]] = []
 
     @property
@@ -57,10 +56,11 @@ class AnomalyGuard:
         return self.sigma is not None
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What state.json keeps; AdamW has made one update less for each step in "skipped"."""
-        kept = {"losses": list(self.losses), "norms": list(self.norms)} if self.needs_loss else {}
-        return {"guard": kept, "skipped": list(self.skipped)}
+    def memory(self) -> AnomalyMemory:
+        """What a checkpoint keeps of the guard."""
+        if not self.needs_loss:
+            return AnomalyMemory(skipped=tuple(self.skipped))
+        return AnomalyMemory(tuple(self.losses), tuple(self.norms), tuple(self.skipped))
 
     def read_left_out(self, run_dir: Path) -> None:
         """Learn which steps earlier attempts of the run have sorted out."""
@@ -143,11 +143,9 @@ def leave_out(run_dir: Path, rollback: Rollback) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    partial = run_dir / ".skip.json.partial"
+    left_out = [*_read(run_dir), (rollback.first, rollback.last)]
     try:
-        partial.write_text(json.dumps([*_read(run_dir), (rollback.first, rollback.last)]) + "\n")
-        sync(partial)
-        os.replace(partial, run_dir / "skip.json")
+        write_atomically(run_dir / "skip.json", json.dumps(left_out) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {run_dir}: {error.strerror}; free some space and start again") from error
 

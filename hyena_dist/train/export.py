@@ -1,13 +1,16 @@
 """A model alone, out of a run and into a folder that load_published and others' code read."""
 
-import os
+import json
 import shutil
 from pathlib import Path
 from typing import Literal
 
 from hyena_dist.errors import UserError
-from hyena_dist.models.published import load_published, save_published
-from hyena_dist.train.checkpoint.format import model_folder, write_model
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.published import load_published, published_config, save_published
+from hyena_dist.system.files import replace_atomically
+from hyena_dist.train.checkpoint.format import model_folder
+from hyena_dist.train.checkpoint.tensor_file import write_tensors
 
 Format = Literal["safetensors", "published"]
 
@@ -39,11 +42,21 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
         if format == "published":
             save_published(model, partial)
         else:
-            write_model(partial, model, dict(model.state_dict()))
+            write_model(partial, model)
         if out.exists():
             shutil.rmtree(out)
-        os.replace(partial, out)
+        replace_atomically(partial, out)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"cannot export to {out}: {reason}; free some space or choose another folder") from error
+
+
+def write_model(folder: Path, model: HyenaDNA) -> None:
+    """Write config.json and model.safetensors of a model in one process, as load_published reads them.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    write_tensors(folder / "model.safetensors", dict(model.state_dict()))
+    (folder / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from hyena_dist.system.files import write_atomically
 
 Ending = Literal["finished", "stage", "stopped", "failed", "fault"]
 
@@ -32,10 +33,8 @@ def clear(run_dir: Path) -> None:
 
 def write(run_dir: Path, outcome: Outcome) -> None:
     """Say how the processes ended, in one atomic step; a full disk is passed over, for the exit code says it too."""
-    partial = run_dir / ".outcome.json.partial"
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps(outcome._asdict(), indent=2) + "\n")
-        os.replace(partial, run_dir / "outcome.json")
+        write_atomically(run_dir / "outcome.json", json.dumps(outcome._asdict(), indent=2) + "\n")
 
 
 def read(run_dir: Path) -> Outcome | None:

@@ -1,40 +1,40 @@
 """What a finished run leaves for its reader: summary.json, two plots and a page of text."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.run import RunConfig
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.tracking import Trackers, human, plot_ppl_by_length, plot_training, read_metrics
-from hyena_dist.train.checkpoint import format as checkpoint
+from hyena_dist.system.files import write_atomically
+from hyena_dist.tracking import human, plot_ppl_by_length, plot_training, read_metrics
+from hyena_dist.train.checkpoint.format import latest
 from hyena_dist.train.evaluation.perplexity import Perplexity, evaluation_windows, markov_perplexity
+from hyena_dist.train.objective import RunRecord
 
 
-def write_report(
-    folder: Path,
-    config: RunConfig,
-    store: GenomeStore,
-    state: dict[str, Any],
-    trackers: Trackers,
-    ui_command: str | None,
-    note: Callable[[str], None],
-) -> dict[str, Any]:
-    """Write summary.json and the plots, log them as artifacts and print the comparison.
+def write_report(run: RunRecord, store: GenomeStore) -> dict[str, Any]:
+    """Write summary.json and the plots of a pretraining run, log them as artifacts and print the comparison.
+
+    Args:
+        run: finished and evaluated.
+        store: what its Markov chains are fitted on.
 
     Returns:
         The content of summary.json: valid_ppl (at the longest context), valid_ppl_interval, markov_ppl by order,
         ppl_by_length, tokens_per_second (median over the log lines), tokens, steps, checkpoint, plots, mlflow.
     """
-    by_length = {int(n): Perplexity.from_json(p) for n, p in state["evaluation"].items()}
+    folder = run.folder
+    config = run.config
+    state = run.state
+    assert state.evaluation is not None
+    assert state.scored is not None
+    by_length = {int(n): Perplexity.from_json(p) for n, p in state.evaluation.items()}
     longest = max(by_length)
     existing = _read_summary(folder)
-    scored = {"data": store.fingerprint, **state["scored"]}
+    scored = {"data": store.fingerprint, **state.scored}
     markov = existing.get("markov_ppl") if existing.get("scored") == scored else None
     if markov is None:
-        note("fitting Markov chains of order 0 to 8 on the training split ...")
+        run.note("fitting Markov chains of order 0 to 8 on the training split ...")
         windows = evaluation_windows(store, config.evaluation.split, longest, config.evaluation.max_tokens)
         markov = markov_perplexity(store, windows)
     markov = {int(order): ppl for order, ppl in markov.items()}
@@ -53,21 +53,19 @@ def write_report(
         "markov_ppl": markov,
         "ppl_by_length": {n: p.ppl for n, p in by_length.items()},
         "tokens_per_second": rates[len(rates) // 2] if rates else None,
-        "tokens": state["tokens"],
-        "steps": state["step"],
-        "checkpoint": str(checkpoint.latest(folder / "checkpoints")),
+        "tokens": state.tokens,
+        "steps": state.step,
+        "checkpoint": str(latest(folder / "checkpoints")),
         "plots": [str(p) for p in sorted(plots.glob("*.png"))],
         "metrics": str(folder / "metrics.jsonl"),
-        "mlflow": ui_command,
+        "mlflow": run.ui_command,
         "scored": scored,
     }
-    partial = folder / ".summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    os.replace(partial, folder / "summary.json")
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     for path in (folder / "summary.json", *sorted(plots.iterdir())):
-        trackers.log_artifact(path, "plots" if path.parent == plots else "")
+        run.trackers.log_artifact(path, "plots" if path.parent == plots else "")
     for line in summary_lines(summary, by_length):
-        note(line)
+        run.note(line)
     return summary
 
 

@@ -1,15 +1,17 @@
 """What a run tells while it trains: progress for people, metrics.jsonl, MLflow."""
 
 import json
-import math
 from typing import Any, Literal
 
 from hyena_dist.config.file import dump_config
-from hyena_dist.config.run import RunConfig, StagePlan
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.profile.clock import Clock, peak_bytes
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Trackers, TrainingProgress, environment
-from hyena_dist.train.evaluation.perplexity import Perplexity
+from hyena_dist.train.objective import Evaluation, Objective
+from hyena_dist.train.resume import ResumePoint
+from hyena_dist.train.state import TrainState
 
 
 class RunReporter:
@@ -18,8 +20,8 @@ class RunReporter:
     Args:
         config: the run.
         mesh: this rank's groups.
-        stages: the curriculum.
-        state: of the checkpoint that the run continues from; {"step": 0} at its start.
+        point: where these processes take the run up.
+        objective: says what people read beside the loss.
         deepspeed: what DeepSpeed was given, for the record.
 
     Raises:
@@ -30,45 +32,48 @@ class RunReporter:
         self,
         config: RunConfig,
         mesh: Mesh,
-        stages: tuple[StagePlan, ...],
-        state: dict[str, Any],
+        point: ResumePoint,
+        objective: Objective[Any],
         deepspeed: dict[str, Any],
     ) -> None:
-        self.config, self.mesh = config, mesh
-        last, step = stages[-1], state["step"]
-        stage = next((s for s in stages if step < s.end_step), last)
+        self.config = config
+        self.mesh = mesh
+        self.objective = objective
+        step = point.state.step
         self.progress = TrainingProgress(
-            last.end_step,
-            last.tokens_at(last.end_step),
-            enabled=mesh.is_main,
+            point.last_step,
+            point.tokens_at(point.last_step),
+            enabled=mesh.world.is_main,
+            measure=objective.measure,
             step=step,
-            tokens=stage.tokens_at(step),
+            tokens=point.tokens_at(step),
         )
         self.note = self.progress.note
         self.clock = Clock()
         self.trackers = Trackers()
         self.run_id: str | None = None
         self.ui_command: str | None = None
-        mesh.on_main(lambda: self._open(state, deepspeed))
+        mesh.world.on_main(lambda: self._open(point.state, deepspeed))
 
-    def _open(self, state: dict[str, Any], deepspeed: dict[str, Any]) -> None:
-        config, settings = self.config, self.config.tracking
-        self.trackers.append(JsonlTracker(config.run_dir / "metrics.jsonl", state["step"] or None))
+    def _open(self, state: TrainState, deepspeed: dict[str, Any]) -> None:
+        config = self.config
+        settings = config.tracking
+        self.trackers.append(JsonlTracker(config.run_dir / "metrics.jsonl", state.step or None))
         if not settings.mlflow:
             return
         mlflow = MlflowTracker(
             settings.uri,
             settings.experiment,
             config.name,
-            state.get("mlflow_run_id"),
+            state.mlflow_run_id,
             config.output_dir,
             settings.system_metrics,
             say=self.note,
         )
         self.trackers.append(mlflow)
         self.run_id, self.ui_command = mlflow.run_id, mlflow.ui_command
-        if not state["step"]:
-            mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world_size})
+        if not state.step:
+            mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world.size})
         mlflow.log_text(dump_config(config), "run.yaml")
         mlflow.log_text(json.dumps(deepspeed, indent=2), "deepspeed.json")
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
@@ -76,11 +81,13 @@ class RunReporter:
     def step(self, step: int, stage: StagePlan, *, loss: float, norm: float, lr: float) -> None:
         """The state of training after `step` steps; rates are over the steps since the last call."""
         rate, step_s, wait_s, wait_share = self.clock.lap()
-        tokens, memory = stage.tokens_at(step), peak_bytes(self.mesh.device) / 2**30
+        tokens = stage.tokens_at(step)
+        memory = peak_bytes(self.mesh.device) / 2**30
+        measured = self.objective.measured(loss)
         self.trackers.log_metrics(
             {
                 "train/loss": loss,
-                "train/ppl": math.exp(min(loss, 700)),
+                **({} if measured is None else {f"train/{self.objective.measure}": measured}),
                 "train/lr": lr,
                 "train/grad_norm": norm,
                 "train/tokens": tokens,
@@ -97,6 +104,7 @@ class RunReporter:
             tokens=tokens,
             seq_length=stage.seq_length,
             loss=loss,
+            measured=measured,
             lr=lr,
             grad_norm=norm,
             tokens_per_second=rate,
@@ -104,13 +112,11 @@ class RunReporter:
             data_wait=wait_share,
         )
 
-    def evaluated(self, step: int, results: dict[int, Perplexity]) -> None:
-        """Held-out perplexity by context length; the longest is the run's."""
-        split, longest = self.config.evaluation.split, results[max(results)]
-        for length, found in results.items():
-            self.note(f"step {step:,}: {split} perplexity at context {length:,}: {found}")
-        metrics = {f"valid/{split}/loss": longest.loss, f"valid/{split}/ppl": longest.ppl}
-        self.trackers.log_metrics(metrics | {f"valid/{split}/ppl_{n}": p.ppl for n, p in results.items()}, step)
+    def evaluated(self, step: int, found: Evaluation) -> None:
+        """Tell what an evaluation after `step` steps found."""
+        for line in found.lines:
+            self.note(f"step {step:,}: {line}")
+        self.trackers.log_metrics(found.metrics, step)
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Let go of the terminal and of the trackers."""

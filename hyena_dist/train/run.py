@@ -1,26 +1,31 @@
 """A run from outside: its folder is taken, it trains as far as these processes can, and it says how it ended."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import TemporaryError, UserError
-from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.world import World
 from hyena_dist.plan.fit import fit
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
-from hyena_dist.train.lock import RunLock
+from hyena_dist.train.lock import run_lock
 from hyena_dist.train.loop import Loop
+from hyena_dist.train.objective import Objective
 from hyena_dist.train.outcome import Ending, Outcome
-from hyena_dist.train.setup import Resume, find_place, open_data
+from hyena_dist.train.pretraining import Pretraining
+from hyena_dist.train.resume import Resume, find_resume_point
 from hyena_dist.train.stop import StopSignal
 
 
 def train(
     config: RunConfig,
-    world: Mesh,
+    world: World,
     resume: Resume = "auto",
     profile_communication: bool = False,
     last_stage: int | None = None,
+    objective: Callable[[RunConfig], Objective[Any]] = Pretraining,
 ) -> Outcome:
     """Train until the run is done, the next stage needs other processes, or a signal asks to stop; all ranks call this.
 
@@ -34,23 +39,26 @@ def train(
             has one.
         profile_communication: print what each logged step sent, and keep it in communication.csv.
         last_stage: the stage, counted from 1, after which to stop; the last if not given.
+        objective: makes what the run optimises from its planned configuration.
 
     Returns:
         How it ended; outcome.json in the run's folder says the same.
 
     Raises:
-        UserError: a configuration, store or checkpoint that cannot be used, a full disk, or a loss that is no number.
+        UserError: a configuration, data or checkpoint that cannot be used, a full disk, or a loss that is no number.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
-    asked, config = config, fit(config, world.world_size)
-    store = open_data(config)
+    asked = config
+    config = fit(config, world.size)
+    optimised = objective(config)
     loop: Loop | None = None
 
     def tell(error: UserError | TemporaryError) -> None:
         """Leave word of an error, unless another rank has: what it says came first."""
         if outcome.read(config.run_dir) is None:
             ending: Ending = "failed" if isinstance(error, UserError) else "fault"
-            step, done = (loop.step, loop.place.stages_done(loop.step)) if loop else (0, 0)
+            step = loop.step if loop else 0
+            done = loop.point.stages_done(step) if loop else 0
             stages = len(config.train.curriculum)
             outcome.write(config.run_dir, Outcome(ending, step, done, stages, str(error)))
 
@@ -58,8 +66,8 @@ def train(
         stop = stack.enter_context(StopSignal())
         try:
             world.on_main(lambda: _claim_run_dir(config, stack))
-            place = find_place(config, asked, store, world, resume, last_stage)
-            loop = Loop(config, store, place, world, profile_communication)
+            point = find_resume_point(config, asked, optimised.fingerprint, world, resume, last_stage)
+            loop = Loop(config, optimised, point, world, profile_communication)
             return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
         except (UserError, TemporaryError) as error:
             tell(error)
@@ -73,10 +81,6 @@ def train(
 
 
 def _claim_run_dir(config: RunConfig, stack: ExitStack) -> None:
-    """Make the run's folder ours; on the main process."""
-    try:
-        config.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
-    stack.enter_context(RunLock(config.run_dir))
+    """Hold the run's folder, which is made if need be, until the stack closes; on the main process."""
+    stack.enter_context(run_lock(config.run_dir))
     outcome.clear(config.run_dir)

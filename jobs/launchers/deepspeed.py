@@ -1,11 +1,11 @@
 """The `deepspeed` launcher: one node, or several by pdsh; in SLURM jobs, `ranks_by: deepspeed` calls it."""
 
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.hosts import free_port
 from hyena_dist.system.programs import program
 from jobs.job import CPU_ENVIRONMENT, Job
 from jobs.launchers import here
@@ -34,16 +34,10 @@ def render(job: Job, templates: Path | None) -> dict[str, str]:
 
 def command(arguments: Sequence[str], *, ranks: int) -> list[str]:
     """What runs `hyena-dist ARGUMENTS` on `ranks` processes of this machine, once."""
-    launcher = [program("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(_free_port())]
+    launcher = [program("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(free_port())]
     return [*launcher, "--module", "hyena_dist", *arguments]
 
 
 def run(command: Sequence[str], gpus: int) -> int:
     """Run such a command to its end; returns its exit code. Ctrl-C reaches the ranks too and is waited for."""
     return here.run(command, {"OMP_NUM_THREADS": "1", **({} if gpus else CPU_ENVIRONMENT), **os.environ})
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

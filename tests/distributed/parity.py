@@ -9,7 +9,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.parallel.tensor_shards import partitions
@@ -115,7 +116,7 @@ def forward_and_backward(
     loss.backward()
     total = loss.detach().clone()
     gradients = {n: p.grad for n, p in model.named_parameters()}
-    if mesh.world_size > 1:
+    if mesh.world.size > 1:
         for gradient in gradients.values():
             dist.all_reduce(gradient, group=mesh.data_context)
         dist.all_reduce(total, group=mesh.data_context)
@@ -134,4 +135,4 @@ def run_cases(
     """Every case on one set of ranks; the results are those of the first rank."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     results = [forward_and_backward(config, mesh, *rest) for config, *rest in cases]
-    return results if mesh.is_main else []
+    return results if mesh.world.is_main else []

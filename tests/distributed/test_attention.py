@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hyena_dist.config.run import ModelConfig, ParallelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.mixers.attention import AttentionMixer
 from hyena_dist.parallel.mesh import Mesh, initialize
 from tests.processes import run_ranks

@@ -1,5 +1,6 @@
 """What is saved is what the engine held when it was asked to save, in every layout, while training goes on."""
 
+import json
 import os
 import resource
 import shutil
@@ -7,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,17 @@ from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.published import published_config
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.engine.gather import exchange
 from hyena_dist.parallel.mesh import Mesh, initialize
 from hyena_dist.profile.traffic import TrafficCounter
-from hyena_dist.train.checkpoint.format import check, list_checkpoints, load_model, load_optimizer, newest_intact
+from hyena_dist.train.checkpoint.format import check, list_checkpoints, newest_intact
+from hyena_dist.train.checkpoint.load import load_optimizer, load_tensors
 from hyena_dist.train.checkpoint.write import CheckpointWriter
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
+from hyena_dist.train.state import AnomalyMemory, TrainState, read_state
 from tests.distributed.engine_state import whole_moments, whole_weights
 from tests.distributed.parity import Layout, chunk
 from tests.processes import run_ranks
@@ -48,7 +54,7 @@ def engine_of(config: RunConfig, preset: str, mesh: Mesh, found: Path | None = N
     torch.manual_seed(0)
     model, settings = HyenaDNA(config.model, mesh), read_preset(preset)
     if found:
-        load_model(found, model)
+        load_tensors(found / "model.safetensors", model, mesh)
     optimizer = adamw(parameter_groups(model, config.optimizer), settings, lr=1e-2)
     engine = Engine(model, optimizer, mesh, settings, micro_batch_size=4 // mesh.data.size(), clip_grad=1.0)
     if found:
@@ -59,13 +65,14 @@ def engine_of(config: RunConfig, preset: str, mesh: Mesh, found: Path | None = N
 def step(engine: Engine, number: int) -> None:
     tokens = torch.randint(7, 12, (4, 33), generator=torch.Generator().manual_seed(number))
     inputs, targets = chunk(tokens[:, :-1], engine.mesh), chunk(tokens[:, 1:], engine.mesh)
-    engine.accumulate(inputs, targets, [0] * len(inputs), scale=1 / 128, last=True)
+    engine.accumulate(lambda m: nll_sum(m, inputs, targets, [0] * len(inputs)), scale=1 / 128, last=True)
     engine.step(1e-2)
 
 
 def saver_of(config: RunConfig, engine: Engine, said: list[str] | None = None) -> CheckpointWriter:
     say = said.append if said is not None else lambda _: None
-    return CheckpointWriter(config.run_dir / "checkpoints", engine, engine.model, config, engine.mesh, say)  # type: ignore[arg-type]
+    texts = {"config.json": json.dumps(published_config(engine.model))}  # type: ignore[arg-type]
+    return CheckpointWriter(config.run_dir / "checkpoints", engine, texts, config, engine.mesh, say)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -84,29 +91,28 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
         folder = run.run_dir / "checkpoints"
         engine = engine_of(run, preset, mesh)
         saver = saver_of(run, engine, said)
-        saver.save(0, {})  # moments that no update has made yet
+        saver.save(TrainState(step=0))  # moments that no update has made yet
         saver.finish()
-        saver.save(0, {"again": True}, wait=True)  # in the place of one of the same name
-        if mesh.is_main:
+        saver.save(TrainState(step=0, tokens=1), wait=True)  # in the place of one of the same name
+        if mesh.world.is_main:
             fresh = tensors(folder / "step-00000000")
             assert fresh.keys() == {name for name in fresh if "exp_avg" not in name or not fresh[name].any()}
         for number in range(1, 4):
             step(engine, number)
-        state = {"updates": 3, "seen": [1, 2]}
+        state = TrainState(step=3, tokens=7, anomaly=AnomalyMemory(losses=(1.5, 2.5), norms=(0.5, 0.25)))
         with TrafficCounter(mesh):  # as a stopped run with --profile comm
-            saver.save(3, state, wait=True)
+            saver.save(state, wait=True)
         expected = whole_weights(engine) | whole_moments(engine)
-        saver.save(4, state)
-        state["seen"].append(3)
+        saver.save(replace(state, step=4))
         for number in range(4, 6):
             step(engine, number)
         later = whole_weights(engine) | whole_moments(engine)
         saver.finish()
-        saver.save(4, {"updates": 3, "seen": [1, 2]}, wait=True)  # is there
+        saver.save(replace(state, step=4), wait=True)  # is there
         assert not saver.failed
 
         whole, early = folder / "step-00000003", folder / "step-00000004"
-        if mesh.is_main:
+        if mesh.world.is_main:
             assert said[-1] == f"step 4: saved {early}"
             assert len(said) == 4
             assert list_checkpoints(folder) == [whole, early], "two are kept"
@@ -121,7 +127,8 @@ def round_trips(config: RunConfig, layout: Layout) -> None:
             for name in mine:
                 if name not in ("state.json", "files.json"):
                     assert mine[name] == other[name], f"{name} under {preset}"
-            assert other["state.json"] == mine["state.json"].replace(b'"step": 3', b'"step": 4')
+            assert read_state(whole) == state
+            assert read_state(early) == replace(state, step=4)
         exchange(None, mesh)
 
         again = engine_of(config, preset, mesh, whole)
@@ -141,7 +148,7 @@ def test_round_trip(layout: Layout, make_config: Callable[..., RunConfig]) -> No
 def failed_save(saver: CheckpointWriter, wait: bool) -> str:
     """What is said of a save that fails."""
     try:
-        saver.save(2, {}, wait=wait)
+        saver.save(TrainState(step=2), wait=wait)
         assert not wait
         while saver.writing:
             time.sleep(0.001)
@@ -157,7 +164,7 @@ def disk_full(config: RunConfig, layout: Layout, full: int, room: int) -> None:
     mesh = initialize(layout.parallel(), timeout_s=60)
     engine = engine_of(config, "zero1", mesh)
     saver = saver_of(config, engine)
-    saver.save(1, {})
+    saver.save(TrainState(step=1))
     saver.finish()
     folder = config.run_dir / "checkpoints"
     before = files(folder / "step-00000001")
@@ -169,12 +176,12 @@ def disk_full(config: RunConfig, layout: Layout, full: int, room: int) -> None:
         assert message.startswith(f"cannot save the checkpoint of step 2 in {folder}: File too large; the last whole ")
         assert message.endswith("step-00000001; free some space and start again with --resume auto")
         assert not saver.failed, "it was said"
-        assert exchange(message, mesh) == [message] * mesh.world_size
+        assert exchange(message, mesh) == [message] * mesh.world.size
         assert [p.name for p in folder.iterdir()] == ["step-00000001"]
         exchange(None, mesh)
     assert files(folder / "step-00000001") == before
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    saver.save(2, {})
+    saver.save(TrainState(step=2))
     saver.finish()
     check(folder / "step-00000002")
 
@@ -210,13 +217,13 @@ class Victim:
 
 def killed_at_every_point(config: RunConfig) -> int:
     """Returns the number of points."""
-    mesh = initialize(config.parallel, timeout_s=60)
+    mesh = initialize(config.parallel_of(config.train.curriculum[0]), timeout_s=60)
     engine = engine_of(config, "zero1", mesh)
     saver = saver_of(config, engine)
     folder, kept = config.run_dir / "checkpoints", config.run_dir / "kept"
     for number in (1, 2):
         step(engine, number)
-        saver.save(number, {}, wait=True)
+        saver.save(TrainState(step=number), wait=True)
     shutil.copytree(folder, kept)
     step(engine, 3)
     expected = whole_weights(engine)
@@ -227,7 +234,7 @@ def killed_at_every_point(config: RunConfig) -> int:
         child = os.fork()
         if child == 0:
             Victim(folder, point)
-            saver.save(3, {})
+            saver.save(TrainState(step=3))
             saver.finish()
             os._exit(0)
         survived = os.waitpid(child, 0)[1] == 0
@@ -239,7 +246,7 @@ def killed_at_every_point(config: RunConfig) -> int:
         assert found is not None
         if found.name == "step-00000003":
             assert all(torch.equal(tensors(found)[name], value) for name, value in expected.items())
-        saver.save(4, {"point": point}, wait=True)  # the run goes on
+        saver.save(TrainState(step=4, tokens=point), wait=True)  # the run goes on
         assert {path.name for path in folder.iterdir()} == {"step-00000004", found.name}
         point += 1
     return point

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena_dist.config.run import ParallelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.ops.conv import long as long_conv
 from hyena_dist.parallel.collectives import left_halo, shares, to_channels, to_sequence
 from hyena_dist.parallel.context_conv import context_long_conv

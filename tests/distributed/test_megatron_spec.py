@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.megatron import (
     MixerAsAttention,
@@ -98,9 +98,9 @@ def save(layout: Layout, folder: Path) -> None:
     for i, config in enumerate(CONFIGS):
         gpt = gpt_model(config, sequence_parallel=layout.sequence_parallel).double()
         gpt.load_state_dict(gpt_state_dict(build(config, mesh).state_dict()))
-        if mesh.is_main:
+        if mesh.world.is_main:
             (folder / str(i)).mkdir()
-        mesh.barrier()
+        mesh.world.barrier()
         dist_checkpointing.save(gpt.sharded_state_dict(), str(folder / str(i)))
 
 

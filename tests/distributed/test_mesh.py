@@ -2,17 +2,19 @@
 
 import pytest
 
-from hyena_dist.config.run import ParallelConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.mesh import Mesh, _first_host, initialize, launch_environment
+from hyena_dist.parallel.mesh import Mesh, initialize
+from hyena_dist.parallel.world import launch_environment
 from tests.processes import run_ranks
 
 
 def groups_and_sums() -> tuple[int, int, int, float, bool, object]:
     mesh = initialize(ParallelConfig(), timeout_s=60)
     rank = mesh.data.rank()
-    total = mesh.all_reduce_sum(rank + 0.5)
-    return mesh.tensor.size(), mesh.context.size(), rank, total, mesh.any(rank == 1), mesh.broadcast_object({"r": rank})
+    total = mesh.world.all_reduce_sum(rank + 0.5)
+    said = mesh.world.any(rank == 1), mesh.world.broadcast_object({"r": rank})
+    return mesh.tensor.size(), mesh.context.size(), rank, total, *said
 
 
 def failures_on_main() -> list[str]:
@@ -24,10 +26,10 @@ def failures_on_main() -> list[str]:
     seen = []
     for error in (UserError("a mistake"), PermissionError(13, "no right"), ValueError("odd")):
         try:
-            mesh.on_main(lambda error=error: fail(error))  # type: ignore[misc]
+            mesh.world.on_main(lambda error=error: fail(error))  # type: ignore[misc]
         except (UserError, OSError, RuntimeError, ValueError) as caught:
             seen.append(f"{isinstance(caught, OSError)} {caught}")
-    assert mesh.on_main(lambda: 3) == 3
+    assert mesh.world.on_main(lambda: 3) == 3
     return seen
 
 
@@ -42,10 +44,10 @@ def test_an_error_of_the_main_process_is_everyones() -> None:
 
 def test_one_process() -> None:
     mesh = Mesh()
-    assert mesh.is_main
-    assert mesh.all_reduce_sum(2.5) == 2.5
+    assert mesh.world.is_main
+    assert mesh.world.all_reduce_sum(2.5) == 2.5
     with pytest.raises(UserError):
-        mesh.on_main(lambda: (_ for _ in ()).throw(UserError("x")))
+        mesh.world.on_main(lambda: (_ for _ in ()).throw(UserError("x")))
 
 
 @pytest.mark.parametrize(
@@ -69,11 +71,3 @@ def test_launch_environment(
         monkeypatch.setenv(name, value)
     launch = launch_environment()
     assert (launch.rank, launch.local_rank, launch.world_size) == expected
-
-
-@pytest.mark.parametrize(
-    ("node_list", "host"),
-    [("n1", "n1"), ("n1,n2", "n1"), ("gpu[03-05,9],x", "gpu03"), ("a,b[1-2]", "a"), ("r[1-2]-eth", "r1-eth")],
-)
-def test_first_host(node_list: str, host: str) -> None:
-    assert _first_host(node_list) == host

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.parallel.mesh import Mesh
 from tests.distributed.parity import Layout, forward_and_backward, run_cases
 from tests.processes import run_ranks

@@ -17,7 +17,7 @@ TRAIN = {"curriculum": [{"seq_length": 32, "train_iters": 2}], "global_batch_siz
 
 
 def refusal(config: RunConfig, resume: str = "auto") -> str:
-    from hyena_dist.parallel.mesh import join_world
+    from hyena_dist.parallel.world import join_world
     from hyena_dist.train.run import train
 
     try:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
 from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.loop import Loop
-from hyena_dist.train.setup import find_place, open_data
+from hyena_dist.train.pretraining import Pretraining
+from hyena_dist.train.resume import find_resume_point
 from tests.distributed.parity import Layout
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
@@ -49,10 +50,12 @@ MODEL |= {"resid_dropout": 0.1, "layer_pattern": "HA", "num_attention_heads": 4}
 
 def pass_on(config: RunConfig, out: Path) -> None:
     """Continue from the run's checkpoint and save again, without a step between."""
-    world, store = join_world(timeout_s=60), open_data(config)
-    loop = Loop(config, store, find_place(config, config, store, world, "auto", None), world, False)
-    saver = CheckpointWriter(out, loop.engine, loop.model, config, loop.mesh, print)
-    saver.save(loop.step, loop.state, wait=True)
+    world = join_world(timeout_s=60)
+    objective = Pretraining(config)
+    point = find_resume_point(config, config, objective.fingerprint, world, "auto")
+    loop = Loop(config, objective, point, world, False)
+    saver = CheckpointWriter(out, loop.engine, objective.model_files(loop.model), config, loop.mesh, print)
+    saver.save(loop.state, wait=True)
 
 
 def tensors(checkpoint: Path) -> dict[str, Tensor]:

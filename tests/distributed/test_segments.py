@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
 from hyena_dist.train import outcome
-from hyena_dist.train.checkpoint.format import latest, read_state
+from hyena_dist.train.checkpoint.format import latest
 from hyena_dist.train.run import train
+from hyena_dist.train.state import read_state
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 
@@ -39,7 +40,7 @@ def test_a_layout_for_each_stage(make_config: Callable[..., RunConfig], tmp_path
         assert (answers[0].outcome, answers[0].stage, answers[0].stages) == (ended, stages_done, 4)
         found = latest(config.run_dir / "checkpoints")
         assert found is not None
-        assert (read_state(found)["step"], read_state(found)["stage"]) == (answers[0].step, stages_done)
+        assert (read_state(found).step, read_state(found).stage) == (answers[0].step, stages_done)
     assert "stage 3 is done" in (message := run_ranks(2, ending, config)[0].message) or "finished" in message
 
     alone = [{k: v for k, v in stage.items() if k in ("seq_length", "train_iters")} for stage in CURRICULUM]
@@ -82,7 +83,7 @@ def test_asked_to_stop(
     assert first[0] == first[1]
     assert first[0].outcome == "stopped"
     assert 3 <= first[0].step < steps
-    assert read_state(latest(config.run_dir / "checkpoints") or Path())["step"] == first[0].step
+    assert read_state(latest(config.run_dir / "checkpoints") or Path()).step == first[0].step
     assert run_ranks(2, ending, config)[0].outcome == "finished"
     assert curve(tmp_path / "stopped") == curve(tmp_path / "whole")
 

@@ -9,12 +9,14 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 from hyena_dist.config.deepspeed import read_preset
-from hyena_dist.config.run import ModelConfig, OptimizerConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, build, chunk, whole_tensors
 from tests.processes import run_ranks
@@ -49,7 +51,7 @@ def in_float64(layout: Layout) -> list[list[Arrays]]:
     """Whole gradients and parameters of each step of plain AdamW, with filters shared and not."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     found = [steps_in_float64(mesh, shared) for shared in (True, False)]
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 def steps_in_float64(mesh: Mesh, shared: bool) -> list[Arrays]:
@@ -98,7 +100,7 @@ def through_deepspeed(layout: Layout) -> list[Trained]:
     mesh = initialize(layout.parallel(), timeout_s=60)
     found = [steps_of_engine(mesh, "zero0", shared=False)]
     found += [steps_of_engine(mesh, name, shared=True) for name in PRESETS]
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 def steps_of_engine(mesh: Mesh, name: str, shared: bool) -> Trained:
@@ -118,7 +120,9 @@ def steps_of_engine(mesh: Mesh, name: str, shared: bool) -> Trained:
             for index in range(number):
                 inputs, targets = micro_batch(step, index, mesh)
                 scale, last = 1 / (number * BATCH * length), index == number - 1
-                engine.accumulate(inputs, targets, [0] * samples, scale=scale, last=last)
+                engine.accumulate(
+                    lambda m, x=inputs, y=targets: nll_sum(m, x, y, [0] * samples), scale=scale, last=last
+                )
         evaluations.append(len(calls))
         norms.append(engine.step(OPTIMIZER.lr)[0])
     return Trained(evaluations, norms, arrays(whole_weights(engine)))

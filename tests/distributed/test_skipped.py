@@ -9,7 +9,8 @@ from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.engine_state import whole_state
 from tests.distributed.parity import Layout, chunk
 from tests.distributed.test_zero import BATCH, MICRO_BATCHES, MODEL, OPTIMIZER, PRESETS, micro_batches, valid_targets
@@ -35,7 +36,8 @@ def steps(mesh: Mesh, name: str, asked: list[tuple[int, float, float]]) -> tuple
                 scale = (factor if last_rank else 1.0) / valid_targets(batch)
                 last = index == MICRO_BATCHES - 1
                 seeds = [0] * (BATCH // ranks)
-                engine.accumulate(chunk(inputs, mesh), chunk(targets, mesh), seeds, scale=scale, last=last)
+                mine = chunk(inputs, mesh), chunk(targets, mesh)
+                engine.accumulate(lambda m, mine=mine, seeds=seeds: nll_sum(m, *mine, seeds), scale=scale, last=last)
         found.append(engine.step(OPTIMIZER.lr, limit))
     return found, [t.cpu().numpy().tobytes() for _, t in sorted(whole_state(engine).items())]
 

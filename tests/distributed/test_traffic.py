@@ -6,15 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from hyena_dist.config.deepspeed import read_preset
-from hyena_dist.config.run import ModelConfig, OptimizerConfig, ParallelConfig
+from hyena_dist.config.costs import Shape, Traffic
+from hyena_dist.config.deepspeed import read_preset, zero_traits
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
+from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import initialize
-from hyena_dist.plan import traffic as communication
+from hyena_dist.plan import traffic
 from hyena_dist.profile.traffic import Sent, TrafficCounter
-from hyena_dist.profile.traffic_report import zero_settings
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.parity import Layout, chunk, data
 from tests.processes import run_ranks
 
@@ -31,7 +34,7 @@ def mean_over_ranks(accounts: list[list[Sent]]) -> Account:
     return dict(sums)
 
 
-def by_formula(lines: list[communication.Traffic]) -> Account:
+def by_formula(lines: list[Traffic]) -> Account:
     sums: defaultdict[tuple[str, str], float] = defaultdict(float)
     for line in lines:
         sums[line[:2]] += line.bytes
@@ -84,9 +87,8 @@ def test_bytes_of_a_mixer(pattern: str, order: int, d_model: int, taps: int, con
         expected = {("context", "all_to_all"): 2 * (order - 1) * unit + in_filters, ("context", "send"): halo}
     assert forward == pytest.approx(expected, rel=1e-6)
     assert backward == pytest.approx(expected, rel=1e-6)
-    shape = communication.Shape(config, layout.parallel(), batch, length, size)
-    mixer = communication.attention_mixer if pattern == "A" else communication.hyena_mixer
-    both = [line.times(2) for line in mixer(shape)] + communication.filters(shape)
+    shape = Shape(config, layout.parallel(), batch, length, size)
+    both = [line.times(2) for line in config.layers[0].traffic(shape)] + traffic.filters(shape)
     assert by_formula(both) == pytest.approx({key: 2 * value for key, value in expected.items()})
 
 
@@ -106,7 +108,9 @@ def steps_of_a_run(layout: Layout, cases: list[tuple[str, ModelConfig, bool, int
             counter.take()
             with counter, model.share_filters(number if engine.late_gradients else 1):
                 for index in range(number):
-                    engine.accumulate(inputs, targets, [0, 0], scale=1e-3, last=index == number - 1)
+                    engine.accumulate(
+                        lambda m, x=inputs, y=targets: nll_sum(m, x, y, [0, 0]), scale=1e-3, last=index == number - 1
+                    )
                 engine.step(1e-3)
         accounts.append(counter.take())
     return accounts
@@ -143,13 +147,13 @@ def test_bytes_of_a_step(layout: Layout, tmp_path: Any) -> None:
     for index, (name, config, recompute, size, number) in enumerate(cases):
         measured = mean_over_ranks([rank[index] for rank in by_rank])
         parallel = layout.parallel(activation_checkpointing=recompute)
-        shape = communication.Shape(config, parallel, 2, 48, size)
-        settings = zero_settings(read_preset(name))
-        evaluations = settings.filter_evaluations(parallel, number)
+        shape = Shape(config, parallel, 2, 48, size)
+        traits = zero_traits(read_preset(name))
+        evaluations = traits.filter_evaluations(number, activation_checkpointing=recompute)
         assert evaluations == (1 if name in ("zero0", "zero1", "zero2") and not recompute else number)
-        lines = [line.times(number) for line in communication.micro_batch(shape)]
-        lines += [line.times(evaluations) for line in communication.filters(shape)]
-        lines += communication.zero(shape, settings, layout.context * layout.data, number)
+        lines = [line.times(number) for line in traffic.micro_batch(shape)]
+        lines += [line.times(evaluations) for line in traffic.filters(shape)]
+        lines += traffic.zero(shape, traits, layout.context * layout.data, number)
         expected = by_formula(lines)
         # The norm's two or three numbers are all that stage 3 all-reduces over data ranks, and have no line.
         measured = {key: value for key, value in measured.items() if key in expected or value > 64}

@@ -17,26 +17,28 @@ from tests.processes import free_port
 RANKS = 3
 SCRIPT = """
 import os, signal, sys, time
-from hyena_dist.parallel.mesh import join_world
+from hyena_dist.parallel.world import join_world
+from hyena_dist.profile.phases import Phases
 from hyena_dist.profile.watchdog import Watchdog, describe_collective_failure
 
 what, rank, stuck = sys.argv[1], int(os.environ["RANK"]), int(sys.argv[2])
-mesh = join_world(timeout_s=60)
+world = join_world(timeout_s=60)
 def leave(text):
     print("LEFT", text, flush=True)
     raise OSError("no space left on device")
 
-with Watchdog(mesh, 2.0, lambda text: print("SAID", text), leave) as watchdog:
+phases = Phases(world.device)
+with Watchdog(world, phases, 2.0, lambda text: print("SAID", text), leave):
     for step in range(1, 12):
-        watchdog.at("data", step)
+        phases.enter("data", step)
         if step == 4 and rank == stuck:
             if what == "asleep":
                 time.sleep(60)
             if what in ("stopped", "killed"):
                 os.kill(os.getpid(), signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
-        watchdog.at("update", step)
+        phases.enter("optimizer", step)
         try:
-            mesh.barrier()
+            world.barrier()
         except RuntimeError as error:
             failure = describe_collective_failure(error)
             assert failure is not None, error

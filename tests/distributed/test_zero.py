@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hyena_dist.config.deepspeed import read_preset
-from hyena_dist.config.run import ModelConfig, OptimizerConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import initialize
-from hyena_dist.train.optimizer import parameter_groups
+from hyena_dist.train.param_groups import parameter_groups
+from hyena_dist.train.pretraining import nll_sum
 from tests.distributed.engine_state import whole_weights
 from tests.distributed.parity import Layout, chunk
 from tests.processes import run_ranks
@@ -86,16 +88,15 @@ def through_deepspeed(layout: Layout, names: list[str]) -> list[Steps]:
         for step in range(STEPS):
             for index, (inputs, targets) in enumerate(micro_batches(step)):
                 seeds = [0] * (BATCH // layout.data)
+                mine = chunk(inputs, mesh), chunk(targets, mesh)
                 engine.accumulate(
-                    chunk(inputs, mesh),
-                    chunk(targets, mesh),
-                    seeds,
+                    lambda m, mine=mine, seeds=seeds: nll_sum(m, *mine, seeds),
                     scale=1 / valid_targets(step),
                     last=index == MICRO_BATCHES - 1,
                 )
             norms.append(engine.step(OPTIMIZER.lr)[0])
         found.append((norms, {n: p.numpy().copy() for n, p in whole_weights(engine).items()}))
-    return found if mesh.is_main else []
+    return found if mesh.world.is_main else []
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

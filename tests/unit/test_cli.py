@@ -14,6 +14,7 @@ import pytest
 from hyena_dist.cli import _parser
 from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.file import load_config
+from hyena_dist.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
@@ -139,9 +140,10 @@ def test_dry_run_shows_the_layout(tmp_path: Path) -> None:
 def test_recipes(recipe: Path) -> None:
     """Every recipe is valid and divides evenly over one node of 8; the demos are for fewer ranks."""
     config = load_config(recipe)
-    read_preset(config.parallel.zero)
-    ranks = {"demo": 2, "demo-tp2cp2": 4}.get(recipe.stem, 8)
-    assert config.stages(ranks)[-1].end_step > 0
+    stages = config.stages({"demo": 2, "demo-tp2cp2": 4}.get(recipe.stem, 8))
+    for stage in stages:
+        read_preset(stage.parallel.zero)
+    assert stages[-1].end_step > 0
 
 
 def test_demo_and_evaluate(tmp_path: Path) -> None:
@@ -175,3 +177,16 @@ def test_demo_and_evaluate(tmp_path: Path) -> None:
     assert scored.returncode == 0, scored.stderr
     ppl = json.loads((tmp_path / "scores.json").read_text())["ppl_by_length"]["256"]["ppl"]
     assert ppl == pytest.approx(summary["valid_ppl"], rel=1e-5)
+
+
+def test_profile_options() -> None:
+    parse = _parser().parse_args
+    plain = parse(["train", "run.yaml"])
+    assert (plain.profile, plain.profile_steps) == (set(), (3, 5))
+    both = parse(["train", "run.yaml", "--profile", "comm,trace", "--profile-steps", "7"])
+    assert (both.profile, both.profile_steps) == ({"comm", "trace"}, (7, 7))
+    with pytest.raises(UserError, match="'time' is no profile; give comm, trace or comm,trace"):
+        parse(["train", "run.yaml", "--profile", "comm,time"])
+    for wrong in ("0-3", "5-3", "a", "3-", "-3"):
+        with pytest.raises(UserError, match="is no range of steps counted from 1; try 3-5"):
+            parse(["train", "run.yaml", f"--profile-steps={wrong}"])

@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from hyena_dist.ops.conv.fft import fast_fft_size
+from hyena_dist.op_sizes import fast_fft_size
 
 LARGEST = 1024
 """Rows or columns of the largest matrix, about."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.config.run import DataConfig
+from hyena_dist.config.data import DataConfig
 from hyena_dist.data.permutation import key_of, mix, permute
 from hyena_dist.data.sampling.valid_starts import (
     GenomeAxis,

@@ -5,13 +5,12 @@ gives the file its name only when it is whole. A ShardCache brings files of remo
 machine. transfer.py makes the single attempts.
 """
 
-import fcntl
 import hashlib
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -26,6 +25,7 @@ from hyena_dist.data.store.transfer import (
     receive_pipe,
 )
 from hyena_dist.errors import UserError
+from hyena_dist.system.locks import lock
 
 __all__ = ["PIPE", "Limits", "NotThereError", "ShardCache", "fetch", "is_remote", "join"]
 
@@ -90,8 +90,7 @@ def fetch(
     """
     limits = limits or Limits()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(file):
+        with lock(file.with_name(f".{file.name}.lock")):
             if not file.exists():
                 _fetch(source, Part(file, on_bytes), {"sha256": sha256, "md5": md5}, size, limits)
     except OSError as error:  # the disk's, since those of the network have become other errors
@@ -158,14 +157,6 @@ class ShardCache:
         with tempfile.TemporaryDirectory() as folder:
             fetch(source, Path(folder) / "file", limits=self.limits)
             return (Path(folder) / "file").read_bytes()
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    """Hold the lock on `file`. Its lock file stays, since removing it while others wait for it would let two in."""
-    with file.with_name(f".{file.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | None, limits: Limits) -> None:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.files import replace_atomically
 
 PIPE = "pipe:"
 """Start of a source that is a command, whose output is the file."""
@@ -130,7 +131,7 @@ class Part:
 
     def finish(self) -> None:
         """Give the file its name, now that it is complete."""
-        os.replace(self.path, self.file)
+        replace_atomically(self.path, self.file)
         self._note_path.unlink(missing_ok=True)
 
 

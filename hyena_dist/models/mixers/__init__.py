@@ -1,1 +1,1 @@
-"""The sequence mixers that a letter of layer_pattern names."""
+"""The modules of the sequence mixers; config/mixers/ has a record of each."""

@@ -11,11 +11,13 @@ from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.mixers.attention import attention_heads
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.models.mixers.base import MixerModule
 from hyena_dist.parallel.collectives import shares, to_channels, to_sequence
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
@@ -33,7 +35,7 @@ BACKENDS = ("flash-attn", *_SDPA)
 _REFUSALS = ("No available kernel", "No viable backend", "cuDNN Frontend error")
 
 
-class AttentionMixer(nn.Module):
+class AttentionMixer(MixerModule):
     """Causal self-attention over all positions, heads split over the tensor ranks, and in between over context ranks.
 
     Under context parallelism each rank projects its own positions, attends over all positions with its share of the
@@ -41,11 +43,9 @@ class AttentionMixer(nn.Module):
     Source: DeepSpeed-Ulysses (arXiv 2309.14509), rotary positions (arXiv 2104.09864).
     """
 
-    adds_residual = False
-
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
-        super().__init__()
-        self.head_dim = config.d_model // config.attention_heads
+        super().__init__(config, mesh)
+        self.head_dim = head_size(config)
         self.rotary_base = config.rotary_base
         self.context = mesh.context
         std = config.initializer_range
@@ -53,7 +53,7 @@ class AttentionMixer(nn.Module):
         self.Wqkv = ColumnLinear(config.d_model, 3 * config.d_model, mesh=mesh, init=normal(std), blocks=3)
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
-    def forward(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
         """The mixer of norm(x): [S, B, D] -> [S, B, D]; without a norm, x is taken as it is.
 
         With sequence parallelism both are this tensor rank's part of the S positions.
@@ -68,6 +68,11 @@ class AttentionMixer(nn.Module):
         attend = self._attend if self.context.size() == 1 else self._attend_over_ranks
         y: Tensor = self.out_proj(attend(rotate(q, cos, sin), rotate(k, cos, sin), v))
         return y
+
+    @classmethod
+    def describe(cls, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
+        """The back end that attention will use."""
+        return f"attention by {usable_backends(device, dtype, head_size(config))[0]}"
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[S, B, H, E] each -> [S, B, H E]."""
@@ -86,6 +91,11 @@ class AttentionMixer(nn.Module):
         q, k, v = mine.unflatten(1, (-1, 3, e)).permute(2, 0, 1, 4, 3).contiguous()  # [B, H_r, L, E]
         y = causal_attention(q, k, v).transpose(2, 3).flatten(1, 2)  # [B, H_r E, L]
         return to_sequence(y, shares(width, self.context.size(), unit=e), self.context).permute(2, 0, 1)
+
+
+def head_size(config: ModelConfig) -> int:
+    """E, the channels of a head."""
+    return config.d_model // attention_heads(config)
 
 
 @lru_cache(maxsize=1)  # one for all layers: at a million positions it is a quarter of a GiB

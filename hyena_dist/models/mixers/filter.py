@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels

@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.models.mixers.base import MixerModule
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.ops import Filters, Projections, hyena_mixer, hyena_operator
 from hyena_dist.ops.conv.short import short_conv
@@ -40,15 +41,16 @@ class ShortFilter(nn.Module):
         return self.weight[:, 0], self.bias
 
 
-class HyenaMixer(nn.Module):
+class HyenaMixer(MixerModule):
     """y = out_proj(x0 * conv(x1 * ... conv(x_{N-1} * v))), the projections split as [x0, x1, ..., v].
 
     Source: Hyena (arXiv 2302.10866), HyenaDNA (arXiv 2306.15794).
     """
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
-        super().__init__()
-        self.order, self.mesh = config.order, mesh
+        super().__init__(config, mesh)
+        self.order = config.order
+        self.mesh = mesh
         std = config.initializer_range
         output_std = std / math.sqrt(2 * config.n_layer)
         blocks = config.order + 1

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hyena_dist.op_sizes import fast_fft_size
+
 BLOCKED_FROM = 2**18
 """Points from which a transform no longer fits a core's cache and goes in two levels."""
 
@@ -37,17 +39,6 @@ class Transform(Protocol):
     def inverse(self, u_f: Tensor) -> Tensor:
         """A spectrum -> the first L values, [..., L]. May overwrite the spectrum."""
         ...
-
-
-def fast_fft_size(n: int) -> int:
-    """The smallest m * 2**j >= n with m in (1, 3, 5, 9, 15): small primes keep every FFT library on its fast path."""
-    candidates = []
-    for m in (1, 3, 5, 9, 15):
-        size = m
-        while size < n:
-            size *= 2
-        candidates.append(size)
-    return min(candidates)
 
 
 @functools.lru_cache(maxsize=16)

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, UntypedStorage
 
+from hyena_dist.op_sizes import RECOMPUTED_FROM
+
 KEPT_FROM = 2**25
 """Bytes from which a tensor's memory is kept here. Smaller ones are left to the C library."""
-
-RECOMPUTED_FROM = 2**20
-"""Numbers of a residual stream from which backward makes again what forward could have kept. Below, all of it takes a
-few tens of MB, which costs less than making it again."""
 
 _kept: list[UntypedStorage] = []
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from hyena_dist.parallel.engine.private import forbid_shared_memory_collectives
+
 
 @contextmanager
 def compiling_when_called() -> Iterator[None]:
@@ -59,7 +61,7 @@ def import_deepspeed() -> Any:
         import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    forbid_shared_memory_collectives(deepspeed)
     return deepspeed
 
 

@@ -4,25 +4,17 @@ ZeRO shards over data x context ranks together: the adapter below answers "data 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hyena_dist.config.deepspeed import compose, offloads_optimizer, zero_stage
+from hyena_dist.config.deepspeed import compose, zero_traits
 from hyena_dist.parallel.compat.imports import compiling_when_called, import_deepspeed
+from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.mesh import Mesh
-
-
-def late_gradients(preset: dict[str, Any]) -> bool:
-    """Whether a parameter may get its gradient in the last micro-batch of a step alone.
-
-    Not with stage 3 or offloading: DeepSpeed (0.19) adds the gradient of any micro-batch but the step's first to what
-    it has for the parameter, which is the gradient of the step before if the first brought none.
-    """
-    return zero_stage(preset) < 3 and not offloads_optimizer(preset)
 
 
 class _MeshForDeepSpeed:
@@ -56,7 +48,7 @@ class _MeshForDeepSpeed:
 
 def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
     """AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, torch's own otherwise."""
-    if offloads_optimizer(preset) and torch.cuda.is_available():
+    if zero_traits(preset).offloads_optimizer and torch.cuda.is_available():
         import_deepspeed()
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -86,12 +78,13 @@ class Engine:
     ) -> None:
         deepspeed = import_deepspeed()
         deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-        self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero_stage(preset)
-        self.late_gradients = late_gradients(preset)
+        zero = zero_traits(preset)
+        self.mesh, self.clip_grad, self.stage = mesh, clip_grad, zero.stage
+        self.late_gradients = zero.late_gradients
         self.config = compose(
             preset, micro_batch_size=micro_batch_size, data_context_size=mesh.data_context.size(), clip_grad=clip_grad
         )
-        if offloads_optimizer(preset) and not torch.cuda.is_available():
+        if zero.offloads_optimizer and not torch.cuda.is_available():
             # Offload on a CPU keeps torch's AdamW: DeepSpeed's kernel would be compiled for nothing.
             self.config["zero_force_ds_cpu_optimizer"] = False
         with compiling_when_called():
@@ -101,25 +94,13 @@ class Engine:
         self.model = model
         self._norm, self._norm_limit = math.nan, math.inf
         if self.stage > 0:
-            self._watch_norm(self.engine.optimizer)
+            private.watch_norm(self.engine.optimizer, self.stage, self._allows)
 
-    def accumulate(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        dropout_seeds: Sequence[int],
-        *,
-        weights: Tensor | None = None,
-        scale: float,
-        last: bool,
-    ) -> Tensor:
-        """Forward and backward of one micro-batch.
+    def accumulate(self, loss: Callable[[nn.Module], Tensor], *, scale: float, last: bool) -> Tensor:
+        """Run forward and backward of one micro-batch.
 
         Args:
-            input_ids: [B, S] int64, this context rank's chunk.
-            targets: [B, S] int64.
-            dropout_seeds: one per sample.
-            weights: [B, S] float32, of each target in the summed loss; all 1 if not given.
+            loss: computes the summed loss, a number with gradient, by the model that it is given.
             scale: the summed loss is multiplied by this; 1 / (sum of the weights of the whole step's valid targets over
                 all ranks) makes the step's gradient that of the mean loss, however the targets are spread.
             last: whether this is the step's last micro-batch, after which gradients are reduced.
@@ -128,13 +109,12 @@ class Engine:
             The summed loss, detached.
         """
         self.engine.set_gradient_accumulation_boundary(last)
-        nll: Tensor = self.engine(input_ids, targets, dropout_seeds, skip_logits=True).nll
-        nll_sum = (nll if weights is None else nll * weights).sum()
+        loss_sum = loss(self.engine)
         # DeepSpeed averages gradients over the ranks that hold the same parameters; the sum is wanted.
-        self.engine.backward(nll_sum * (scale * self.mesh.data_context.size()))
+        self.engine.backward(loss_sum * (scale * self.mesh.data_context.size()))
         if not last:
             self.engine.step()  # counts the micro-batch; updates nothing
-        return nll_sum.detach()
+        return loss_sum.detach()
 
     def step(self, lr: float, norm_limit: float = math.inf) -> tuple[float, bool]:
         """Clip and update with learning rate `lr`, unless the gradient is not finite or its norm is above a limit.
@@ -155,25 +135,10 @@ class Engine:
     def _updates(self) -> bool:
         return math.isfinite(self._norm) and self._norm <= self._norm_limit
 
-    def _watch_norm(self, zero: Any) -> None:
-        """Let ZeRO drop an update as it does after an overflow, before anything has changed, at our limit too.
-
-        It asks its own method for the norm (stage 3: for that of each group) and stops where that is infinite.
-        """
-        from deepspeed.runtime.utils import combine_grad_norm_groups
-
-        of_groups = self.stage == 3
-        method = "_get_norm_groups" if of_groups else "scaled_global_norm"
-        original = getattr(zero, method)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            found = original(*args, **kwargs)
-            self._norm = float(combine_grad_norm_groups(found) if of_groups else found)
-            if self._updates():
-                return found
-            return [math.inf] if of_groups else math.inf
-
-        setattr(zero, method, watched)
+    def _allows(self, norm: float) -> bool:
+        """Take note of the gradient's norm; whether it lets the step update parameters."""
+        self._norm = norm
+        return self._updates()
 
     def _clip(self) -> Tensor:
         """Clip by the norm over all parameters, each counted once however many tensor ranks share or repeat it."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hyena_dist.parallel.compat.imports import import_deepspeed
+from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.engine.deepspeed import Engine
 from hyena_dist.parallel.tensor_shards import Partition, part_of, partitions
 
@@ -42,7 +43,7 @@ def weights(engine: Engine) -> list[Fragment]:
     found = []
     for name, value in engine.model.state_dict().items():
         held = _held(engine, parameters[name]) if name in parameters else _share(engine, value.flatten())
-        shape = _shape(parameters[name]) if name in parameters else value.shape
+        shape = private.whole_shape(parameters[name]) if name in parameters else value.shape
         found.append(_fragment(engine, name, parts.get(name), shape, *held))
     return found
 
@@ -50,11 +51,13 @@ def weights(engine: Engine) -> list[Fragment]:
 def moments(engine: Engine) -> list[Fragment]:
     """Of 'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>', as `weights`; zeros before the first update."""
     parts = partitions(engine.model)
-    return [
-        _fragment(engine, f"{key}.{name}", parts.get(name), _shape(parameter), *_held(engine, parameter, key))
-        for name, parameter in engine.model.named_parameters()
-        for key in MOMENTS
-    ]
+    found = []
+    for name, parameter in engine.model.named_parameters():
+        shape = private.whole_shape(parameter)
+        for key in MOMENTS:
+            held = _held(engine, parameter, key)
+            found.append(_fragment(engine, f"{key}.{name}", parts.get(name), shape, *held))
+    return found
 
 
 def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> None:
@@ -68,31 +71,18 @@ def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> Non
 
 def _create_states(engine: Engine, step: int) -> None:
     """What AdamW makes at its first step, on the tensors that it updates: parameters, or flat shards of them."""
-    zero, adamw = engine.engine.optimizer, _adamw(engine)
-    if engine.stage == 0:
-        updated = list(engine.model.parameters())
-    else:
-        updated = zero.fp32_partitioned_groups_flat if engine.stage == 3 else zero.single_partition_of_fp32_groups
+    zero = engine.engine.optimizer
+    adamw = _adamw(engine)
+    updated = private.updated_tensors(zero, engine.stage) if engine.stage else list(engine.model.parameters())
     for tensor in updated:
         # DeepSpeed's kernel counts in Python, torch's AdamW in a tensor on the CPU.
         count = torch.tensor(float(step)) if isinstance(adamw, torch.optim.AdamW) else step
         adamw.state[tensor] = {"step": count} | {key: torch.zeros_like(tensor) for key in MOMENTS}
-    _link_states(engine)
-
-
-def _link_states(engine: Engine) -> None:
-    """Let ZeRO 1 and 2 find a parameter's states in those of its shard.
-
-    DeepSpeed does so when the first of the parameter groups has been updated for the first time, and once only: the
-    states of the other groups do not exist then.
-    """
-    if engine.stage in (1, 2):
-        engine.engine.optimizer._hp_optimizer_states_linked = False
-        engine.engine.optimizer._lazy_init_hp_params_optimizer_state()
+    private.link_states(zero, engine.stage)
 
 
 def _adamw(engine: Engine) -> Any:
-    return engine.engine.optimizer if engine.stage == 0 else engine.engine.optimizer.optimizer
+    return private.inner_optimizer(engine.engine.optimizer) if engine.stage else engine.engine.optimizer
 
 
 def _fragment(
@@ -103,26 +93,14 @@ def _fragment(
     return Fragment(name, partition, shape, start, values.detach())
 
 
-def _shape(parameter: Any) -> torch.Size:
-    return parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape  # ZeRO-3 puts parameters away
-
-
 def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, Tensor]:
     """(start, values) of the flattened parameter, or of its moment `key`, that this data and context rank updates."""
-    zero = engine.engine.optimizer
     if engine.stage == 0:
         return _share(engine, _state(engine, parameter, key).flatten())
-    if engine.stage == 3:
-        group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
-        start = engine.mesh.data_context.rank() * size
-        size = max(0, min(size, parameter.ds_numel - start))  # without the padding at the parameter's end
-        return start, _state(engine, zero.fp32_partitioned_groups_flat[group], key)[offset : offset + size]
-    mapping = parameter._hp_mapping
-    if mapping is None:
+    shard = private.shard_of(engine.engine.optimizer, engine.stage, parameter, engine.mesh.data_context.rank())
+    if shard is None:
         return 0, parameter.new_empty(0)
-    address = mapping.get_hp_fragment_address()
-    flat = _state(engine, zero.single_partition_of_fp32_groups[mapping.param_group_index], key)
-    return mapping.lp_fragment_address.start, flat[address.start : address.start + address.numel]
+    return shard.start, _state(engine, shard.flat, key)[shard.offset : shard.offset + shard.size]
 
 
 def _share(engine: Engine, flat: Tensor) -> tuple[int, Tensor]:

@@ -1,6 +1,6 @@
 """Whole tensors on the ranks that write them, out of the fragments that all ranks hold.
 
-Runs beside training: it talks over `mesh.background` alone and touches no engine.
+Runs beside training: it talks over `mesh.world.background` alone and touches no engine.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def together(action: Callable[[], T], mesh: Mesh) -> list[T]:
-    """What `action` returns on each rank, by rank, on every rank; over `mesh.background`.
+    """What `action` returns on each rank, by rank, on every rank; over `mesh.world.background`.
 
     Raises:
         OSError: `action` raised one on some rank; every rank raises the first of them.
@@ -37,10 +37,10 @@ def together(action: Callable[[], T], mesh: Mesh) -> list[T]:
 
 
 def exchange(value: Any, mesh: Mesh) -> list[Any]:
-    """The value of each rank, by rank, on every rank; over `mesh.background`."""
-    values = [value] * mesh.background.size()
+    """The value of each rank, by rank, on every rank; over `mesh.world.background`."""
+    values = [value] * mesh.world.background.size()
     if len(values) > 1:
-        dist.all_gather_object(values, value, group=mesh.background)
+        dist.all_gather_object(values, value, group=mesh.world.background)
     return values
 
 
@@ -65,7 +65,7 @@ def assemble(fragments: Sequence[Fragment], queues: Sequence[Sequence[int]], mes
     """
     spans = [(f.start, f.values.numel()) for f in fragments]
     held = [_Held(*each) for each in exchange((mesh.tensor.rank(), spans), mesh)]
-    rank = mesh.background.rank()
+    rank = mesh.world.background.rank()
     for wanted in zip_longest(*queues):
         to_send = [torch.empty(0, dtype=torch.uint8) if i is None else _bytes(fragments[i].values) for i in wanted]
         mine = wanted[rank]
@@ -89,7 +89,7 @@ def _deliver(to_send: list[Tensor], sizes: list[int], mesh: Mesh) -> Tensor:
         return to_send[0]
     received = torch.empty(sum(sizes), dtype=torch.uint8)
     outgoing = [t.numel() for t in to_send]
-    dist.all_to_all_single(received, torch.cat(to_send), sizes, outgoing, group=mesh.background)
+    dist.all_to_all_single(received, torch.cat(to_send), sizes, outgoing, group=mesh.world.background)
     return received
 
 

@@ -11,22 +11,13 @@ Tensors are whole and have their parameters' names, so that any layout of ranks 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-from torch import Tensor
-
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.published import load_weights, published_config, read_tensors
-from hyena_dist.parallel.engine.deepspeed import Engine
-from hyena_dist.parallel.engine.fragments import set_moments
-from hyena_dist.train.checkpoint.tensor_file import write_tensors
 
 # What may differ between a checkpoint and the run that continues it: nothing that the losses depend on, but for what
 # is done when they go wrong.
@@ -51,41 +42,6 @@ _FREE = {
     },
     "data": {"path": True, "workers": True, "prefetch": True, "timeout_s": True},
 }
-
-
-def write_model(folder: Path, model: HyenaDNA, tensors: dict[str, Tensor]) -> None:
-    """Write config.json and model.safetensors, as load_published reads them, with a model's whole tensors.
-
-    Raises:
-        OSError: a file could not be written.
-    """
-    write_tensors(folder / "model.safetensors", tensors)
-    (folder / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")
-
-
-def load_model(path: Path, model: HyenaDNA) -> None:
-    """Copy a checkpoint's weights into a model, of which each tensor rank takes its part."""
-    weights = path / "model.safetensors"
-    load_weights(model, read_tensors(weights), source=weights)
-
-
-def load_optimizer(path: Path, engine: Engine) -> None:
-    """Continue with a checkpoint's optimizer state; the engine's model must have its weights already.
-
-    Raises:
-        UserError: the checkpoint has no optimizer state of a parameter.
-    """
-    tensors: dict[str, Tensor] = {}
-    for file in path.glob("optimizer-*.safetensors"):
-        tensors |= load_file(file)  # mapped, not read: a rank reads what it takes
-
-    def read(name: str) -> Tensor:
-        if name not in tensors:
-            raise UserError(f"{path} has no {name}; continue from another checkpoint, or start anew with name=...")
-        return tensors[name]
-
-    state = read_state(path)
-    set_moments(engine, read, state.get("updates", state["step"]))  # steps that were skipped updated nothing
 
 
 def model_folder(path: Path) -> Path:
@@ -146,12 +102,6 @@ def newest_intact(directory: Path, note: Callable[[str], None]) -> Path | None:
     return None
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """state.json of a checkpoint."""
-    state: dict[str, Any] = json.loads((path / "state.json").read_text())
-    return state
-
-
 def check_compatible(path: Path, config: RunConfig) -> None:
     """Refuse to continue a run that would not be the same run. How it is spread over ranks is free.
 
@@ -190,12 +140,3 @@ def fingerprint(path: Path) -> list[Any]:
     """[bytes, SHA-256] of a file, as files.json has them."""
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
-
-
-def sync(path: Path) -> None:
-    """Have a file, or what a folder lists, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

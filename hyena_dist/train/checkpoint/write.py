@@ -8,7 +8,7 @@ name when all files are on the disk; until then it is a hidden one, which the ne
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -20,14 +20,14 @@ from torch import Tensor
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.published import published_config
 from hyena_dist.parallel.engine.deepspeed import Engine
 from hyena_dist.parallel.engine.fragments import Fragment, moments, weights
 from hyena_dist.parallel.engine.gather import assemble, exchange, together
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints, sync
+from hyena_dist.system.files import replace_atomically, sync
+from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints
 from hyena_dist.train.checkpoint.tensor_file import TensorFile, file_order
+from hyena_dist.train.state import TrainState
 
 
 class CheckpointWriter:
@@ -36,9 +36,9 @@ class CheckpointWriter:
     Args:
         directory: of the checkpoints.
         engine: what is saved.
-        model: the engine's, for its config.json.
+        model_files: texts by file name that are kept beside the weights.
         config: the run; async_save and keep_last count here.
-        mesh: this rank's groups; `mesh.background` must be left to this object.
+        mesh: this rank's groups; `mesh.world.background` must be left to this object.
         say: told of each checkpoint on the main process, perhaps from another thread.
     """
 
@@ -46,27 +46,27 @@ class CheckpointWriter:
         self,
         directory: Path,
         engine: Engine,
-        model: HyenaDNA,
+        model_files: Mapping[str, str],
         config: RunConfig,
         mesh: Mesh,
         say: Callable[[str], None],
     ) -> None:
-        self._directory, self._engine, self._config, self._mesh, self._say = directory, engine, config, mesh, say
-        self._texts = {
-            "config.json": json.dumps(published_config(model), indent=2) + "\n",
-            "run.yaml": dump_config(config),
-        }
+        self._directory = directory
+        self._engine = engine
+        self._config = config
+        self._mesh = mesh
+        self._say = say
+        self._texts = {**model_files, "run.yaml": dump_config(config)}
         self._copies: list[Tensor] = []
         self._saved: tuple[int, dict[str, str]] | None = None
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
-    def save(self, step: int, state: dict[str, Any], wait: bool = False) -> None:
-        """Save what the engine holds now as the checkpoint of `step`, with `state` in its state.json.
+    def save(self, state: TrainState, wait: bool = False) -> None:
+        """Save what the engine holds now as the checkpoint of `state.step`.
 
         Args:
-            step: the number of the checkpoint.
-            state: taken as it is now.
+            state: goes into state.json.
             wait: return when the checkpoint is in place, as without train.async_save; this takes no copies, so it
                 needs no memory for them.
 
@@ -75,7 +75,8 @@ class CheckpointWriter:
                 is untouched.
         """
         self.finish()
-        texts = self._texts | {"state.json": json.dumps({"step": step, **state}, indent=2) + "\n"}
+        step = state.step
+        texts = self._texts | {"state.json": state.to_json()}
         if self._saved == (step, texts):
             return  # as when a signal comes right after a save
         held = weights(self._engine), moments(self._engine)
@@ -144,12 +145,12 @@ class CheckpointWriter:
         final = directory / f"step-{step:08d}"
         partial = directory / f".{final.name}.partial"
         try:
-            together(lambda: _make_folder(partial) if mesh.is_main else None, mesh)
+            together(lambda: _make_folder(partial) if mesh.world.is_main else None, mesh)
             written = together(_tensor_writer(partial, weights, moments, mesh), mesh)
             files = {name: value for each in written for name, value in each.items()}
-            together(lambda: _complete(partial, final, texts, files) if mesh.is_main else None, mesh)
+            together(lambda: _complete(partial, final, texts, files) if mesh.world.is_main else None, mesh)
         except OSError as error:
-            if mesh.is_main:
+            if mesh.world.is_main:
                 shutil.rmtree(partial, ignore_errors=True)
             last = latest(directory)
             kept = f"the last whole one is {last}" if last else "there is none before it"
@@ -158,7 +159,7 @@ class CheckpointWriter:
                 f"{kept}; free some space and start again with --resume auto"
             ) from error
         self._saved = step, texts
-        if mesh.is_main:
+        if mesh.world.is_main:
             _drop(list_checkpoints(directory)[: -self._config.train.keep_last])
             self._say(f"step {step:,}: saved {final}")
 
@@ -201,13 +202,14 @@ def _tensor_writer(
 ) -> Callable[[], dict[str, tuple[int, str]]]:
     """A function that writes this rank's files and returns their fingerprints by name."""
     fragments, plan = [*weights, *moments], _plan(weights, moments, mesh)
-    queues = [[i for file in plan if file.rank == rank for i in file.indices] for rank in range(mesh.background.size())]
+    ranks = range(mesh.world.background.size())
+    queues = [[i for file in plan if file.rank == rank for i in file.indices] for rank in ranks]
 
     def write() -> dict[str, tuple[int, str]]:
         found, tensors = {}, assemble(fragments, queues, mesh)
         try:
             for file in plan:
-                if file.rank == mesh.background.rank():
+                if file.rank == mesh.world.background.rank():
                     inside = [fragments[i] for i in file.indices]
                     described = {f.name: (f.values.dtype, f.whole_shape(mesh.tensor.size())) for f in inside}
                     with TensorFile(folder / file.name, described) as out:
@@ -239,8 +241,7 @@ def _complete(partial: Path, final: Path, texts: dict[str, str], files: dict[str
     sync(partial)
     if final.exists():  # a corrupt one that was passed over
         os.replace(final, partial.with_suffix(".replaced"))
-    os.replace(partial, final)
-    sync(final.parent)
+    replace_atomically(partial, final)
     shutil.rmtree(partial.with_suffix(".replaced"), ignore_errors=True)
 
 

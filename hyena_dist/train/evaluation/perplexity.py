@@ -21,7 +21,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_published
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.train.checkpoint import format as checkpoint
+from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.evaluation.markov import MarkovChains
 
 MARKOV_FIT_TOKENS = 64_000_000
@@ -177,7 +177,7 @@ def evaluate(
                 report=lambda done, _, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
             )
         note(f"context {length:>9,}: perplexity {by_length[length]}")
-    markov = markov_perplexity(store, windows[max(windows)]) if mesh.is_main else {}
+    markov = markov_perplexity(store, windows[max(windows)]) if mesh.world.is_main else {}
     return HeldOut(by_length, markov)
 
 
@@ -187,7 +187,7 @@ def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: fl
     Raises:
         UserError: nothing to load there, damaged files, or a length beyond the model's l_max.
     """
-    model = load_published(checkpoint.model_folder(path), modulation_shift)
+    model = load_published(model_folder(path), modulation_shift)
     if max(lengths) > model.config.l_max:
         raise UserError(f"length {max(lengths)} is longer than the model's l_max {model.config.l_max}; choose less")
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,11 +7,11 @@ import pytest
 
 from hyena_dist.config.deepspeed import (
     OWNED,
+    ZeroTraits,
     compose,
-    offloads_optimizer,
     presets,
     read_preset,
-    zero_stage,
+    zero_traits,
 )
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.compat.imports import import_deepspeed
@@ -27,8 +27,12 @@ def test_every_file_is_a_preset() -> None:
 @pytest.mark.parametrize("name", sorted(p.stem for p in FOLDER.glob("*.json")))
 def test_preset_composes(name: str) -> None:
     preset = read_preset(name)
-    assert zero_stage(preset) == int(name[4])
-    assert offloads_optimizer(preset) == name.endswith("_offload")
+    traits = zero_traits(preset)
+    assert traits.stage == int(name[4])
+    assert traits.offloads_optimizer == name.endswith("_offload")
+    assert traits.late_gradients == (name in ("zero0", "zero1", "zero2"))
+    assert traits.filter_evaluations(3, activation_checkpointing=False) == (1 if traits.late_gradients else 3)
+    assert traits.filter_evaluations(3, activation_checkpointing=True) == 3
     config = compose(preset, micro_batch_size=3, data_context_size=4, clip_grad=1.0)
     assert {**config, **preset} == config, "a preset's own keys go through"
     assert config["train_batch_size"] == 12 == config["train_micro_batch_size_per_gpu"] * 4
@@ -71,5 +75,4 @@ def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path) -> None
 
 
 def test_without_zero() -> None:
-    assert zero_stage({}) == 0
-    assert not offloads_optimizer({})
+    assert zero_traits({}) == ZeroTraits(0)

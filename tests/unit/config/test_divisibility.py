@@ -211,7 +211,9 @@ def reason(message: str) -> str:
 
 @given(sizes, sizes, st.integers(-3, 300))
 def test_world_size(tensor: int, context: int, world_size: int) -> None:
-    layout = Layout(tensor, context, False, d_model=144, d_inner=144, vocabulary=16, heads=None, l_max=99, lengths=())
+    layout = Layout(
+        tensor, context, False, d_model=144, d_inner=144, vocabulary=16, mixer_units=(), l_max=99, lengths=()
+    )
     unit = tensor * context
     if world_size > 0 and world_size % unit == 0:
         assert layout.data_parallel_size(world_size) * unit == world_size

@@ -8,7 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from hyena_dist.config.file import dump_config, load_config, parse_config
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.mixers.attention import attention_heads
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from tests.configs import TREE, config_with, refusal
 
@@ -105,7 +106,10 @@ def test_frozen() -> None:
         ("name=123", "name = 123 is not valid: input should be a valid string"),
         ("model.emb_dim=4", "emb_dim 4 must be odd (1 + 2 x bands); try 5"),
         ("model.layer_pattern=HAH", "layer_pattern HAH names 3 layers, n_layer is 2; set n_layer=3 or give 2 letters"),
-        ("model.layer_pattern=HX", "model.layer_pattern = 'HX' is not valid: string should match pattern"),
+        (
+            "model.layer_pattern=HX",
+            "no mixer has the letter 'X' of model.layer_pattern; choose of H (Hyena), A (attention)",
+        ),
         ("model.layer_pattern=''", "model.layer_pattern = '' is not valid"),
         ("model={d_model: 96, layer_pattern: HA, num_attention_heads: 5}",
          "d_model 96 does not split into 5 attention heads of an even size (rotary positions come in pairs); "
@@ -198,9 +202,9 @@ def test_mixers() -> None:
     assert ModelConfig(n_layer=1, layer_pattern="A").rotary_base == 10_000
     for d_model, heads in ((32, 1), (64, 1), (128, 2), (256, 4), (768, 12)):
         config = ModelConfig(d_model=d_model, layer_pattern="HA")
-        assert config.attention_heads == heads
+        assert attention_heads(config) == heads
         assert d_model // heads % 2 == 0
-    assert ModelConfig(d_model=24, layer_pattern="AA", num_attention_heads=6).attention_heads == 6
+    assert attention_heads(ModelConfig(d_model=24, layer_pattern="AA", num_attention_heads=6)) == 6
     assert ModelConfig(d_model=7, num_attention_heads=2).mixers == "HH", "heads are of attention layers alone"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import build, ingest
+from data_prep import build, ingest, partial
 from data_prep.build import build_store
 from data_prep.partial import PartialFolder, PartJournal
 from data_prep.workers import run_tasks
@@ -124,7 +124,7 @@ _TOKEN_WRITER = ingest.TokenWriter
         lambda part: (part / "contigs/chr1/zarr.json").unlink(),
         lambda part: (part / "journal.jsonl").write_bytes((part / "journal.jsonl").read_bytes()[:-5]),
         lambda part: (part / "journal.jsonl").write_bytes(b"\0" * 50 + b"\n"),
-        lambda part: (part / "journal.jsonl.new").write_bytes(b"half"),
+        lambda part: (part / ".journal.jsonl.1.partial").write_bytes(b"half"),
     ],
 )
 def test_what_is_not_whole_is_made_anew(tmp_path: Path, genome: Path, run: Run, content, damage) -> None:
@@ -166,7 +166,7 @@ def test_a_mended_input_is_read_again_and_the_others_are_kept(tmp_path: Path, ru
 
 def test_killed_while_the_store_is_put_together(tmp_path: Path, genome: Path, run: Run, content) -> None:
     run("build", genome, "--out", tmp_path / "whole")
-    for name in ("write_groups", "write_durably"):
+    for name in ("write_groups", "write_json"):
         interrupt(build, name, _interrupt, genome, tmp_path / name)
         run("build", genome, "--out", tmp_path / name, "--split-fractions", "0.9,0.05,0.05")
         assert store_bytes(content, tmp_path / name) == store_bytes(content, tmp_path / "whole")
@@ -176,14 +176,7 @@ def test_killed_while_the_old_store_is_replaced(tmp_path: Path, genome: Path, ru
     (tmp_path / "other.fa").write_text(">o\nACGT\n")
     run("build", tmp_path / "other.fa", "--out", tmp_path / "s")
     before = content(tmp_path / "s")
-    rename = Path.rename
-
-    def rename_old_only(self: Path, target: Path) -> Path:
-        if self.name == "store":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    interrupt(Path, "rename", rename_old_only, genome, tmp_path / "s", overwrite=True)
+    interrupt(partial, "replace_atomically", _interrupt, genome, tmp_path / "s", overwrite=True)
     assert content(tmp_path / "s.partial/old") == before
     run("build", genome, "--out", tmp_path / "s")
     run("verify", tmp_path / "s")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.config.file import load_config
-from hyena_dist.plan.fit import fit, memory
-from hyena_dist.plan.memory import GIB
+from hyena_dist.plan.fit import fit
+from hyena_dist.plan.memory import GIB, step_memory
 
 RECIPES = sorted((Path(__file__).parents[3] / "jobs/recipes").glob("*.yaml"))
 PARAMETERS = {
@@ -34,7 +34,7 @@ def test_on_nodes_of_eight(recipe: Path, nodes: int) -> None:
         assert stage.global_batch_size == config.train.global_batch_size
         product = stage.micro_batch_size * stage.gradient_accumulation_steps * stage.data_parallel_size
         assert product == stage.global_batch_size
-        assert memory(planned, stage).total <= 0.9 * config.parallel.device_memory_gib * GIB
+        assert step_memory(planned, stage).total <= 0.9 * stage.parallel.device_memory_gib * GIB
     assert config.model.num_parameters == PARAMETERS.get(recipe.stem, config.model.num_parameters)
 
 

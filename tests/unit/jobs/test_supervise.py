@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.run_state import is_done, supervisor
-from jobs.supervise import RUN_VARIABLE, expand, first_host
+from jobs.supervise import RUN_VARIABLE, expand
 from tests.unit.jobs.conftest import Supervised
 
 
@@ -257,20 +257,6 @@ def test_variables_in_the_command(supervised: Supervised) -> None:
     address, port = (supervised.run / "said").read_text().split()
     assert address == "127.0.0.1"
     assert int(port) > 1023
-
-
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [
-        ("node1", "node1"),
-        ("node[1-2]", "node1"),
-        ("gpu[007-012,020],cpu1", "gpu007"),
-        ("a,b[1-2]", "a"),
-        ("r[1-2]n[3,5]", "r1n3"),
-    ],
-)
-def test_first_host(nodes: str, first: str) -> None:
-    assert first_host(nodes) == first
 
 
 @given(st.text(alphabet="ab $-=/.:", max_size=20))

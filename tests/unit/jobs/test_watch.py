@@ -176,9 +176,9 @@ def test_cancel_without_a_supervisor(folder: Folder, capsys: pytest.CaptureFixtu
     """A run that was started by `hyena-dist train` itself."""
     run = folder()
     code = (
-        "import signal, sys, time; from pathlib import Path; from hyena_dist.train.lock import RunLock\n"
+        "import signal, sys, time; from pathlib import Path; from hyena_dist.train.lock import run_lock\n"
         "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))\n"
-        f"with RunLock(Path({str(run)!r})): print('locked', flush=True); time.sleep(60)"
+        f"with run_lock(Path({str(run)!r})): print('locked', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout

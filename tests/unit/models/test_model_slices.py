@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_weights

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.ops.fused import mlp
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, local_part, part_of, partitions, whole_of

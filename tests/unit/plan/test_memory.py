@@ -6,22 +6,24 @@ from hyena_dist.bench.process import in_a_process
 from hyena_dist.bench.step import StepCase, measure_step
 from hyena_dist.config.file import parse_config
 from hyena_dist.config.run import RunConfig
-from hyena_dist.plan.memory import GIB, Memory, Zero, estimate
+from hyena_dist.plan.memory import GIB, Memory, step_memory
 
 
-def config(length: int, d_model: int, n_layer: int, precision: str, again: bool, **parallel: int) -> RunConfig:
+def config(
+    length: int, d_model: int, n_layer: int, precision: str, again: bool, zero: str = "zero0", **parallel: int
+) -> RunConfig:
     tree = {
         "data": {"path": "store"},
         "precision": precision,
         "model": {"d_model": d_model, "n_layer": n_layer, "l_max": length},
-        "parallel": {"activation_checkpointing": again} | parallel,
+        "parallel": {"activation_checkpointing": again, "zero": zero} | parallel,
         "train": {"curriculum": [{"seq_length": length, "train_iters": 1}], "global_batch_size": 1},
     }
     return parse_config(tree, "test")
 
 
 def expected(asked: RunConfig, ranks: int = 1) -> Memory:
-    return estimate(asked, asked.stages(ranks)[0], Zero(0))
+    return step_memory(asked, asked.stages(ranks)[0])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -56,8 +58,11 @@ def test_cutting_takes_less() -> None:
 
 
 def test_zero_cuts_states() -> None:
-    asked = config(1024, 256, 8, "bf16", False)
-    (stage,) = asked.model_copy(update={"train": asked.train.model_copy(update={"global_batch_size": 4})}).stages(4)
-    states = [estimate(asked, stage, Zero(n)).states / (4 * asked.model.num_parameters) for n in range(4)]
-    assert states == pytest.approx([4, 2 + 3 / 4, 1 + 4 / 4, 5 / 4])
-    assert estimate(asked, stage, Zero(2, offloads_optimizer=True)).states < estimate(asked, stage, Zero(2)).states
+    def states(zero: str) -> float:
+        asked = config(1024, 256, 8, "bf16", False, zero=zero)
+        train = asked.train.model_copy(update={"global_batch_size": 4})
+        (stage,) = asked.model_copy(update={"train": train}).stages(4)
+        return step_memory(asked, stage).states / (4 * asked.model.num_parameters)
+
+    assert [states(f"zero{n}") for n in range(4)] == pytest.approx([4, 2 + 3 / 4, 1 + 4 / 4, 5 / 4])
+    assert states("zero2_offload") < states("zero2")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyena_dist.tracking import plot_ppl_by_length, plot_training
-from hyena_dist.tracking.figures import _short, _spread
+from hyena_dist.tracking.figures import _spread, short_length
 from hyena_dist.tracking.plots import _smooth
 
 PNG = b"\x89PNG\r\n"
@@ -112,7 +112,7 @@ def test_smoothing_is_a_centred_mean_over_finite_values() -> None:
 
 
 def test_short_lengths() -> None:
-    assert [_short(n) for n in (256, 1000, 1024, 32768, 160_000, 2**20)] == [
+    assert [short_length(n) for n in (256, 1000, 1024, 32768, 160_000, 2**20)] == [
         "256",
         "1,000",
         "1k",

@@ -1,6 +1,5 @@
 """The guard's decisions: what it accepts, what a spike is, and that it decides the same after a restart."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ from hypothesis import strategies as st
 from hyena_dist.config.schedule import CurriculumStage, TrainConfig
 from hyena_dist.errors import UserError
 from hyena_dist.train.anomaly import FEWEST, MOST_IN_A_ROW, AnomalyGuard, Rollback, leave_out
+from hyena_dist.train.state import AnomalyMemory, TrainState
 
 numbers = st.one_of(st.floats(0.1, 3), st.sampled_from([math.nan, math.inf, 1e3, 1e6]))
 
 
-def guard(state: dict[str, Any] | None = None, **settings: Any) -> AnomalyGuard:
+def guard(state: TrainState | None = None, **settings: Any) -> AnomalyGuard:
     stage = CurriculumStage(seq_length=8, train_iters=1000)
     train = TrainConfig(curriculum=(stage,), global_batch_size=1, **settings)
-    return AnomalyGuard(train, {"step": 0} if state is None else state)
+    return AnomalyGuard(train, state or TrainState())
 
 
 def step(guard: AnomalyGuard, number: int, loss: float, norm: float) -> str | None:
@@ -36,7 +36,7 @@ def test_without_sigma_only_what_is_not_finite_counts() -> None:
         assert watched.norm_limit(None) == math.inf
         assert step(watched, number, 1.0, norm) is None
     assert "the gradient norm is inf at step 53" in (step(watched, 53, 1.0, math.inf) or "")
-    assert watched.state == {"guard": {}, "skipped": [53]}
+    assert watched.memory == AnomalyMemory(skipped=(53,))
 
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf])
@@ -44,9 +44,9 @@ def test_policies(norm: float) -> None:
     with pytest.raises(UserError, match=r"gradient norm is (nan|inf) at step 3 \(learning rate 1\.00e-03\); lower opt"):
         step(guard(), 3, 1.0, norm)
     with pytest.raises(Rollback) as caught:
-        step(guard({"step": 4}, on_nan="rollback"), 7, 1.0, norm)
+        step(guard(TrainState(step=4), on_nan="rollback"), 7, 1.0, norm)
     assert (caught.value.first, caught.value.last) == (5, 7)
-    watched = guard({"step": 4}, on_nan="rollback")
+    watched = guard(TrainState(step=4), on_nan="rollback")
     watched.saved(6)
     with pytest.raises(Rollback, match="back to step 6, without steps 7 to 9"):
         step(watched, 9, 1.0, norm)
@@ -88,15 +88,15 @@ def test_a_restart_decides_as_before(steps: list[tuple[float, float]], cut: int)
                 answers.append(str(error))
         assert answers[0] == answers[1]
         if number == cut:
-            state = json.loads(json.dumps({"step": number} | parts.state))
+            state = TrainState.from_json(TrainState(step=number, anomaly=parts.memory).to_json())
             parts = guard(state, on_nan="skip", spike_sigma=3)
-    assert whole.state == parts.state
+    assert whole.memory == parts.memory
 
 
 def test_steps_that_are_left_out(tmp_path: Path) -> None:
     for first, last in ((5, 7), (12, 12)):
         leave_out(tmp_path, Rollback("", first, last))
-    watched = guard({"step": 3})
+    watched = guard(TrainState(step=3))
     watched.read_left_out(tmp_path)
     assert [n for n in range(1, 15) if watched.leaves_out(n)] == [5, 6, 7, 12]
     assert watched.skipped == [5, 6, 7, 12]

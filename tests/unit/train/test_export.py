@@ -48,7 +48,7 @@ def test_newest_checkpoint_of_a_run(tmp_path: Path) -> None:
         folder = tmp_path / f"run/checkpoints/step-{step:08d}"
         model = HyenaDNA(ModelConfig(d_model=8, l_max=32))
         folder.mkdir(parents=True)
-        module.write_model(folder, model, dict(model.state_dict()))
+        module.write_model(folder, model)
         (folder / "files.json").write_text("{}")
     export(tmp_path / "run", tmp_path / "deep/out")
     assert same_bits(load_file(tmp_path / "deep/out/model.safetensors"), dict(model.state_dict()))

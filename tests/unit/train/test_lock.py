@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.errors import UserError
-from hyena_dist.train.lock import RunLock
+from hyena_dist.train.lock import run_lock
 
-HOLD = "import sys, time; from pathlib import Path; from hyena_dist.train.lock import RunLock\n"
-HOLD += "with RunLock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time; from pathlib import Path; from hyena_dist.train.lock import run_lock\n"
+HOLD += "with run_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
 def test_held_until_its_owner_is_killed(tmp_path: Path) -> None:
@@ -20,14 +20,15 @@ def test_held_until_its_owner_is_killed(tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match=rf"trained by process {owner.pid} on \S+ at present; wait for it, or end it"
         ):
-            RunLock(tmp_path, wait_s=0.3).__enter__()
+            run_lock(tmp_path, wait_s=0.3).__enter__()
         owner.kill()
-    with RunLock(tmp_path, wait_s=5):
+    with run_lock(tmp_path, wait_s=5):
         pass
-    with RunLock(tmp_path, wait_s=0):
+    with run_lock(tmp_path, wait_s=0):
         pass
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write to .*absent: No such file"):
-        RunLock(tmp_path / "absent").__enter__()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file/run: Not a directory; choose another output_dir"):
+        run_lock(tmp_path / "file/run").__enter__()

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena_dist.config.run import ModelConfig, OptimizerConfig
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.train.optimizer import learning_rate, parameter_groups
+from hyena_dist.train.lr import learning_rate
+from hyena_dist.train.param_groups import parameter_groups
 
 FILTER = {f"implicit_filter.{name}" for name in ("0.weight", "0.bias", "1.freq", "2.weight", "2.bias", "4.weight",
           "4.bias", "6.weight")}  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BedSplits
-from hyena_dist.config.run import DataConfig
+from hyena_dist.config.data import DataConfig
 from hyena_dist.data.sampling.train_windows import BLOCK, Sampler, Windows, apportion, training_starts
 from hyena_dist.data.sampling.valid_starts import GenomeAxis
 from hyena_dist.data.store import GenomeStore

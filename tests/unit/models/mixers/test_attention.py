@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.mixers.attention import attention_heads
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.mixers import attention
 from hyena_dist.models.mixers.attention import (
@@ -21,6 +22,7 @@ from hyena_dist.models.mixers.attention import (
     AttentionMixer,
     attention_backend,
     causal_attention,
+    head_size,
     rotary_table,
     rotate,
     usable_backends,
@@ -63,7 +65,7 @@ def turn(position: int, head_dim: int, base: float) -> Tensor:
 def formula(x: Tensor, mixer: AttentionMixer, config: ModelConfig) -> Tensor:
     """Every head and position on its own, in float64, with the parameters rounded to the type of x."""
     p = {name: value.to(x.dtype).double() for name, value in mixer.named_parameters()}
-    heads, e = config.attention_heads, config.d_model // config.attention_heads
+    heads, e = attention_heads(config), head_size(config)
     projected = x.double() @ p["Wqkv.weight"].T + p["Wqkv.bias"]
     q, k, v = (part.unflatten(2, (heads, e)) for part in projected.chunk(3, dim=2))
     turns = torch.stack([turn(t, e, config.rotary_base) for t in range(len(x))])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import HyenaFilter, PositionalFeatures
 from hyena_dist.parallel.mesh import Mesh

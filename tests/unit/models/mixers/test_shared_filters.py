@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import HyenaFilter, SharedKernels
 

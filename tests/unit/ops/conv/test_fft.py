@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops.conv.fft import BlockedTransform, PlainTransform, Transform, fast_fft_size, transform
+from hyena_dist.op_sizes import fast_fft_size
+from hyena_dist.ops.conv.fft import BlockedTransform, PlainTransform, Transform, transform
 
 CPU = torch.device("cpu")
 

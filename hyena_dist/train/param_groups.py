@@ -1,11 +1,10 @@
-"""Parameter groups of AdamW and the learning-rate schedule."""
+"""The parameter groups of AdamW: which tensors decay."""
 
-import math
 from typing import Any
 
 from torch import nn
 
-from hyena_dist.config.run import OptimizerConfig
+from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -26,17 +25,3 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         {"params": decay, "weight_decay": config.weight_decay},
         {"params": no_decay, "weight_decay": 0.0},
     ]
-
-
-def learning_rate(config: OptimizerConfig, tokens: int, total_tokens: int) -> float:
-    """Linear warm-up, then a cosine to min_lr, both over tokens, so that length and batch may change on the way.
-
-    Args:
-        config: lr, min_lr and lr_warmup_tokens.
-        tokens: seen after the step that uses this rate.
-        total_tokens: of the whole run.
-    """
-    if tokens < config.lr_warmup_tokens:
-        return config.lr * tokens / config.lr_warmup_tokens
-    progress = (tokens - config.lr_warmup_tokens) / max(1, total_tokens - config.lr_warmup_tokens)
-    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -3,7 +3,7 @@
 import torch
 
 from hyena_dist.bench.process import in_a_process
-from hyena_dist.profile.clock import peak_bytes
+from hyena_dist.profile.memory import peak_bytes
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,58 @@
+"""What a layer wants of a mixer's module, and how it finds the module of a letter."""
+
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from hyena_dist.config.mixers.table import mixer
+from hyena_dist.config.model import ModelConfig
+from hyena_dist.parallel.linear import Norm
+from hyena_dist.parallel.mesh import Mesh
+
+
+class MixerModule(nn.Module):
+    """A causal mixer of positions, between a column-parallel and a row-parallel linear layer of its own.
+
+    Shapes: B batch, D d_model, R positions of this rank's residual stream.
+    """
+
+    @property
+    def adds_residual(self) -> bool:
+        """Whether `forward` can return the sum with the residual stream."""
+        return False
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
+        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
+
+        Args:
+            x: the residual stream.
+            norm: of the layer.
+            residual: return the sum with x, in the type of x; only where `adds_residual`.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def describe(cls, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+        """What people want to know of how it will run there, in a few words; None if there is no choice."""
+        return None
+
+
+def mixer_class(letter: str) -> type[MixerModule]:
+    """The module that the record of a letter names.
+
+    Raises:
+        UserError: no mixer has the letter.
+    """
+    path, _, name = mixer(letter).module.partition(":")
+    found: type[MixerModule] = getattr(import_module(path), name)
+    return found
+
+
+def describe_mixers(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> list[str]:
+    """What the mixers of a model say of how they will run, once for each kind."""
+    described = (mixer_class(letter).describe(config, device, dtype) for letter in dict.fromkeys(config.mixers))
+    return [line for line in described if line]

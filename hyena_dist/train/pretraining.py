@@ -1,0 +1,218 @@
+"""Pretraining as an Objective: the next base, in nats, on windows of genomes; evaluated by held-out perplexity."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyena_dist.config.run import RunConfig
+from hyena_dist.config.schedule import StagePlan
+from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
+from hyena_dist.data.loader import Loader
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.mixers.base import describe_mixers
+from hyena_dist.models.published import load_weights, published_config, read_tensors
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
+from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
+from hyena_dist.train.report import write_report
+from hyena_dist.train.resume import ResumePoint
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""RunConfig.precision -> type of activations and matrix products."""
+
+
+class TokenBatch(NamedTuple):
+    """One micro-batch of windows: B sequences, of which this context rank holds S positions."""
+
+    tokens: Tensor
+    """uint8 [B, S + 1]; the last S are the targets."""
+    weights: Tensor | None
+    """float32 [B, S], the weight of each target in the summed loss; None if all are 1."""
+    dropout_seeds: Sequence[int]
+    """[B]; what is dropped depends on the samples, not on which rank has them or on what was drawn before."""
+
+
+class Pretraining(Objective[TokenBatch]):
+    """Next-token prediction with a HyenaDNA.
+
+    Args:
+        config: the run.
+
+    Raises:
+        UserError: no store, or a held-out split without windows of a length that is evaluated: what the last evaluation
+            needs is looked for now, not after a week of training.
+    """
+
+    measure = "ppl"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.store = GenomeStore.open(config.data.path)
+        self.lengths = config.evaluation_lengths
+        for length in self.lengths:
+            evaluation_windows(self.store, config.evaluation.split, length, 1)
+
+    @property
+    def fingerprint(self) -> Any:
+        """The hashes of the genome store."""
+        return self.store.fingerprint
+
+    @property
+    def scored(self) -> Mapping[str, Any]:
+        """Split, context lengths and number of targets of the last evaluation."""
+        settings = self.config.evaluation
+        return {"split": settings.split, "lengths": list(self.lengths), "max_tokens": settings.max_tokens}
+
+    def build_model(self, mesh: Mesh) -> HyenaDNA:
+        """Build the language model, activations in the run's precision."""
+        return HyenaDNA(self.config.model, mesh, DTYPES[self.config.precision])
+
+    def load_model(self, checkpoint: Path, model: nn.Module, mesh: Mesh) -> None:
+        """Copy the weights of a checkpoint, position grids of a published model included."""
+        assert isinstance(model, HyenaDNA)
+        weights = checkpoint / "model.safetensors"
+        load_weights(model, read_tensors(weights), source=weights)
+
+    def model_files(self, model: nn.Module) -> Mapping[str, str]:
+        """Return the config.json with which load_published reads a checkpoint."""
+        assert isinstance(model, HyenaDNA)
+        return {"config.json": json.dumps(published_config(model), indent=2) + "\n"}
+
+    def batches(
+        self, point: ResumePoint, steps: range, mesh: Mesh
+    ) -> AbstractContextManager[Iterable[Batch[TokenBatch]]]:
+        """Return this rank's windows of some steps, read ahead by a thread or by processes."""
+        config = self.config
+        read = StepReader(
+            self.store,
+            point.stages,
+            config.data,
+            seed=config.seed,
+            rank=mesh.data.rank(),
+            context=(mesh.context.rank(), mesh.context.size()),
+        )
+        loader = Loader(
+            read,
+            steps,
+            workers=config.data.workers,
+            prefetch=config.data.prefetch,
+            timeout_s=config.data.timeout_s,
+        )
+        return self._batches(loader)
+
+    def loss(self, model: Callable[..., Any], micro_batch: TokenBatch, device: torch.device) -> Tensor:
+        """Return the summed negative log-likelihood of the targets that are A, C, G or T."""
+        inputs, targets = inputs_and_targets(micro_batch.tokens.to(device))
+        weights = None if micro_batch.weights is None else micro_batch.weights.to(device)
+        return nll_sum(model, inputs, targets, micro_batch.dropout_seeds, weights)
+
+    def measured(self, loss: float) -> float:
+        """Return the perplexity."""
+        return math.exp(min(loss, 700))
+
+    def evaluate(
+        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]
+    ) -> Evaluation | None:
+        """Score held-out windows: at every context length at the end, at the longest that suits in between."""
+        assert isinstance(model, HyenaDNA)
+        settings = self.config.evaluation
+        lengths = self.lengths if final else self._interim_lengths(mesh, point)
+        results = {}
+        for length in lengths:
+            tokens = settings.max_tokens if final else settings.interval_max_tokens
+            results[length] = perplexity(
+                model,
+                self.store,
+                evaluation_windows(self.store, settings.split, length, tokens),
+                mesh,
+                micro_batch_tokens=settings.micro_batch_tokens,
+                report=lambda *_: alive(),
+            )
+        if not results:
+            return None
+        split = settings.split
+        longest = results[max(results)]
+        metrics = {f"valid/{split}/loss": longest.loss, f"valid/{split}/ppl": longest.ppl}
+        return Evaluation(
+            metrics=metrics | {f"valid/{split}/ppl_{length}": found.ppl for length, found in results.items()},
+            lines=[f"{split} perplexity at context {length:,}: {found}" for length, found in results.items()],
+            record={str(length): found.to_json() for length, found in results.items()},
+        )
+
+    def report(self, run: RunRecord) -> None:
+        """Write the perplexities beside those of Markov chains, and the plots."""
+        write_report(run, self.store)
+
+    def describe(self, model: nn.Module, mesh: Mesh) -> Sequence[str]:
+        """Return the size of the model, its data and what its mixers say of how they run."""
+        config = self.config
+        size = config.model
+        return [
+            f"{size.num_parameters:,} parameters, data {config.data.path} ({config.data.sampling})",
+            *describe_mixers(size, mesh.device, DTYPES[config.precision]),
+        ]
+
+    def enter_stage(self, model: nn.Module, stage: StagePlan) -> None:
+        """Recompute activations or not, as the stage says."""
+        assert isinstance(model, HyenaDNA)
+        model.backbone.activation_checkpointing = stage.parallel.activation_checkpointing
+
+    def accumulation(self, model: nn.Module, micro_batches: int, late_gradients: bool) -> AbstractContextManager[None]:
+        """Evaluate the filters once for all micro-batches where gradients may come late."""
+        assert isinstance(model, HyenaDNA)
+        return model.share_filters(micro_batches if late_gradients else 1)
+
+    @contextmanager
+    def _batches(self, loader: Loader) -> Iterator[Iterable[Batch[TokenBatch]]]:
+        with loader:
+            yield map(self._batch, loader)
+
+    def _batch(self, read: StepBatch) -> Batch[TokenBatch]:
+        seed = self.config.seed
+        size = read.tokens.shape[1]
+        micro_batches = []
+        for index, first in enumerate(read.first_samples):
+            weights = None if read.weights is None else read.weights[index]
+            seeds = [_dropout_seed(seed, read.step, first + i) for i in range(size)]
+            micro_batches.append(TokenBatch(read.tokens[index], weights, seeds))
+        return Batch(read.stage, read.step, micro_batches, read.total_weight)
+
+    def _interim_lengths(self, mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
+        """The longest context that these processes are made for: of all in the last segment, else of none longer."""
+        if point.in_last_segment:
+            return self.lengths[-1:]
+        longest = max(stage.seq_length for stage in point.segment)
+        unit = mesh.residual_shard[1]
+        return tuple(n for n in self.lengths if n <= longest and n % unit == 0)[-1:]
+
+
+def nll_sum(
+    model: Callable[..., Any],
+    inputs: Tensor,
+    targets: Tensor,
+    dropout_seeds: Sequence[int] | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the summed negative log-likelihood in nats, a number with gradient.
+
+    Args:
+        model: calls a HyenaDNA.
+        inputs: [B, S] int64, this context rank's chunk.
+        targets: [B, S] int64, negative where nothing is to be predicted.
+        dropout_seeds: one per sample.
+        weights: [B, S] float32, of each target; all 1 if not given.
+    """
+    nll: Tensor = model(inputs, targets, dropout_seeds, skip_logits=True).nll
+    return (nll if weights is None else nll * weights).sum()
+
+
+def _dropout_seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,85 @@
+"""Where a run stands after an optimizer step: a frozen record that every checkpoint keeps as its state.json."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AnomalyMemory:
+    """What decisions about abnormal steps depend on, beside the step at hand; see train/anomaly.py."""
+
+    losses: tuple[float, ...] = ()
+    """Losses of the accepted steps that a spike is told from, oldest first."""
+    norms: tuple[float, ...] = ()
+    """Gradient norms of the same steps."""
+    skipped: tuple[int, ...] = ()
+    """Steps, counted from 1, that updated nothing; AdamW has made one update less for each."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The progress of a run. A step makes a new one by `dataclasses.replace`; none changes in place."""
+
+    step: int = 0
+    """Optimizer steps done, those that were skipped included."""
+    tokens: int = 0
+    """Tokens (targets, padding included) seen over all ranks."""
+    stage: int = 0
+    """Stages of the curriculum that are done."""
+    stages: int = 0
+    """Stages of the whole curriculum."""
+    world_size: int = 0
+    """Ranks that made the last step."""
+    mlflow_run_id: str | None = None
+    """The MLflow run that the next processes continue."""
+    data: Any = None
+    """The fingerprint of the data that the run trains on, as its objective gives it."""
+    anomaly: AnomalyMemory = field(default_factory=AnomalyMemory)
+    evaluation: Mapping[str, Any] | None = None
+    """What the evaluation of the finished run gave, as JSON; None before."""
+    scored: Mapping[str, Any] | None = None
+    """What that was measured on, as JSON; a finished run is evaluated again if its settings now say otherwise."""
+
+    @property
+    def updates(self) -> int:
+        """Updates that AdamW has made."""
+        return self.step - len(self.anomaly.skipped)
+
+    def to_json(self) -> str:
+        """Return the text of state.json."""
+        fields: dict[str, Any] = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "stage": self.stage,
+            "stages": self.stages,
+            "updates": self.updates,
+            "world_size": self.world_size,
+            "mlflow_run_id": self.mlflow_run_id,
+            "data": self.data,
+            "guard": {"losses": self.anomaly.losses, "norms": self.anomaly.norms},
+            "skipped": self.anomaly.skipped,
+        }
+        if self.evaluation is not None:
+            fields |= {"evaluation": self.evaluation, "scored": self.scored}
+        return json.dumps(fields, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainState":
+        """Read what `to_json` gave, or the state.json of a checkpoint from before steps were skipped or guarded."""
+        fields: dict[str, Any] = json.loads(text)
+        fields.pop("updates", None)  # follows from the steps that were skipped
+        guard = fields.pop("guard", {})
+        memory = AnomalyMemory(
+            losses=tuple(guard.get("losses", ())),
+            norms=tuple(guard.get("norms", ())),
+            skipped=tuple(fields.pop("skipped", ())),
+        )
+        return cls(anomaly=memory, **fields)
+
+
+def read_state(checkpoint: Path) -> TrainState:
+    """Read the state.json of a checkpoint."""
+    return TrainState.from_json((checkpoint / "state.json").read_text())
