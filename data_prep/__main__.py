@@ -1,4 +1,4 @@
-"""`python -m data_prep`."""
+"""The program `python -m data_prep`, which runs the commands on data without the rest of hyena-dist."""
 
 import sys
 

@@ -1,43 +1,44 @@
-"""Builds a store: input files -> arrays, in parallel -> splits -> manifest."""
+"""The build of a store: inputs become arrays, in parallel, then the splits are decided and the manifest written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data_prep import ingest
+from data_prep.damage import check_sizes
 from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import existing_manifest
-from data_prep.partial import Journal, Partial, write_json
-from data_prep.progress import BuildProgress
+from data_prep.partial import PartialFolder, PartJournal, write_json
+from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
-from data_prep.verify import check_sizes
 from data_prep.workers import run_tasks
-from data_prep.zarr_store import write_groups
+from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 
-Say = Callable[[str], object]
-
 
 class _SameNameError(UserError):
-    """Two inputs have a contig of the same name, so that this build can never be finished."""
+    """An error that says that two inputs have a contig of the same name, so that the build can never be finished."""
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What, besides the sequences, decides a store's content.
+    """All that, besides the sequences, decides a store's content.
 
     Attributes:
         splits: how train, valid and test are chosen.
-        soft_mask: keep which bases were lower-case.
-        interval_length: bases in an interval, where the splits are not from BED files.
-        rename: other names for contigs.
+        soft_mask: whether to keep which bases were lower-case.
+        interval_length: bases in an interval, the unit of sampling, where the splits are not from BED files.
+        rename: other names for contigs; None keeps those of the input.
+
+    Raises:
+        UserError: The interval length is too small.
     """
 
     splits: SplitPlan = field(default_factory=BlockSplits)
@@ -76,19 +77,19 @@ def build_store(
 
     Args:
         fastas: FASTA files (plain, gzip or bgzip) and UCSC 2bit files, all or none written as "species=path".
-        out: the store's folder; it must be absent or empty, or a store built from the same input.
-        options: splits and layout.
-        overwrite: replace `out` if it is a store, and discard an unfinished build of something else. Anything else is
-            never replaced.
-        processes: how many at a time; as many as there are cores by default.
-        command: for the manifest, how the store was asked for.
+        out: folder of the store; it must be absent or empty, or a store built from the same input.
+        options: all else that decides the content; None takes the defaults.
+        overwrite: whether to replace `out` if it is a store, and to discard an unfinished build of something else. Any
+            other content of `out` is never replaced.
+        processes: how many processes work at a time; as many as there are cores by default.
+        command: the command that asked for the store, for the manifest.
         say: receives lines of text for the user.
 
     Returns:
-        True if it was built, False if `out` was there already, built from the same sequences with the same options.
+        True if the store was built, False if `out` was already built from the same sequences with the same options.
 
     Raises:
-        UserError: bad input, an `out` that holds something else, another build at work, or no space left.
+        UserError: The input is bad, `out` holds something else, another build is at work, or no space is left.
     """
     options = options or BuildOptions()
     inputs = parse_inputs(fastas)
@@ -96,20 +97,20 @@ def build_store(
     out = out.resolve()
     existing = existing_manifest(out)
     if existing and not overwrite:
-        if existing["format"] != STORE_FORMAT:
-            raise UserError(f"{out} holds shards; choose another folder with --out, or replace it with --overwrite")
-        _check_options(out, existing, described)
-        _check_sources(out, existing, inputs)
-        check_sizes(out, existing)
-        Partial(out).clean()
+        _check_existing(out, existing, described, inputs)
+        PartialFolder(out).clean()
         say(f"{out} is already built from the same input with the same options: kept")
         return False
 
-    partial = Partial(out)
+    partial = PartialFolder(out)
     try:
         with partial.locked():
-            plan = {"inputs": [each.describe() for each in inputs]}
-            plan |= {key: described[key] for key in ("soft_mask", "rename")} | {"version": VERSION}
+            plan = {
+                "inputs": [each.describe() for each in inputs],
+                "soft_mask": described["soft_mask"],
+                "rename": described["rename"],
+                "version": VERSION,
+            }
             partial.begin(plan, discard=overwrite, say=say)
             try:
                 content = _ingest(inputs, partial, options, processes or usable_cores(), say)
@@ -140,17 +141,24 @@ def build_store(
     return True
 
 
-def _check_options(out: Path, existing: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key, value in wanted.items():
+def _check_existing(out: Path, existing: dict[str, Any], described: dict[str, Any], inputs: Sequence[Input]) -> None:
+    """Raise UserError unless `out` is a complete store, built from these inputs with these options.
+
+    Args:
+        out: folder of the store.
+        existing: its manifest.
+        described: options that it must have been built with, as the manifest has them.
+        inputs: files that it must have been built from.
+    """
+    if existing["format"] != STORE_FORMAT:
+        raise UserError(f"{out} holds shards; choose another folder with --out, or replace it with --overwrite")
+    for key, value in described.items():
         if existing["options"].get(key) != value:
             raise UserError(
                 f"{out} holds a store built with {key} {existing['options'].get(key)!r} instead of {value!r}; "
                 f"choose another folder with --out, or replace it with --overwrite"
             )
-
-
-def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input]) -> None:
-    with BuildProgress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
+    with WorkProgress("hashing input", sum(each.bytes for each in inputs), "bytes") as progress:
         wanted = [(describe_file(each.path, progress.advance)["sha256"], each.species) for each in inputs]
     if wanted != [(source["sha256"], source["species"]) for source in existing["sources"]]:
         names = ", ".join(source["name"] for source in existing["sources"])
@@ -158,16 +166,17 @@ def _check_sources(out: Path, existing: dict[str, Any], inputs: Sequence[Input])
             f"{out} holds a store built from other sequences ({names}); "
             f"choose another folder with --out, or replace it with --overwrite"
         )
+    check_sizes(out, existing)
 
 
 def _ingest(
-    inputs: Sequence[Input], partial: Partial, options: BuildOptions, processes: int, say: Say
+    inputs: Sequence[Input], partial: PartialFolder, options: BuildOptions, processes: int, say: Say
 ) -> dict[str, Any]:
     """Write everything but the manifest into `partial.store`, and return what the manifest says about the content."""
     tasks = ingest.tasks_of(inputs, partial.parts, soft_mask=options.soft_mask, rename=options.rename)
     if not partial.is_complete:
         _run_tasks(tasks, processes)
-    records = [(task.part, record) for task in tasks for record in Journal(task.part).read()]
+    records = [(task.part, record) for task in tasks for record in PartJournal(task.part).read()]
     contigs = [record["contig"] for _, record in records if "contig" in record]
     lengths = {contig["name"]: contig["length"] for contig in contigs}
     say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
@@ -185,10 +194,7 @@ def _ingest(
     zarr.mkdir(parents=True, exist_ok=True)
     partial.complete()
     for part, record in records:
-        for array in dict.fromkeys("/".join(path.split("/")[:2]) for path in record["files"]):
-            if (part / array).exists():
-                (zarr / array).parent.mkdir(exist_ok=True)
-                (part / array).rename(zarr / array)
+        _move_arrays(part, zarr, record["files"])
     files = {path: described for _, record in records for path, described in record["files"].items()}
     files |= write_groups(zarr, soft_mask=options.soft_mask)
     for folder in (zarr, *zarr.iterdir()):
@@ -203,10 +209,24 @@ def _ingest(
     }
 
 
+def _move_arrays(part: Path, zarr: Path, files: Iterable[str]) -> None:
+    """Move the arrays that `files` are of, "contigs/NAME/..." or "soft_mask/NAME/...", from a part to the store.
+
+    Arrays that an interrupted build has moved already are left where they are.
+    """
+    arrays = dict.fromkeys("/".join(path.split("/")[:2]) for path in files)
+    for array in arrays:
+        if (part / array).exists():
+            (zarr / array).parent.mkdir(exist_ok=True)
+            (part / array).rename(zarr / array)
+
+
 def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
-    origin: dict[str, Path] = {}
-    total, done = max(1, sum(task.bytes for task in tasks)), 0
-    with BuildProgress("reading") as progress:
+    """Read all inputs into arrays, show the progress, and refuse two contigs of the same name."""
+    origin: dict[str, Path] = {}  # which input each contig is in
+    total = max(1, sum(task.bytes for task in tasks))
+    done = 0
+    with WorkProgress("reading") as progress:
 
         def on_report(kind: str, *content: Any) -> None:
             nonlocal done
@@ -223,5 +243,5 @@ def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
                     )
                 origin[name] = path
 
-        # The largest first, so that no process is left alone with it at the end.
+        # The largest task starts first, so that no process is left alone with it at the end.
         run_tasks(ingest.run, sorted(tasks, key=lambda task: -task.bytes), processes, on_report)

@@ -1,7 +1,7 @@
-"""Brings the files of a preset, checks them, and says how to build a store of them.
+"""The download of a preset: its files are brought and checked, and a command is given that builds a store of them.
 
-Where the provider lists no checksum, the sha256 of what came is kept in checksums.json beside the files, and holds for
-later runs.
+Where the provider lists no checksum, the sha256 of what came is kept in checksums.json beside the files, and later runs
+hold to it.
 """
 
 import gzip
@@ -11,25 +11,28 @@ import shlex
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 from data_prep.files import describe_file
 from data_prep.preset import File, Preset, load_preset, preset_names
-from data_prep.progress import BuildProgress
+from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import write_atomically
 
 CHECKSUMS = "checksums.json"
+"""Name of the file that keeps the size and sha256 of every fetched file, by its name."""
 UNTRIED = "not yet tried against the real servers"
-Say = Callable[[str], object]
 
 
 def list_presets(say: Say = print) -> None:
-    """Show the presets."""
+    """Show the presets that come with this program, with their sizes.
+
+    Args:
+        say: receives lines of text for the user.
+    """
     for preset in map(load_preset, preset_names()):
         say(f"{preset.name:12} {preset.megabytes / 1000:5.1f} GB in {len(preset.files):3} files  {preset.description}")
     say(f"sizes are about; the addresses are {UNTRIED}: --source takes a folder or URL with the same file names")
@@ -43,20 +46,20 @@ def download(
     limits: Limits | None = None,
     say: Say = print,
 ) -> list[str]:
-    """Bring the files of a preset to `out`/source. What is there already is checked and kept.
+    """Bring the files of a preset to `out`/source; files that are there already are checked and kept.
 
     Args:
-        name: of the preset, or a YAML file of one's own.
-        out: folder; data/NAME by default.
+        name: name of the preset, or path of a YAML file like those of the presets.
+        out: folder for the files and the store; data/NAME by default.
         source: folder, URL or pipe:COMMAND that has the files under their names, in place of the preset's addresses.
-        limits: of patience.
+        limits: how long to go on trying; None takes the defaults.
         say: receives lines of text for the user.
 
     Returns:
         The words of the `data build` command that makes the store `out`/store.
 
     Raises:
-        UserError: no such preset, a file that cannot be had or is not what it should be, or no space for it.
+        UserError: There is no such preset, a file cannot be had or is not what it should be, or no space is left.
     """
     preset = load_preset(name)
     out = out or Path("data") / preset.name
@@ -75,7 +78,7 @@ def download(
     if not source and preset.name in preset_names():
         say(f"the addresses of preset {preset.name} are {UNTRIED}")
     lists = _Lists(source, limits)
-    with BuildProgress(f"downloading {preset.name}", round(1e6 * preset.megabytes), "bytes") as progress:
+    with WorkProgress(f"downloading {preset.name}", round(1e6 * preset.megabytes), "bytes") as progress:
         for number, file in enumerate(preset.files, start=1):
             result = _bring(file, folder, source, lists, limits, progress)
             say(f"{number}/{len(preset.files)} {file.name}: {result}")
@@ -83,12 +86,29 @@ def download(
 
 
 def _bring(
-    file: File, folder: Path, source: str | None, lists: "_Lists", limits: Limits | None, progress: BuildProgress
+    file: File, folder: Path, source: str | None, lists: "_Lists", limits: Limits | None, progress: WorkProgress
 ) -> str:
-    """Bring one file, unless it is there; returns what was found about it."""
-    target, kept = folder / file.name, _read_notes(folder).get(file.name)
+    """Bring one file, unless it is there, and check it.
+
+    Args:
+        file: the file.
+        folder: folder to bring it to.
+        source: place of the files instead of their addresses, as for `download`.
+        lists: the providers' lists of checksums.
+        limits: how long to go on trying; None takes the defaults.
+        progress: told of the bytes that are there.
+
+    Returns:
+        What was done and found, in words.
+
+    Raises:
+        UserError: The file cannot be had or is not what it should be.
+    """
+    target = folder / file.name
+    kept = _read_notes(folder).get(file.name)
     if kept:
-        algorithm, expected = "sha256", kept["sha256"]
+        algorithm = "sha256"
+        expected = kept["sha256"]
     else:
         algorithm, expected = lists.checksum(file)
     if target.exists():
@@ -111,6 +131,7 @@ def _bring(
 
 
 def _digest(file: Path, algorithm: str, sha256: str) -> str:
+    """Return the digest of a file by an algorithm of hashlib; its sha256 is known already."""
     if algorithm == "sha256":
         return sha256
     with file.open("rb") as stream:
@@ -118,31 +139,33 @@ def _digest(file: Path, algorithm: str, sha256: str) -> str:
 
 
 def _place(file: File, source: str | None) -> str:
-    """Where to fetch a file from."""
+    """Return the place to fetch a file from, as `fetch` takes it."""
     place = join(source, file.name) if source else file.url
     return place if is_remote(place) else _local(place)
 
 
 def _local(path: str) -> str:
+    """Return the place of a local file, as `fetch` takes it."""
     if not Path(path).is_file():
         raise NotThereError(f"{path} is not there; give a --source that has the files under the names of the preset")
     return f"{PIPE}cat {shlex.quote(path)}"
 
 
 class _Lists:
-    """The providers' lists of checksums, each fetched once.
+    """Looks up checksums in the providers' lists, each of which is fetched once.
 
     Args:
-        source: as for `download`; its lists lie beside the files.
-        limits: of patience.
+        source: place of the files instead of their addresses, as for `download`; lists lie beside the files there.
+        limits: how long to go on trying; None takes the defaults.
     """
 
     def __init__(self, source: str | None, limits: Limits | None) -> None:
-        self._source, self._limits = source, limits
-        self._fetched: dict[str, str] = {}
+        self._source = source
+        self._limits = limits
+        self._fetched: dict[str, str] = {}  # content of the lists, by the places that they came from
 
     def checksum(self, file: File) -> tuple[str, str]:
-        """Return an algorithm of hashlib and the digest, or "" and why there is none."""
+        """Return the checksum of a file: an algorithm of hashlib and the digest, or "" and why there is none."""
         if file.checksum == "unknown":
             return "", "no checksum is known"
         if file.checksum.startswith(("md5:", "sha256:")):
@@ -164,6 +187,7 @@ class _Lists:
         return "", f"{place} does not name it"
 
     def _fetch(self, place: str) -> str:
+        """Return the content of a list."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "list"
             fetch(place if is_remote(place) else _local(place), file, limits=self._limits)
@@ -171,7 +195,7 @@ class _Lists:
 
 
 def _read_notes(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> bytes and sha256 of the files that were fetched."""
+    """Return the "bytes" and "sha256" that are kept for the files that were fetched, by their names."""
     file = folder / CHECKSUMS
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -182,22 +206,36 @@ def _read_notes(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_notes(folder: Path, notes: dict[str, dict[str, Any]]) -> None:
+    """Replace what is kept for the files that were fetched."""
     write_atomically(folder / CHECKSUMS, json.dumps(notes, indent=1, sort_keys=True) + "\n")
 
 
 def _build_command(preset: Preset, folder: Path, store: Path) -> list[str]:
-    """The command that builds the store. Files of one sequence are split by the names of these."""
-    words, flags, names = ["hyena-dist", "data", "build"], list(preset.build), dict[str, str]()
-    held_out: dict[str, list[str]] = {"valid": [], "test": []}
+    """Return the words of the command that builds the store.
+
+    Files that hold one sequence each are divided into splits by the names of their sequences. Where the preset gives a
+    sequence another name than its file has, a file of old and new names is written for --rename.
+
+    Args:
+        preset: the preset.
+        folder: folder of its files.
+        store: folder of the store to build.
+    """
+    words = ["hyena-dist", "data", "build"]
+    flags = list(preset.build)
+    names: dict[str, str] = {}  # new names of sequences, by their names in the files
+    held_out: dict[str, list[str]] = {"valid": [], "test": []}  # contigs of these splits
     for file in preset.files:
-        path, label = folder / file.name, file.species
+        path = folder / file.name
+        label = file.species
         if file.use == "bed":
             flags += ["--bed", f"{label}={path}" if label else str(path)]
             continue
         words.append(f"{label}={path}" if label else str(path))
         if file.contig or file.split in held_out:
             found = _first_name(path)
-            contig = names[found] = file.contig or found
+            contig = file.contig or found
+            names[found] = contig
             if file.split in held_out:
                 held_out[file.split].append(f"{label}.{contig}" if label else contig)
     for split, contigs in held_out.items():
@@ -211,7 +249,7 @@ def _build_command(preset: Preset, folder: Path, store: Path) -> list[str]:
 
 
 def _first_name(fasta: Path) -> str:
-    """Name of the first sequence of a FASTA file, plain or gzip."""
+    """Return the name of the first sequence of a FASTA file, plain or gzip."""
     with fasta.open("rb") as raw:
         opener: Any = gzip.open if raw.read(2) == b"\x1f\x8b" else open
     try:

@@ -1,4 +1,4 @@
-"""From a store back to FASTA: the same letters, lower-case where the soft mask says so."""
+"""Export of a store's sequences to FASTA, with the letters that it was built from."""
 
 import gzip
 import os
@@ -11,25 +11,26 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 from data_prep.splits import find_contig
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
-from hyena_dist.data.tokenizer import A
+from hyena_dist.data.tokenizer import LETTERS
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically
 
 _BLOCK = 2**22
-"""Bases that are in memory at once, about."""
-_LETTERS = np.frombuffer(b"?" * A + b"ACGTN", dtype=np.uint8)
+"""About how many bases are in memory at once."""
 _LOWER_CASE = np.uint8(0x20)
 """The bit that makes an ASCII letter lower-case."""
 
 
 class _Sink(Protocol):
-    """Takes bytes: a file, a compressed one, or stdout."""
+    """Anything that takes bytes, such as a file, a compressed file or stdout."""
 
-    def write(self, data: bytes, /) -> int: ...
+    def write(self, data: bytes, /) -> int:
+        """Write all of `data`, and return its length."""
+        ...
 
 
 def export_fasta(
@@ -44,19 +45,19 @@ def export_fasta(
 
     A contig's header is its name, a region's `contig:start-end` (from 0, end not included, as `bedtools getfasta`).
     The letters are those that the store was built from, except that IUPAC codes, X, '-' and '.' have become N and U
-    has become T, and that all are upper-case unless the store has a soft mask. Memory is a few MB.
+    has become T, and that all are upper-case unless the store has a soft mask. The work takes a few MB of memory.
 
     Args:
         path: folder of a store, or of its shards.
-        out: the file, compressed if its name ends in .gz, always to the same bytes; it appears, or is replaced, when
-            it is complete. None writes to stdout.
-        contigs: names, where a missing or extra leading "chr" is accepted; empty for all.
-        regions: `contig:start-end`, instead of contigs.
+        out: file to write, compressed if its name ends in .gz; it appears, or is replaced, when it is complete. The
+            same sequences give the same bytes. None writes to stdout.
+        contigs: names of the contigs to write, where a missing or extra leading "chr" is accepted; empty for all.
+        regions: regions to write instead of contigs, each `contig:start-end`.
         line_width: letters in a line; 0 writes each sequence as one line.
 
     Raises:
-        UserError: no store, an unknown contig, a range that leaves its contig, a missing or damaged file of the store,
-            or a file that cannot be written.
+        UserError: There is no store, a contig is unknown, a range leaves its contig, a file of the store is missing or
+            damaged, or `out` cannot be written.
     """
     if line_width < 0:
         raise UserError(f"--line-width {line_width} is negative; use 60, or 0 for one line per sequence")
@@ -74,7 +75,7 @@ def export_fasta(
         wanted.append((str(region), region))
 
     bases = sum(region.end - region.start for _, region in wanted)
-    with _output(out) as stream, BuildProgress("writing FASTA", bases) as progress:
+    with _output(out) as stream, WorkProgress("writing FASTA", bases) as progress:
         for name, region in wanted:
             stream.write(f">{name}\n".encode())
             for block in _lines(store, region, line_width, progress.advance):
@@ -82,12 +83,12 @@ def export_fasta(
 
 
 def _lines(store: GenomeStore, region: Interval, width: int, on_bases: Callable[[int], object]) -> Iterator[bytes]:
-    """Yield a region's text in blocks of whole lines."""
+    """Yield a region's text in blocks of whole lines of `width` letters, or of a single line if `width` is 0."""
     contig, start, end = region
     block = max(1, _BLOCK // width) * width if width else _BLOCK
     for at in range(start, end, block):
         stop = min(end, at + block)
-        letters = _LETTERS[store.read(contig, at, stop)]
+        letters = LETTERS[store.read(contig, at, stop)]
         if store.has_soft_mask:
             letters |= store.soft_mask(contig, at, stop) * _LOWER_CASE
         yield _broken(letters, width)
@@ -97,7 +98,7 @@ def _lines(store: GenomeStore, region: Interval, width: int, on_bases: Callable[
 
 
 def _broken(letters: NDArray[np.uint8], width: int) -> bytes:
-    """Letters with a line feed after each `width` of them and after the last; width 0 adds none."""
+    """Return letters, uint8 [n], with a line feed after each `width` of them and after the last; width 0 adds none."""
     if not width:
         return letters.tobytes()
     full = letters.size // width
@@ -108,6 +109,7 @@ def _broken(letters: NDArray[np.uint8], width: int) -> bytes:
 
 
 def _region(text: str, store: GenomeStore) -> Interval:
+    """Parse a region as the user wrote it."""
     name, _, span = text.rpartition(":")  # the last colon, since a name may hold one
     start, _, end = span.replace(",", "").partition("-")
     if not (name and start.isdecimal() and end.isdecimal()):
@@ -123,7 +125,7 @@ def _region(text: str, store: GenomeStore) -> Interval:
 
 @contextmanager
 def _output(out: Path | None) -> Iterator[_Sink]:
-    """Where the text goes: stdout, or a file that is put in its place when nothing failed."""
+    """Open what the text goes to: stdout, or a file that is put in its place if nothing failed."""
     if out is None:
         try:
             yield sys.stdout.buffer

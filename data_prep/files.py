@@ -1,4 +1,4 @@
-"""Reading input files: plain, gzip or bgzip text in blocks, ahead of its user, and hashes."""
+"""Reading of files in blocks: plain, gzip or bgzip text, work that is done ahead in a thread, and hashes."""
 
 import hashlib
 import queue
@@ -13,8 +13,9 @@ from hyena_dist.errors import UserError
 Item = TypeVar("Item")
 
 BLOCK = 2**20
-"""Bytes of text that are handled at once, about."""
-_COMPRESSED_BLOCK = 2**17  # what follows a gzip member in its block is copied for the next one, so blocks are small
+"""About how many bytes of text are handled at once."""
+# Blocks of compressed bytes are small, because what follows a gzip member in its block is copied for the next member.
+_COMPRESSED_BLOCK = 2**17
 _GZIP = b"\x1f\x8b"
 # A bgzip file is many gzip members in a row and ends with this empty one; without it, a file that was cut between two
 # members would look complete.
@@ -22,7 +23,7 @@ _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b000300000000000000
 
 
 def ignore(data: bytes) -> None:
-    """Do nothing with a piece of a file."""
+    """Do nothing with the bytes of a file, where nobody wants to see them."""
 
 
 def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterator[bytes]:
@@ -30,10 +31,10 @@ def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterato
 
     Args:
         path: a plain, gzip or bgzip file.
-        on_raw: called with the file's bytes as they are read, in order.
+        on_raw: called with the file's bytes as they are read, in order, before decompression.
 
     Raises:
-        UserError: a file that cannot be read, or a truncated or corrupt gzip file.
+        UserError: The file cannot be read, or is a truncated or corrupt gzip file.
     """
     try:
         with path.open("rb") as raw:
@@ -59,7 +60,11 @@ def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterato
 
 
 def ahead(blocks: Iterable[Item], depth: int = 4) -> Iterator[Item]:
-    """Yield the same items, made in a thread that is up to `depth` items ahead; errors arrive in their place."""
+    """Yield the items of an iterable, which a thread takes from it up to `depth` items ahead.
+
+    An error of the iterable is raised here after the items that came before it.
+    """
+    # Pairs of whether this is an item, and the item; at the end, False and the error, or None if there was none.
     made: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -83,26 +88,30 @@ def ahead(blocks: Iterable[Item], depth: int = 4) -> Iterator[Item]:
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
     try:
-        while (item := made.get())[0]:
-            yield item[1]
-        if item[1] is not None:
-            raise item[1]
+        while True:
+            is_item, content = made.get()
+            if not is_item:
+                break
+            yield content
+        if content is not None:
+            raise content
     finally:
         stop.set()
         thread.join()
 
 
 def describe_file(path: Path, on_bytes: Callable[[int], object] = lambda count: None) -> dict[str, Any]:
-    """Return {"name", "bytes", "sha256"} of a file.
+    """Return the "name", "bytes" (its size) and "sha256" of a file.
 
     Args:
-        path: the file.
+        path: path of the file.
         on_bytes: called with the number of bytes after each block that was read.
 
     Raises:
-        UserError: a file that cannot be read.
+        UserError: The file cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    size = 0
     try:
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
@@ -115,12 +124,21 @@ def describe_file(path: Path, on_bytes: Callable[[int], object] = lambda count: 
 
 
 def unreadable(path: Path, error: OSError) -> UserError:
-    """The error of an input file that the system does not let us read."""
+    """Return the error for an input file that the system does not let us read."""
     return UserError(f"{path} cannot be read ({error.strerror or error}); check the path and its permissions")
 
 
 def _decompressed(path: Path, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The text of gzip members in a row, in blocks of at most BLOCK bytes."""
+    """Yield the text of gzip members in a row, in blocks of at most BLOCK bytes.
+
+    Args:
+        path: path of the file, for errors.
+        pieces: the file's bytes, in pieces that may end anywhere.
+
+    Raises:
+        UserError: The last member is not complete.
+        zlib.error: A member is corrupt.
+    """
     member = None
     for piece in pieces:
         while piece:
@@ -137,13 +155,14 @@ def _decompressed(path: Path, pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield text
             piece = member.unconsumed_tail
             if member.eof:
-                piece, member = member.unused_data, None
+                piece = member.unused_data
+                member = None
     if member is not None:
         raise _truncated(path)
 
 
 def _joined(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same text in blocks of BLOCK bytes or more (less than twice that), since bgzip's are small."""
+    """Join blocks of at most BLOCK bytes, which are small in bgzip files, to blocks of BLOCK to 2 * BLOCK bytes."""
     parts: list[bytes] = []
     size = 0
     for block in blocks:
@@ -151,9 +170,11 @@ def _joined(blocks: Iterable[bytes]) -> Iterator[bytes]:
         size += len(block)
         if size >= BLOCK:
             yield b"".join(parts)
-            parts, size = [], 0
+            parts = []
+            size = 0
     yield b"".join(parts)
 
 
 def _truncated(path: Path) -> UserError:
+    """Return the error for a gzip file whose end is missing."""
     return UserError(f"{path} is a truncated gzip file, because its end is missing; fetch it again")

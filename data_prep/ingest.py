@@ -1,4 +1,7 @@
-"""From input files to arrays: the tasks of a build, each of which writes one part and may be interrupted."""
+"""The tasks of a build, each of which reads an input, or a part of one, into arrays and can be interrupted.
+
+The arrays of a task and its journal (partial.py) lie in a folder of their own, its part.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,28 +14,31 @@ import numpy as np
 from data_prep.fasta import LOWER, Record, read_fasta
 from data_prep.files import ahead, describe_file, read_text
 from data_prep.inputs import Input, Rename, contig_name
-from data_prep.partial import Journal
+from data_prep.partial import PartJournal
 from data_prep.twobit import Entry, read_index, read_twobit
-from data_prep.workers import Report
-from data_prep.zarr_store import RangeWriter, TokenWriter
+from data_prep.workers import Report, grouped
+from data_prep.zarr_mask import RangeWriter
+from data_prep.zarr_tokens import TokenWriter
 from hyena_dist.data.store.manifest import array_path
 from hyena_dist.errors import UserError
 
 _PART_BASES = 2**26
-"""Bases of a 2bit file in one task, at least (but for the last)."""
+"""Bases of a 2bit file that one task reads at least, except for the file's last task."""
 _LONGEST_FILE_NAME = 255
+"""Longest file name that file systems allow, in bytes."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Work on one input, or on some sequences of it.
+    """The reading of one input, or of some sequences of it.
 
     Attributes:
         part: folder for the arrays and the journal.
-        input: what to read.
-        entries: of a 2bit file, which sequences; none for its hash alone, and for FASTA.
+        input: the file to read.
+        entries: the sequences of a 2bit file to read. Without any, a FASTA file is read whole, and a 2bit file is
+            hashed, which is a task of its own.
         soft_mask: whether to write which bases are lower-case.
-        rename: other names for contigs.
+        rename: other names for contigs; None keeps those of the input.
     """
 
     part: Path
@@ -43,21 +49,30 @@ class Task:
 
     @property
     def bytes(self) -> int:
-        """How much of the input the task reads."""
+        """How many bytes of the input the task reads."""
         return sum(entry.bytes for entry in self.entries) or self.input.bytes
 
 
 def tasks_of(inputs: Sequence[Input], parts: Path, *, soft_mask: bool, rename: Rename | None) -> list[Task]:
-    """Return the tasks of a build, in the order of the contigs: FASTA by file, 2bit by groups of sequences.
+    """Return the tasks of a build, in the order of the contigs.
+
+    A FASTA file is one task; a 2bit file is one task for its hash, and one for each group of sequences.
+
+    Args:
+        inputs: the input files.
+        parts: folder for the parts.
+        soft_mask: whether to write which bases are lower-case.
+        rename: other names for contigs; None keeps those of the input.
 
     Raises:
-        UserError: a bad 2bit file.
+        UserError: The index of a 2bit file is bad.
     """
     tasks = []
     for number, each in enumerate(inputs):
-        groups: list[tuple[Entry, ...]] = [()]  # of a 2bit file, its hash
+        groups: list[tuple[Entry, ...]] = [()]
         if each.is_twobit:
-            groups += _groups(read_index(each.path))
+            # Four bases lie in a byte.
+            groups += map(tuple, grouped(read_index(each.path), lambda entry: 4 * entry.bytes, _PART_BASES))
         tasks += [
             Task(parts / f"{number}-{group}", each, entries, soft_mask, rename) for group, entries in enumerate(groups)
         ]
@@ -65,21 +80,21 @@ def tasks_of(inputs: Sequence[Input], parts: Path, *, soft_mask: bool, rename: R
 
 
 def run(task: Task, report: Report) -> None:
-    """Do a task, or what is left of it, and write the journal of its part.
+    """Do a task, or what an interruption has left of it, and write the journal of its part.
 
-    The journal has a record for each contig ("contig": for the manifest, "files"), and one for the end ("source": for
-    the manifest, or None).
+    The journal gets a record for each contig ("contig", its entry of the manifest, and "files"), and one for the end
+    ("source", the input's entry of the manifest, or None where another task has that).
 
     Args:
         task: the task.
-        report: called with the path and each contig's name ("contig", path, name) and, for each block, with the bases
-            and the bytes of input in it ("block", bases, bytes).
+        report: called with ("contig", path of the input, name) for each contig, and with ("block", bases, bytes of
+            input) for each block.
 
     Raises:
-        UserError: bad input.
-        OSError: the part cannot be written.
+        UserError: The input is bad.
+        OSError: The part cannot be written.
     """
-    journal = Journal(task.part)
+    journal = PartJournal(task.part)
     finished = journal.recover()
     if finished and "source" in finished[-1]:
         for record in finished[:-1]:
@@ -95,8 +110,22 @@ def run(task: Task, report: Report) -> None:
     journal.write()
 
 
-def _run(task: Task, journal: Journal, finished: list[dict[str, Any]], report: Report) -> dict[str, Any] | None:
-    path, digest, size, reported = task.input.path, hashlib.sha256(), 0, 0
+def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], report: Report) -> dict[str, Any] | None:
+    """Write the arrays of a task's contigs.
+
+    Args:
+        task: the task.
+        journal: the journal of its part, which gets a record for each contig that is not finished.
+        finished: records of the contigs that an interrupted build has finished.
+        report: called with what `run` says.
+
+    Returns:
+        The input's entry of the manifest, or None if the input is a 2bit file, which another task hashes.
+    """
+    path = task.input.path
+    digest = hashlib.sha256()
+    size = 0  # bytes of the input that were read
+    reported = 0  # how many of these were reported
 
     def on_raw(data: bytes) -> None:
         nonlocal size
@@ -127,7 +156,7 @@ def _run(task: Task, journal: Journal, finished: list[dict[str, Any]], report: R
         if number >= len(finished):
             journal.add(_write(task, name, Record(record.name, blocks)))
         elif finished[number]["contig"]["name"] == name:
-            for _ in blocks:  # it is there; only the hash of the input needs it
+            for _ in blocks:  # its arrays are there, and only the hash of the input needs its bytes
                 pass
         else:
             raise UserError(f"{path} has changed since {task.part} was written; discard that with --overwrite")
@@ -157,15 +186,3 @@ def _write(task: Task, name: str, record: Record) -> dict[str, Any]:
         files |= {f"{arrays['soft_mask']}/{file}": described for file, described in ranges.close().items()}
     contig = {"name": name, "species": task.input.species, **content, "soft_masked": soft_masked}
     return {"contig": contig, "files": files}
-
-
-def _groups(entries: Sequence[Entry]) -> list[tuple[Entry, ...]]:
-    groups: list[list[Entry]] = [[]]
-    size = 0
-    for entry in entries:
-        if size >= _PART_BASES:
-            groups.append([])
-            size = 0
-        groups[-1].append(entry)
-        size += 4 * entry.bytes
-    return [tuple(group) for group in groups]

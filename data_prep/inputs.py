@@ -1,4 +1,4 @@
-"""What a build reads: input files with the species they are of, and what their contigs are called."""
+"""The input files of a build, the species that they are labelled with, and the names that their contigs get."""
 
 import re
 from collections.abc import Iterable
@@ -10,13 +10,17 @@ from data_prep.files import describe_file, read_text, unreadable
 from hyena_dist.errors import UserError
 
 _LABEL = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
-# What assemblies call chromosomes: numbers (with an arm or a part), Roman numbers, sex chromosomes, mitochondrion.
+# The names that assemblies give to chromosomes: numbers (with an arm or a part), Roman numbers, sex chromosomes,
+# mitochondrion.
 _CHROMOSOME = re.compile(r"\d{1,2}[A-Za-z]?|[IVX]+|[XYZWUM]|MT")
 _TWOBIT = (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
 
 
 def parse_labelled(text: str | Path) -> tuple[str | None, Path]:
-    """Split "species=path"; a path alone, or one that exists as it is written, has no species."""
+    """Split "species=path" into the species and the path.
+
+    A path alone, or a text that exists as a path, "=" and all, has no species.
+    """
     match = _LABEL.fullmatch(text) if isinstance(text, str) else None
     if match and not Path(text).exists():
         return match[1], Path(match[2])
@@ -28,11 +32,11 @@ class Input:
     """One input file.
 
     Attributes:
-        species: its label, or None.
-        path: the file.
-        bytes: its size.
-        modified: time of its last change, in ns.
-        is_twobit: whether it is UCSC 2bit; else it is FASTA.
+        species: species that the file is labelled with, or None.
+        path: path of the file.
+        bytes: size of the file.
+        modified: time of the file's last change, in ns since the epoch.
+        is_twobit: whether the file is UCSC 2bit; otherwise it is FASTA.
     """
 
     species: str | None
@@ -46,7 +50,7 @@ class Input:
         """Look at the file that `text` names ("species=path" or a path).
 
         Raises:
-            UserError: a file that cannot be read.
+            UserError: The file cannot be read.
         """
         species, path = parse_labelled(text)
         try:
@@ -58,7 +62,7 @@ class Input:
         return cls(species, path, status.st_size, status.st_mtime_ns, head in _TWOBIT)
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells this input from another, as JSON."""
+        """Return what tells this input from another one or from an older state of it, as JSON."""
         return {"species": self.species, "name": self.path.name, "bytes": self.bytes, "modified": self.modified}
 
 
@@ -66,7 +70,7 @@ def parse_inputs(texts: Iterable[str | Path]) -> list[Input]:
     """Look at all input files.
 
     Raises:
-        UserError: a file that cannot be read, or labels on some files only.
+        UserError: A file cannot be read, or some files have labels and others have none.
     """
     inputs = [Input.parse(text) for text in texts]
     without = [each.path for each in inputs if each.species is None]
@@ -76,11 +80,14 @@ def parse_inputs(texts: Iterable[str | Path]) -> list[Input]:
 
 
 class Rename:
-    """Other names for contigs.
+    """A function that gives contigs other names.
 
     Args:
         rule: "ucsc" (chr20, chrM), "ensembl" (20, MT), or a file with two columns, old and new name. Names that the
             rule or the file does not know stay.
+
+    Raises:
+        UserError: The file cannot be read or is not such a table.
     """
 
     def __init__(self, rule: str | Path) -> None:
@@ -90,7 +97,7 @@ class Rename:
             self._names = _read_names(Path(rule))
 
     def describe(self) -> Any:
-        """Return the rule as JSON."""
+        """Return the rule as JSON, a file by its hash."""
         return {"sha256": describe_file(Path(self._rule))["sha256"]} if self._names else self._rule
 
     def __call__(self, name: str) -> str:
@@ -107,12 +114,13 @@ class Rename:
 
 
 def contig_name(species: str | None, name: str, rename: Rename | None) -> str:
-    """Return what a record is called in the store."""
+    """Return the name of a record in the store: renamed if there is a rule, with its species before it if labelled."""
     new = rename(name) if rename else name
     return f"{species}.{new}" if species else new
 
 
 def _read_names(path: Path) -> dict[str, str]:
+    """Read the new name of each old one from a file of two columns."""
     names: dict[str, str] = {}
     lines = b"".join(read_text(path)).decode("utf-8", "replace").splitlines()
     for number, line in enumerate(lines, start=1):

@@ -1,4 +1,4 @@
-"""Counts of all k-mers of a store: the windows of k bases without N, at every position of every contig."""
+"""Counts of the k-mers of a store, which are the windows of k bases without N at every position of every contig."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,25 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import BASES, A, C, G, Tokens
 from hyena_dist.errors import UserError
 
 MAX_K = 8
-"""4^8 = 65,536 counts; the codes of longer k-mers would not fit into 16 bits, nor their table on a page."""
+"""Longest k-mers that are counted: there are 4^8 = 65,536, and the codes of longer ones would not fit into 16 bits."""
 _BLOCK = 2**20
-"""Bases that are counted at once: their codes stay in the processor's cache."""
+"""Bases that are counted at once, few enough that their codes stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class KmerTable:
-    """How often each k-mer occurs on the strand that the store holds.
+    """The counts of all k-mers on the strand that the store holds.
 
     Attributes:
-        k: bases of a k-mer.
-        counts: species ("" if the store has none) -> int64 [4^k], by code: the k-mer as a number of base 4 with the
-            digits A 0, C 1, G 2, T 3, so that the order is the alphabet's.
-        cpg: species -> observed / expected CpG, as `cpg_ratio` says; nan without C or G.
+        k: number of bases of a k-mer.
+        counts: how often each k-mer occurs in each species ("" if the store has none), int64 [4^k]. The place of a
+            k-mer is its code, the k-mer as a number of base 4 with the digits A 0, C 1, G 2, T 3, so that the order is
+            the alphabet's.
+        cpg: observed by expected CpG of each species, as `cpg_ratio` says.
     """
 
     k: int
@@ -38,17 +39,15 @@ class KmerTable:
 
 
 def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = lambda count: None) -> KmerTable:
-    """Count every window of k bases without N.
-
-    Memory is a few MB however long a contig is.
+    """Count every window of k bases without N, in a few MB of memory however long a contig is.
 
     Args:
-        store: where the tokens are.
-        k: 1 to 8.
+        store: genome store to count.
+        k: number of bases of a k-mer, 1 to 8.
         on_bases: called with the number of bases after each block that was counted.
 
     Raises:
-        UserError: a k out of range, or a missing or damaged file.
+        UserError: `k` is out of range, or a file is missing or damaged.
     """
     if not 1 <= k <= MAX_K:
         raise UserError(f"k-mers of {k} bases cannot be counted; choose 1 to {MAX_K}")
@@ -58,7 +57,8 @@ def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = 
     cpg = dict.fromkeys(counts, 0)
     bases = {name: np.zeros(4, np.int64) for name in counts}
     for entry in store.manifest["contigs"]:
-        name, length = names[entry["name"]], entry["length"]
+        name = names[entry["name"]]
+        length = entry["length"]
         bases[name] += [entry["composition"][letter] for letter in "ACGT"]
         for start in range(0, length, _BLOCK):
             # A block reaches into the next so far that each window and each pair has its start in one block alone.
@@ -72,14 +72,14 @@ def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = 
 
 
 def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:
-    """Codes of the windows of k bases that hold A, C, G and T alone.
+    """Return the codes of the windows of k bases that hold A, C, G and T alone.
 
     Args:
         tokens: uint8 [L].
-        k: 1 to 8.
+        k: number of bases of a window, 1 to 8.
 
     Returns:
-        uint16 [at most L - k + 1], in order of position.
+        Codes in the order of their positions, uint16 [windows], at most L - k + 1.
     """
     windows = tokens.size - k + 1
     if windows <= 0:
@@ -99,22 +99,31 @@ def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:
 
 
 def cpg_ratio(bases: NDArray[np.int64], cpg: int) -> float:
-    """Observed / expected CpG: CpG * bases / (C * G), by Gardiner-Garden and Frommer (1987); nan without C or G.
+    """Return the observed by the expected number of CpG: CpG * bases / (C * G) (Gardiner-Garden and Frommer 1987).
 
-    About 1 where C and G meet by chance, 0.2 in vertebrates, whose methylated CpG decays.
+    The ratio is about 1 where C and G meet by chance, and 0.2 in vertebrates, whose methylated CpG decays.
 
     Args:
-        bases: counts of A, C, G, T.
-        cpg: count of CG.
+        bases: counts of A, C, G and T, int64 [4].
+        cpg: how often CG occurs.
+
+    Returns:
+        The ratio, or nan without C or G.
     """
     expected = int(bases[1]) * int(bases[2])
     return cpg * int(bases.sum()) / expected if expected else float("nan")
 
 
 def both_strands(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts over both strands: those of a k-mer and those of its reverse complement; int64 [4^k] to int64 [4^k].
+    """Add to the count of each k-mer the count of its reverse complement, which is its count on the other strand.
 
     A palindrome such as ACGT counts twice at each place, once per strand.
+
+    Args:
+        counts: counts on one strand, int64 [4^k].
+
+    Returns:
+        Counts on both strands, int64 [4^k].
     """
     k = (counts.size.bit_length() - 1) // 2
     codes = np.arange(counts.size)
@@ -126,7 +135,7 @@ def both_strands(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def kmer_names(k: int) -> list[str]:
-    """All k-mers in the order of their codes: AA, AC, AG, AT, CA, ..."""
+    """Return all k-mers in the order of their codes, such as AA, AC, AG, AT, CA, ..."""
     names = [""]
     for _ in range(k):
         names = [name + letter for name in names for letter in "ACGT"]

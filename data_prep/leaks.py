@@ -1,14 +1,18 @@
-"""Which windows training can read at each length, how far from held-out bases; what the published ones would leak."""
+"""Proof that training windows do not leak: what they can read at each context length, and what published ones would.
 
-from collections.abc import Callable, Sequence
+A window leaks if it holds bases of a validation or test region, which are called held out here.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.progress import Say
 from data_prep.stats import print_table, write_csv
-from hyena_dist.data.sampling.valid_starts import Genome, Ranges, Sampling, interval_starts, uniform_starts
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (
@@ -31,12 +35,19 @@ def print_leaks(
     lengths: Sequence[int],
     sampling: Sampling,
     csv_file: Path | None = None,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> None:
     """Show the table of `leaks` with what its columns mean, and write it to a CSV file if one is named.
 
+    Args:
+        path: folder of a store, or of its shards.
+        lengths: context lengths, in bases.
+        sampling: how training chooses windows.
+        csv_file: CSV file to write; None writes none.
+        say: receives lines of text for the user.
+
     Raises:
-        UserError: no store, a length below 1, or a CSV file that cannot be written.
+        UserError: There is no store, a length is below 1, or the CSV file cannot be written.
     """
     store = GenomeStore.open(path)
     rows = leaks(store, lengths, sampling)
@@ -55,63 +66,93 @@ def print_leaks(
 
 
 def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> list[dict[str, Any]]:
-    """A row with the keys of COLUMNS for each length; "" where there is nothing to divide by or to be near to."""
-    if wrong := [length for length in lengths if length < 1]:
+    """Count what training windows of each length can read.
+
+    Args:
+        store: genome store with the splits and the intervals.
+        lengths: context lengths, in bases; a window has one base more, the last target.
+        sampling: how training chooses windows.
+
+    Returns:
+        A row with the keys of COLUMNS for each length, which `print_leaks` explains. A value is "" where there is
+        nothing to divide by, or no held-out base to be near to.
+
+    Raises:
+        UserError: A length is below 1.
+    """
+    wrong = [length for length in lengths if length < 1]
+    if wrong:
         raise UserError(f"length {wrong[0]} is not a context length; choose 1 or more")
-    genome = Genome(store)
-    train = genome.ranges(store.splits["train"]).merged()
-    held_out = genome.ranges([*store.splits["valid"], *store.splits["test"]]).merged()
-    intervals = genome.ranges(store.intervals["train"])
+    axis = GenomeAxis(store)
+    train = axis.ranges(store.splits["train"]).merged()
+    held_out = axis.ranges([*store.splits["valid"], *store.splits["test"]]).merged()
+    n_held_out = _total(held_out.size)
+    intervals = axis.ranges(store.intervals["train"])
     rows = []
     for length in lengths:
         size = length + 1
-        units = genome.free if sampling == "uniform" else intervals
         if sampling == "uniform":
-            starts, fits = uniform_starts(genome.free, size), genome.free.size >= size
+            units = axis.free
+            starts = uniform_starts(units, size)
+            fits = units.size >= size
         else:
-            starts, fits = interval_starts(genome.free, intervals, size, sampling)
+            units = intervals
+            starts, fits = interval_starts(axis.free, units, size, sampling)
         reach = starts.reach(size)
-        published = as_published(genome, intervals, size)
-        leaked, all_held_out = _total(held_out.inside(published.merged())), _total(held_out.size)
-        values = (
-            length,
-            _total(Ranges(starts.low, starts.high + 1).merged().size),
-            _total(fits),
-            _total(~fits),
-            _total(units.size[~fits]),
-            _total(train.inside(reach.merged())) / _total(train.size) if train.size.size else "",
-            _distance(genome, reach, held_out),
-            _total(held_out.inside(reach.merged())),
-            _total(held_out.inside(published) > 0),
-            leaked,
-            leaked / all_held_out if all_held_out else "",
-        )
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
+        published = as_published(axis, intervals, size)
+        n_leaked = _total(held_out.inside(published.merged()))
+        row = {
+            "seq_length": length,
+            "windows": _total(Ranges(starts.low, starts.high + 1).merged().size),
+            "used": _total(fits),
+            "left_out": _total(~fits),
+            "bases_left_out": _total(units.size[~fits]),
+            "reachable": _total(train.inside(reach.merged())) / _total(train.size) if train.size.size else "",
+            "distance": _distance(axis, reach, held_out),
+            "overlap": _total(held_out.inside(reach.merged())),
+            "published_leaking": _total(held_out.inside(published) > 0),
+            "published_overlap": n_leaked,
+            "published_share": n_leaked / n_held_out if n_held_out else "",
+        }
+        rows.append(row)
     return rows
 
 
-def as_published(genome: Genome, intervals: Ranges, size: int) -> Ranges:
-    """The published dataset's windows: an interval's first bases, or it and as much on both sides, cut at the ends.
+def as_published(axis: GenomeAxis, intervals: Ranges, size: int) -> Ranges:
+    """Return the windows of training intervals as the published dataset chooses them.
 
-    Facts of HG38Dataset in the paper's code; held-out intervals do not stop it.
+    A window is the interval's first bases or, if it is longer, the interval and equally much on both sides of it, cut
+    at the ends of the contig. Held-out regions do not stop it, as in the class HG38Dataset of the HyenaDNA paper's
+    code.
+
+    Args:
+        axis: the contigs as one axis of positions.
+        intervals: training intervals.
+        size: bases in a window.
     """
     start = intervals.start + np.minimum(0, intervals.size - size) // 2
-    contig = genome.contig(intervals.start)
-    return Ranges(np.maximum(start, genome.offset[contig]), np.minimum(start + size, genome.offset[contig + 1]))
+    contig = axis.contig(intervals.start)
+    return Ranges(np.maximum(start, axis.offset[contig]), np.minimum(start + size, axis.offset[contig + 1]))
 
 
 def _total(numbers: np.ndarray) -> int:
+    """Return the sum of numbers, or the count of what is true, as a Python number."""
     return int(numbers.sum())
 
 
-def _distance(genome: Genome, reach: Ranges, held_out: Ranges) -> int | str:
-    """Bases between a range and a held-out one of the same contig, at the least; "" if no contig has both."""
-    after = np.searchsorted(held_out.start, reach.start, side="right")
-    contig = genome.contig(reach.start)
+def _distance(axis: GenomeAxis, reach: Ranges, held_out: Ranges) -> int | str:
+    """Return the least number of bases between a range of `reach` and a held-out range of the same contig.
+
+    Returns:
+        The distance, or "" if no contig has both.
+    """
+    after = np.searchsorted(held_out.start, reach.start, side="right")  # the next held-out range after each start
+    contig = axis.contig(reach.start)
     gaps = []
     for neighbour in (after, after - 1):
         there = np.flatnonzero((neighbour >= 0) & (neighbour < held_out.start.size))
-        there = there[genome.contig(held_out.start[neighbour[there]]) == contig[there]]
-        start, end = (edge[neighbour[there]] for edge in held_out)
+        there = there[axis.contig(held_out.start[neighbour[there]]) == contig[there]]
+        start = held_out.start[neighbour[there]]
+        end = held_out.end[neighbour[there]]
         gaps.append(np.maximum(start - reach.end[there], reach.start[there] - end))
     return int(np.concatenate(gaps).min()) if sum(map(len, gaps)) else ""

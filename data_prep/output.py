@@ -1,4 +1,4 @@
-"""What is in the folder that a store or shards are to be written to."""
+"""A look into the folder that a store or shards are to be written to, before anything is written."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ def existing_manifest(out: Path) -> dict[str, Any] | None:
     """Return the manifest of the store or shards at `out`, or None if `out` is absent or an empty folder.
 
     Raises:
-        UserError: `out` is something else, which is not to be replaced.
+        UserError: `out` is something else, which must not be replaced.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None

@@ -1,4 +1,8 @@
-"""The folder of a build that is not finished: what it is of, who works in it, and what in it is finished."""
+"""The folder of a build that is not finished, OUT.partial, by which an interrupted build goes on where it was.
+
+PartialFolder says what the build is of, keeps other builds out, and puts the finished store in its place. A PartJournal
+says which contigs of a part, the work of one task, are finished.
+"""
 
 import json
 import os
@@ -15,20 +19,33 @@ from hyena_dist.system.locks import LockedError, lock
 
 _PLAN = "plan.json"
 _LOCK = "lock"
-_LOCK_SECONDS = 3.0  # of patience: the workers of a build that was just killed take a moment to end
+_LOCK_SECONDS = 3.0
+"""How long to wait for the lock, since the workers of a build that was just killed take a moment to end."""
 _RECORDED_BASES = 2**22
-_MANY_FILES = 100  # for which waiting for the whole disk is faster than for one after the other
+"""Bases that are finished, at least, when a journal is written."""
+_MANY_FILES = 100
+"""Number of files from which waiting for the whole disk is faster than waiting for one file after the other."""
 
 
-class Partial:
-    """The folder OUT.partial.
+class PartialFolder:
+    """The folder OUT.partial, in which a build or the writing of shards works until it is complete.
 
-    lock            held by the build and its worker processes; the system lets go of it when the last of them ends
-    plan.json       what the build is of
-    store/          the store, put together at the end
+    It holds these files and folders:
+
+        lock            held by the build and its worker processes; the system lets go of it when the last of them ends
+        plan.json       input and options of the build
+        parts/          a folder for each task, with its arrays and its journal
+        complete        there when all parts are finished, whose arrays then move to the store
+        store/          the store, put together at the end
+        old/            what OUT was before, for a moment while the store takes its place
+
+    Attributes:
+        folder: path of the folder.
+        store: path of the store in it.
+        parts: path of the parts in it.
 
     Args:
-        out: the folder that the build is for.
+        out: path of the folder that the build is for.
     """
 
     def __init__(self, out: Path) -> None:
@@ -41,10 +58,10 @@ class Partial:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other builds out.
+        """Make the folder, and keep other builds out of it while the `with` block runs.
 
         Raises:
-            UserError: another build is at work.
+            UserError: Another build is at work.
         """
         with ExitStack() as stack:
             try:
@@ -56,17 +73,15 @@ class Partial:
             yield
 
     def begin(self, plan: dict[str, Any], *, discard: bool, say: Callable[[str], object]) -> None:
-        """Start the build of `plan`, or go on with it.
-
-        Inputs that have changed since are begun anew.
+        """Start the build of `plan`, or go on with it, where the parts of inputs that have changed are begun anew.
 
         Args:
-            plan: "inputs" (in order, each with "name" and "species") and what decides the content of parts.
-            discard: whether to discard what is there of another build.
-            say: receives a line if something is kept.
+            plan: "inputs" (in order, each with "name" and "species"), and all else that decides the content of parts.
+            discard: whether to discard the work of another build that is there.
+            say: receives a line of text if something is kept, and for each input that has changed.
 
         Raises:
-            UserError: the folder is of another build.
+            UserError: The folder is another build's.
         """
         if self._is_left_over():
             self._clear()
@@ -87,7 +102,10 @@ class Partial:
                         shutil.rmtree(part)
         write_json(self.folder / _PLAN, plan)
         contigs = [
-            record["contig"] for part in self.parts.glob("*") for record in Journal(part).read() if "contig" in record
+            record["contig"]
+            for part in self.parts.glob("*")
+            for record in PartJournal(part).read()
+            if "contig" in record
         ]
         if contigs:
             bases = sum(contig["length"] for contig in contigs)
@@ -95,7 +113,7 @@ class Partial:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all parts are finished; their arrays may have moved to the store already."""
+        """Whether all parts are finished, so that their arrays may have moved to the store already."""
         return self._complete.exists()
 
     def complete(self) -> None:
@@ -103,7 +121,7 @@ class Partial:
         write_json(self._complete, True)
 
     def install(self) -> None:
-        """Put the store where OUT is, and remove this folder."""
+        """Put the store in the place of OUT, and remove this folder."""
         self.complete()
         if self._out.exists():
             self._out.rename(self._old)
@@ -111,9 +129,11 @@ class Partial:
         self.remove()
 
     def _clear(self) -> None:
+        """Discard everything but the lock, after putting OUT back if it was moved away."""
         if self._old.exists() and not self._out.exists():
             self._old.rename(self._out)
-        self._complete.unlink(missing_ok=True)  # first: the parts of a half removed folder are checked, a store is not
+        # The note goes first: if this is interrupted, parts that are left are checked, and a store would not be.
+        self._complete.unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -121,27 +141,31 @@ class Partial:
                 path.unlink()
 
     def holds_work(self) -> bool:
-        """Whether anything is finished, so that the folder is worth keeping."""
+        """Tell whether anything is finished, so that the folder is worth keeping."""
         return any(self.parts.glob("*/journal.jsonl"))
 
     def remove(self) -> None:
-        """Remove the folder; last the note that it is complete, by which `clean` knows what a kill leaves."""
+        """Remove the folder.
+
+        The note that it is complete goes last, since `clean` knows by it what a kill in the midst of this leaves.
+        """
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove what is left if the process was killed when OUT was there already."""
+        """Remove what is left of the folder if its build was killed after the store had become OUT."""
         if self._is_left_over():
             with self.locked():
                 self.remove()
 
     def _is_left_over(self) -> bool:
-        """Whether the store has become OUT: it is made before the note that it is complete."""
+        """Tell whether the store has become OUT; it is made before the note that all parts are finished."""
         return self.is_complete and not self.store.exists()
 
     def _read_plan(self) -> dict[str, Any] | None:
+        """Return the plan of the build that the folder is of, or None if there is none."""
         try:
             plan: dict[str, Any] = json.loads((self.folder / _PLAN).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -149,11 +173,11 @@ class Partial:
         return plan
 
 
-class Journal:
-    """Which contigs of a part are finished: one line of JSON for each, written when its files are on the disk.
+class PartJournal:
+    """The list of the finished contigs of a part: a line of JSON for each, written once its files are on the disk.
 
     Args:
-        part: folder of the part.
+        part: path of the part's folder.
     """
 
     def __init__(self, part: Path) -> None:
@@ -163,7 +187,7 @@ class Journal:
         self._bases = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines that were written whole."""
+        """Return the records that were written whole."""
         try:
             text = self._path.read_bytes()
         except FileNotFoundError:
@@ -177,7 +201,14 @@ class Journal:
         return records
 
     def recover(self) -> list[dict[str, Any]]:
-        """Keep the lines before the first whose files are not as it says, and remove all files of no kept line."""
+        """Go back to the last state in which all files are as the journal says.
+
+        Kept are the records before the first one with a file that is missing or damaged. Files of no kept record are
+        removed.
+
+        Returns:
+            The records that are kept.
+        """
         kept = []
         for record in self.read():
             files = record["files"]
@@ -199,10 +230,11 @@ class Journal:
         return kept
 
     def add(self, record: dict[str, Any]) -> None:
-        """Note that a contig is finished. Small ones wait for others, since waiting for the disk takes a while.
+        """Note that a contig is finished; small contigs wait for others, since waiting for the disk takes a while.
 
         Args:
-            record: JSON, with "files": path, relative to the part -> [bytes, sha256].
+            record: the contig's record, whose "files" are the size in bytes and the sha256 of its files, by their paths
+                relative to the part.
         """
         self._waiting.append(record)
         self._bases += record.get("contig", {"length": 0})["length"]
@@ -210,7 +242,7 @@ class Journal:
             self.write()
 
     def write(self) -> None:
-        """Write the lines of all that was added, after waiting for their files."""
+        """Write the records that were added, after waiting until their files are on the disk."""
         files = [self._part / path for record in self._waiting for path in record["files"]]
         folders = {folder for file in files for folder in file.parents if folder.is_relative_to(self._part)}
         if len(files) > _MANY_FILES:
@@ -230,13 +262,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _identity(plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan without what may change when an input file is mended."""
+    """Return a plan without the sizes and times of the input files, which change when one of them is mended."""
     return plan | {"inputs": [[each["species"], each["name"]] for each in plan["inputs"]]}
 
 
 def _is_file(path: Path, size: int, sha256: str) -> bool:
+    """Tell whether a file is there with this size and this hash."""
     return path.is_file() and path.stat().st_size == size and describe_file(path)["sha256"] == sha256
 
 
 def _line(record: dict[str, Any]) -> bytes:
+    """Return the line of the journal for a record."""
     return json.dumps(record).encode() + b"\n"

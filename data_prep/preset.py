@@ -1,4 +1,4 @@
-"""Presets: YAML files that name public genomes, and how `data build` makes a store of them."""
+"""Presets: YAML files that name the files of public genomes and how `data build` makes a store of them."""
 
 import re
 from importlib import resources
@@ -21,7 +21,7 @@ from hyena_dist.errors import UserError
 #         use: fasta                   # or bed
 #         species: human               # the label for `data build`; none by default
 #         # for files of one sequence:
-#         contig: chr1                 # what the store calls it; as in the file by default
+#         contig: chr1                 # its name in the store; as in the file by default
 #         # for such files that differ in one part of their names:
 #         each: [1, 2, X]              # goes in the place of {} in url, name and contig; megabytes is of all together
 #         valid: [1]                   # those whose sequence validates
@@ -32,16 +32,20 @@ _SCHEMES = ("https://", "http://", "pipe:")
 
 
 class _Strict(BaseModel):
+    """A part of a preset, which may have no other fields than its own."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _checksum(text: str) -> str:
+    """Validate the field `checksum`."""
     if not re.fullmatch(r"unknown|md5:[0-9a-fA-F]{32}|sha256:[0-9a-fA-F]{64}", text) and not text.startswith(_SCHEMES):
         raise ValueError("neither unknown, md5:..., sha256:... nor the URL of a list")
     return text
 
 
 def _below(name: str) -> str:
+    """Validate the field `name`, which must be a path below a folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise ValueError("not a path below a folder")
@@ -49,7 +53,7 @@ def _below(name: str) -> str:
 
 
 class File(_Strict):
-    """A file to fetch; see above."""
+    """A file to fetch; the comment at the head of this file says what each field means."""
 
     url: str
     name: Annotated[str, AfterValidator(_below)]
@@ -62,17 +66,20 @@ class File(_Strict):
 
     @property
     def list_name(self) -> str:
-        """Name of the provider's list of checksums below --source: beside the file."""
+        """Path of the provider's list of checksums below --source, which is beside the file."""
         return str(PurePosixPath(self.name).with_name(PurePosixPath(self.checksum).name))
 
 
 class _Entry(File):
+    """An entry of a preset, which stands for one file or for one file for each of its parts."""
+
     each: list[str | int] = Field(default=[], exclude=True)
     valid: list[str | int] = Field(default=[], exclude=True)
     test: list[str | int] = Field(default=[], exclude=True)
 
     @model_validator(mode="after")
     def _fits(self) -> "_Entry":
+        """Validate that the fields fit together."""
         for part in (*self.valid, *self.test):
             if part not in self.each or (part in self.valid and part in self.test):
                 raise ValueError(f"{part} in valid or test is not in each, or in both")
@@ -81,6 +88,7 @@ class _Entry(File):
         return self
 
     def files(self) -> list[File]:
+        """Return the files that the entry stands for."""
         common = self.model_dump()
         if not self.each:
             return [File(**common)]
@@ -102,19 +110,29 @@ class _Entry(File):
 
 
 class _Document(_Strict):
+    """The content of a preset's YAML file."""
+
     description: str
     files: list[_Entry] = Field(min_length=1)
     build: list[str] = []
 
 
 class Preset:
-    """What to fetch and how to build it.
+    """The files of public genomes to fetch, and how to build a store of them.
 
     Attributes:
-        name: of the preset.
-        description: one line.
-        files: what to fetch.
+        name: name of the preset.
+        description: one line for the user.
+        files: files to fetch.
         build: further arguments of `data build`.
+
+    Args:
+        name: name of the preset.
+        text: content of the YAML file.
+        where: the file, for errors.
+
+    Raises:
+        UserError: The text is not a preset.
     """
 
     def __init__(self, name: str, text: str, where: str) -> None:
@@ -129,29 +147,35 @@ class Preset:
                 f"{where} is not a preset ({place}: {first['msg']}); correct it, or compare it with the presets of "
                 f"data_prep/presets"
             ) from error
-        self.name, self.description, self.build = name, document.description, document.build
+        self.name = name
+        self.description = document.description
+        self.build = document.build
         self.files = [file for entry in document.files for file in entry.files()]
 
     @property
     def megabytes(self) -> float:
-        """Size of all files, about."""
+        """About the size of all files, in units of 10^6 bytes."""
         return sum(file.megabytes for file in self.files)
 
 
 def _folder() -> Any:
+    """Return the folder of the presets that come with this program."""
     return resources.files("data_prep") / "presets"
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with this program."""
+    """Return the names of the presets that come with this program."""
     return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
 
 
 def load_preset(name: str) -> Preset:
-    """Load a preset by its name, or from a YAML file of one's own.
+    """Load a preset.
+
+    Args:
+        name: name of a preset that comes with this program, or path of a YAML file like theirs.
 
     Raises:
-        UserError: no such preset, or a file that cannot be read.
+        UserError: There is no such preset, or the file cannot be read or is not a preset.
     """
     if name in preset_names():
         return Preset(name, (_folder() / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")

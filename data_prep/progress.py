@@ -1,20 +1,24 @@
-"""BuildProgress, which shows long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""WorkProgress, which shows long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
 
 from hyena_dist.system.pacing import LinePacer
 
+Say = Callable[[str], object]
+"""A function that receives lines of text for the user, such as print."""
 
-class BuildProgress:
-    """Counts work that has a name and a unit, on stderr; used as a context manager.
+
+class WorkProgress:
+    """A context manager around long work, which shows on stderr how much is done, at which rate and what is left.
 
     Args:
-        label: what is being done.
-        total: amount of work, in `unit`; None where only the share done is known.
+        label: name of the work.
+        total: amount of work in `unit`; None where only the share that is done becomes known.
         unit: "bases" or "bytes".
     """
 
@@ -29,7 +33,7 @@ class BuildProgress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
 
-    def __enter__(self) -> "BuildProgress":
+    def __enter__(self) -> "WorkProgress":
         return self
 
     def __exit__(
@@ -39,11 +43,11 @@ class BuildProgress:
             self._bar.close()
 
     def advance(self, amount: int, share: float | None = None) -> None:
-        """Report work done.
+        """Add to the work that is done.
 
         Args:
-            amount: work since the last call.
-            share: share of all work done so far (0 to 1), which stands in for an unknown total.
+            amount: work that was done since the last call, in `unit`.
+            share: share of all work that is done so far, from 0 to 1; the total follows from it where it is unknown.
         """
         self._done += amount
         if share:
@@ -56,6 +60,7 @@ class BuildProgress:
             self._pacer.printed()
 
     def _line(self) -> str:
+        """Return the plain line."""
         rate = self._done / (time.monotonic() - self._start)
         line = f"{self._label}: {self._done:,} {self._unit}, {rate / 1e6:.1f} M{self._unit}/s"
         if self._total:

@@ -1,10 +1,10 @@
-"""WebDataset shards of a store: plain tars of windows, for object stores and for streaming."""
+"""Writing of a store's WebDataset shards: plain tars of windows, for object stores and for streaming."""
 
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,28 +15,33 @@ import google_crc32c
 import numpy as np
 
 from data_prep.output import existing_manifest
-from data_prep.partial import Partial, write_json
-from data_prep.progress import BuildProgress
+from data_prep.partial import PartialFolder, write_json
+from data_prep.progress import Say, WorkProgress
 from data_prep.workers import Report, run_tasks
-from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval, Sample
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 
 _TAR_BLOCK = 512
-_SAMPLE_OVERHEAD = 4 * _TAR_BLOCK  # two tar headers, the .npy header and the JSON, each filled up to a block
+"""Size of a tar's header, and what every file in it is filled up to, in bytes."""
+_SAMPLE_OVERHEAD = 4 * _TAR_BLOCK
+"""Bytes that a sample takes besides its tokens: two tar headers, the .npy header and the JSON, each a block."""
 _RECORDS = "tars"
-"""Folder of the records of complete tars, in the folder of unfinished work."""
+"""Folder of the records of complete tars, inside the folder of unfinished work."""
 
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How a store is cut into shards.
+    """The sizes into which a store is cut to make shards.
 
     Attributes:
-        window: bases in one sample, at least 2; the last of each range may be shorter.
-        megabytes: size of one tar, about, in units of 2^20 bytes.
+        window: bases in one sample, at least 2; the last sample of each range may be shorter.
+        megabytes: about the size of one tar, in units of 2^20 bytes.
+
+    Raises:
+        UserError: A number is too small.
     """
 
     window: int = 2**20 + 1
@@ -49,33 +54,17 @@ class ShardOptions:
             raise UserError(f"shard size {self.megabytes} MB is too small; use 1 or more")
 
 
-class Sample(NamedTuple):
-    """One window in a tar; a row of the shard index.
-
-    Attributes:
-        key: name of the sample, without an extension.
-        contig: the window's contig.
-        start: its first base.
-        end: the base after its last.
-        offset: where its tokens begin in the tar, in bytes; they are plain, one byte each.
-        crc32c: of the tokens.
-    """
-
-    key: str
-    contig: str
-    start: int
-    end: int
-    offset: int
-    crc32c: int
-
-
 class _Shard(NamedTuple):
-    """A tar to write: its name, and the windows that belong in it, numbered over the split from `first`."""
+    """A tar to write."""
 
     path: str
+    """Name of the tar."""
     split: str
+    """Split of its windows."""
     first: int
+    """Number of its first window among those of the split."""
     windows: Sequence[Interval]
+    """Windows that belong in it, in order."""
 
 
 def write_shards(
@@ -86,7 +75,7 @@ def write_shards(
     overwrite: bool = False,
     processes: int | None = None,
     command: str = "",
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> bool:
     """Write the shards of a store into the folder `out`.
 
@@ -95,20 +84,21 @@ def write_shards(
     and options give the same bytes, but for `command` and `created` in the manifest.
 
     Args:
-        source: the store.
-        out: absent or empty, or shards of the same store with the same options, which are kept.
-        options: window and size of the tars.
-        overwrite: replace `out` if it is a store or shards, and discard unfinished work on something else. Anything
-            else is never replaced.
-        processes: how many at a time; as many as there are cores by default.
-        command: for the manifest, how the shards were asked for.
+        source: folder of the store.
+        out: folder of the shards; it must be absent or empty, or hold shards of the same store with the same options,
+            which are kept.
+        options: sizes of windows and tars; None takes the defaults.
+        overwrite: whether to replace `out` if it is a store or shards, and to discard unfinished work on something
+            else. Any other content of `out` is never replaced.
+        processes: how many processes work at a time; as many as there are cores by default.
+        command: the command that asked for the shards, for the manifest.
         say: receives lines of text for the user.
 
     Returns:
-        True if they were written, False if `out` was there already.
+        True if the shards were written, False if they were there already.
 
     Raises:
-        UserError: no store or a damaged one, an `out` that holds something else, or no space left.
+        UserError: There is no store or it is damaged, `out` holds something else, or no space is left.
     """
     options = options or ShardOptions()
     store = GenomeStore.open(source)
@@ -122,7 +112,7 @@ def write_shards(
         say(f"{out} already holds the shards of {source} with the same options: kept")
         return False
     shards = list(_plan(store, options))
-    partial = Partial(out)
+    partial = PartialFolder(out)
     try:
         with partial.locked():
             inputs = [{"species": None, "name": Path(source).name}]
@@ -156,30 +146,31 @@ def write_shards(
     return True
 
 
-def tile(region: Interval, window: int) -> Iterator[Interval]:
-    """Cut a region into windows of `window` bases; the last may be shorter.
+def windows_in(region: Interval, window: int) -> Iterator[Interval]:
+    """Cut a region into windows of `window` bases, of which the last may be shorter.
 
-    Neighbours share one base: the last of a window is only a target of the next-token loss, so it is also the first
-    of the next window, as an input.
+    Neighbours share one base: the last base of a window is only a target of the next-token loss, so it is also the
+    first base of the next window, as an input.
     """
     for start in range(region.start, max(region.end - 1, region.start + 1), window - 1):
         yield Interval(region.contig, start, min(start + window, region.end))
 
 
 def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[_Shard]:
-    """The tars of all splits. Those of train hold all that training may read at any length: the free ranges."""
+    """Yield the tars of all splits; those of train hold all that training may read at any length, the free ranges."""
     free = [region for regions in store.free.values() for region in regions]
     for split in SPLITS:
         regions = free if split == "train" else store.splits[split]
         tars: list[list[Interval]] = []
-        room = 0
-        for window in (window for region in regions for window in tile(region, options.window)):
-            size = window.end - window.start + _SAMPLE_OVERHEAD
-            if size > room:
-                tars.append([])
-                room = options.megabytes * 2**20
-            tars[-1].append(window)
-            room -= size
+        room = 0  # bytes that the last tar may still take
+        for region in regions:
+            for window in windows_in(region, options.window):
+                size = window.end - window.start + _SAMPLE_OVERHEAD
+                if size > room:
+                    tars.append([])
+                    room = options.megabytes * 2**20
+                tars[-1].append(window)
+                room -= size
         first = 0
         for number, windows in enumerate(tars):
             yield _Shard(f"{split}-{number:06d}.tar", split, first, windows)
@@ -187,6 +178,14 @@ def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[_Shard]:
 
 
 def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Raise UserError unless `out` holds complete shards of the store with these options.
+
+    Args:
+        out: folder of the shards.
+        existing: its manifest.
+        source: manifest of the store.
+        options: options that the shards must have been made with, as the manifest has them.
+    """
     fix = "choose another folder with --out, or replace it with --overwrite"
     if existing["format"] != SHARDS_FORMAT:
         raise UserError(f"{out} holds a store and not shards; {fix}")
@@ -203,9 +202,13 @@ def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str,
 
 
 def _write_tars(
-    store: GenomeStore, shards: Sequence[_Shard], partial: Partial, processes: int, say: Callable[[str], object]
+    store: GenomeStore, shards: Sequence[_Shard], partial: PartialFolder, processes: int, say: Say
 ) -> tuple[list[dict[str, Any]], dict[str, list[Sample]]]:
-    """Write the tars that are not there yet; returns the manifest's list of all of them, and the index."""
+    """Write the tars that are not there yet.
+
+    Returns:
+        The manifest's entries of all tars, and the index: the samples of each tar, by its name.
+    """
     partial.store.mkdir(exist_ok=True)
     (partial.folder / _RECORDS).mkdir(exist_ok=True)
     todo = [shard for shard in shards if not _read_record(partial, shard)]
@@ -216,20 +219,21 @@ def _write_tars(
         record = _write_tar(store, shard, partial.store / shard.path, report)
         write_json(_record(partial, shard), record)
 
-    with BuildProgress("writing shards", sum(w.end - w.start for shard in todo for w in shard.windows)) as progress:
+    bases = sum(window.end - window.start for shard in todo for window in shard.windows)
+    with WorkProgress("writing shards", bases) as progress:
         run_tasks(write, todo, processes, progress.advance)
     done = [(shard, _read_record(partial, shard)) for shard in shards]
     tars = [{"path": shard.path, "split": shard.split, **record["tar"]} for shard, record in done]
     return tars, {shard.path: record["samples"] for shard, record in done}
 
 
-def _record(partial: Partial, shard: _Shard) -> Path:
-    """The file that says that a tar is complete, and what is in it."""
+def _record(partial: PartialFolder, shard: _Shard) -> Path:
+    """Return the path of the file that says that a tar is complete, and what is in it."""
     return partial.folder / _RECORDS / f"{shard.path}.json"
 
 
-def _read_record(partial: Partial, shard: _Shard) -> dict[str, Any]:
-    """What is in a tar; empty if the tar is not complete."""
+def _read_record(partial: PartialFolder, shard: _Shard) -> dict[str, Any]:
+    """Return the record of a tar, or an empty one if the tar is not complete."""
     try:
         record: dict[str, Any] = json.loads(_record(partial, shard).read_text(encoding="utf-8"))
         return record if (partial.store / shard.path).stat().st_size == record["tar"]["bytes"] else {}
@@ -238,11 +242,18 @@ def _read_record(partial: Partial, shard: _Shard) -> dict[str, Any]:
 
 
 def _write_tar(store: GenomeStore, shard: _Shard, file: Path, report: Report) -> dict[str, Any]:
-    """Write a tar, and return its record."""
-    digest, size, samples = hashlib.sha256(), 0, []
+    """Write a tar, and report the bases of each sample.
+
+    Returns:
+        The tar's record: its "tar" entry of the manifest, without path and split, and its "samples".
+    """
+    digest = hashlib.sha256()
+    size = 0
+    samples = []
     with file.open("wb") as stream:
 
         def write(*parts: bytes | memoryview) -> None:
+            """Append bytes to the tar and to its hash."""
             nonlocal size
             for part in parts:
                 stream.write(part)
@@ -265,7 +276,7 @@ def _write_tar(store: GenomeStore, shard: _Shard, file: Path, report: Report) ->
 
 
 def _member(name: str, content: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:
-    """A file in a tar: header, content and padding."""
+    """Return what a tar holds for one file: header, content and padding."""
     header = tarfile.TarInfo(name)  # owner, group and time are 0, so that the tar depends on its content only
     header.size = len(content)
     return header.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % _TAR_BLOCK)

@@ -1,6 +1,6 @@
-"""Which bases are for training, validation and test: by BED files, by contig or by blocks of each contig.
+"""The division of a genome into training, validation and test: by BED files, by contig, or by blocks of each contig.
 
-Each way gives intervals, the units that training samples; the splits' regions are these intervals, merged.
+Each way gives intervals, the units that training samples; the regions of a split are its intervals, merged.
 """
 
 import difflib
@@ -17,8 +17,9 @@ from hyena_dist.data.store.manifest import SPLITS, Interval
 from hyena_dist.errors import UserError
 
 Splits = dict[str, list[Interval]]
+"""Intervals or regions of "train", "valid" and "test"."""
 Contigs = Mapping[str, int]
-"""Name of a contig -> its length in bases, in the order of the FASTA files."""
+"""Length of each contig in bases by its name, in the order of the input files."""
 
 
 class SplitPlan(Protocol):
@@ -35,16 +36,19 @@ class SplitPlan(Protocol):
             length: bases in an interval, where the plan has none of its own.
 
         Raises:
-            UserError: the plan does not fit these contigs.
+            UserError: The plan does not fit these contigs.
         """
 
 
 @dataclass(frozen=True)
 class BlockSplits:
-    """Each contig's first part trains, its next part validates, its last part tests.
+    """A plan in which each contig's first part trains, its next part validates, and its last part tests.
 
     Attributes:
-        fractions: share of train, valid and, if given, test; they add up to 1.
+        fractions: share of a contig that is for train, valid and, if given, test; the shares add up to 1.
+
+    Raises:
+        UserError: The fractions are no such shares.
     """
 
     fractions: tuple[float, ...] = (0.9, 0.05, 0.05)
@@ -53,7 +57,7 @@ class BlockSplits:
         text = ",".join(f"{fraction:g}" for fraction in self.fractions)
         if len(self.fractions) not in (2, 3) or min(self.fractions) < 0:
             raise UserError(f"split fractions {text} are not two or three shares from 0 to 1; try 0.9,0.05,0.05")
-        # Written so that nan fails too.
+        # This form, unlike `sum > 1e-6`, refuses nan too.
         if not abs(sum(self.fractions) - 1) < 1e-6:
             raise UserError(
                 f"split fractions {text} add up to {sum(self.fractions):g}, and every base needs exactly one split; "
@@ -66,18 +70,24 @@ class BlockSplits:
     def intervals(self, contigs: Contigs, length: int) -> Splits:  # noqa: D102
         intervals: Splits = {split: [] for split in SPLITS}
         for contig, bases in contigs.items():
-            start, share = 0, 0.0
+            start = 0
+            share = 0.0
             for split, fraction in zip(SPLITS, self.fractions, strict=False):
                 share += fraction
                 end = min(bases, round(bases * share))
-                intervals[split] += tile(Interval(contig, start, end), length)
+                intervals[split] += intervals_in(Interval(contig, start, end), length)
                 start = end
         return intervals
 
 
 @dataclass(frozen=True)
 class ContigSplits:
-    """Whole contigs validate or test; all others train."""
+    """A plan in which named contigs validate or test, and all others train.
+
+    Attributes:
+        valid: names of the contigs that validate; a missing or extra leading "chr" is accepted.
+        test: names of the contigs that test, in the same forms.
+    """
 
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
@@ -94,23 +104,29 @@ class ContigSplits:
         intervals: Splits = {split: [] for split in SPLITS}
         for contig, bases in contigs.items():
             split = "valid" if contig in valid else "test" if contig in test else "train"
-            intervals[split] += tile(Interval(contig, 0, bases), length)
+            intervals[split] += intervals_in(Interval(contig, 0, bases), length)
         return intervals
 
 
 class _Row(NamedTuple):
-    """A row of a BED file; `where` says which."""
+    """A row of a BED file."""
 
     where: str
+    """The file and the line, for errors."""
     species: str | None
+    """Species that the file is labelled with."""
     contig: str
+    """Name of the contig, as the file has it."""
     start: int
+    """First position of the row's range."""
     end: int
+    """Position after the last."""
     split: str
+    """The split that the row is for: "train", "valid" or "test"."""
 
 
 class BedSplits:
-    """The rows of files with Basenji's four columns: contig, start, end, split.
+    """A plan that takes the intervals from BED files with Basenji's four columns: contig, start, end, split.
 
     Args:
         files: paths, or "species=path" for a file that names contigs without their species.
@@ -120,12 +136,20 @@ class BedSplits:
         self.files = tuple(parse_labelled(file) for file in files)
 
     def describe(self) -> dict[str, Any]:
-        """Return the plan as JSON; reads the files, so that a bad one is noticed before long work."""
+        """Return the plan as JSON, for which the files are read, so that a bad one is noticed before long work.
+
+        Raises:
+            UserError: A file cannot be read or is not such a table.
+        """
         described = [{"species": species, "sha256": describe_file(path)["sha256"]} for species, path in self.files]
         return {"by": "bed", "files": described, "rows": len(self._rows)}
 
     def intervals(self, contigs: Contigs, length: int) -> Splits:
-        """Return the rows in their order."""
+        """Return the rows of each split in their order; `length` is not used.
+
+        Raises:
+            UserError: A row names an unknown contig, or leaves its contig.
+        """
         intervals: Splits = {split: [] for split in SPLITS}
         for row in self._rows:
             contig = find_contig(row.contig, contigs, row.where, row.species)
@@ -139,6 +163,7 @@ class BedSplits:
 
     @cached_property
     def _rows(self) -> list[_Row]:
+        """Rows of all files, read once."""
         return [row for species, path in self.files for row in _read_bed(path, species)]
 
 
@@ -146,15 +171,15 @@ def assign(plan: SplitPlan, contigs: Contigs, length: int) -> tuple[Splits, Spli
     """Split a genome.
 
     Args:
-        plan: how.
-        contigs: what.
+        plan: how to split.
+        contigs: the contigs to split.
         length: bases in an interval, where the plan has none of its own.
 
     Returns:
         The regions of each split (sorted, merged where they touch or overlap, disjoint), and its intervals.
 
     Raises:
-        UserError: the plan does not fit these contigs, or two splits overlap.
+        UserError: The plan does not fit these contigs, or two splits overlap.
     """
     intervals = plan.intervals(contigs, length)
     splits = {split: merge(rows, contigs) for split, rows in intervals.items()}
@@ -162,27 +187,29 @@ def assign(plan: SplitPlan, contigs: Contigs, length: int) -> tuple[Splits, Spli
     return splits, intervals
 
 
-def tile(region: Interval, length: int) -> list[Interval]:
+def intervals_in(region: Interval, length: int) -> list[Interval]:
     """Cut a region into intervals of `length` bases; the last may be shorter."""
     contig, start, end = region
     return [Interval(contig, at, min(at + length, end)) for at in range(start, end, length)]
 
 
 def find_contig(name: str, contigs: Contigs, where: str, species: str | None = None) -> str:
-    """Return the contig that `name` means: itself, or the one that differs by a leading "chr" only.
+    """Return the contig that `name` means: the one of that name, or the one that differs only by a leading "chr".
 
     Args:
         name: the name as the user wrote it.
         contigs: the contigs that exist.
-        where: what to name in the error.
-        species: name of the species if `name` may lack it.
+        where: place in the input that has the name, for the error.
+        species: species of the contig if `name` may lack it, None otherwise.
 
     Raises:
-        UserError: no such contig.
+        UserError: There is no such contig.
     """
     full = f"{species}.{name}" if species and not name.startswith(f"{species}.") else name
     head, dot, tail = full.partition(".")
-    for candidate in (full, *_with_and_without_chr(full), *(head + dot + each for each in _with_and_without_chr(tail))):
+    without_species = _with_and_without_chr(full)
+    with_species = [head + dot + each for each in _with_and_without_chr(tail)]
+    for candidate in (full, *without_species, *with_species):
         if candidate in contigs:
             return candidate
     nearest = difflib.get_close_matches(name, contigs, n=1, cutoff=0)
@@ -193,10 +220,10 @@ def find_contig(name: str, contigs: Contigs, where: str, species: str | None = N
 
 
 def merge(intervals: Iterable[Interval], contigs: Contigs) -> list[Interval]:
-    """Sort intervals (contigs in their order in `contigs`) and join those that touch or overlap."""
+    """Sort intervals, by the order of `contigs` and by position, and join those that touch or overlap."""
     order = {contig: number for number, contig in enumerate(contigs)}
     merged: list[Interval] = []
-    for interval in sorted(intervals, key=lambda i: (order[i.contig], i.start, i.end)):
+    for interval in sorted(intervals, key=lambda each: (order[each.contig], each.start, each.end)):
         last = merged[-1] if merged else None
         if last and last.contig == interval.contig and interval.start <= last.end:
             merged[-1] = last._replace(end=max(last.end, interval.end))
@@ -217,24 +244,28 @@ def check_disjoint(splits: Mapping[str, Iterable[Interval]]) -> None:
 
 
 def _with_and_without_chr(name: str) -> tuple[str, str]:
+    """Return a name with "chr" put before it, and without the "chr" that it begins with."""
     return f"chr{name}", name.removeprefix("chr")
 
 
 def _read_bed(path: Path, species: str | None) -> Iterator[_Row]:
+    """Yield the rows of a BED file, without comments and track lines."""
     lines = b"".join(read_text(path)).decode("utf-8", "replace").splitlines()
-    empty = True
+    is_empty = True
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith(("#", "track", "browser")):
             continue
-        empty = False
-        where, columns = f"{path} line {number}", line.split()
+        is_empty = False
+        where = f"{path} line {number}"
+        columns = line.split()
         if len(columns) < 4 or not (columns[1].isdecimal() and columns[2].isdecimal()):
             raise UserError(f"{where}: {line.strip()!r} is not a row of contig, start, end and split; correct it")
-        contig, start, end, split = columns[0], int(columns[1]), int(columns[2]), columns[3]
+        contig, split = columns[0], columns[3]
+        start, end = int(columns[1]), int(columns[2])
         if split not in SPLITS:
             raise UserError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}; use one of these")
         if start >= end:
             raise UserError(f"{where}: interval {start}-{end} has no base; write start before end")
         yield _Row(where, species, contig, start, end, split)
-    if empty:
+    if is_empty:
         raise UserError(f"{path} has no intervals; write rows of contig, start, end and split")

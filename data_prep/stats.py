@@ -1,16 +1,16 @@
-"""What a store holds, in numbers: its contigs, species and splits, its k-mers, and a picture along the contigs."""
+"""The numbers of a store, for `data stats`: contigs, species, splits and k-mers, as tables and CSV files."""
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.kmers import KmerTable, both_strands, count_kmers, kmer_names
-from data_prep.progress import BuildProgress
+from data_prep.progress import Say, WorkProgress
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 COLUMNS = (
@@ -27,28 +27,29 @@ COLUMNS = (
     "intervals",
     "median_interval",
 )
+"""Columns of the table of `store_stats`."""
 _SHOWN_CONTIGS = 40
-"""Rows for contigs on the screen; the CSV file has all."""
+"""Number of contigs that the screen shows; the CSV file has all."""
 _SHOWN_KMERS = 10
+"""Number of the most frequent k-mers, and of the least frequent ones, that the screen shows."""
 _PICTURES = (".png", ".pdf", ".svg")
-
-Say = Callable[[str], object]
 
 
 def print_stats(
     path: str | Path, csv_file: Path | None = None, kmers: int | None = None, plot: Path | None = None, say: Say = print
 ) -> None:
-    """Show a store's statistics as tables, and write them to files that are named.
+    """Show a store's statistics as tables, and write them to the files that are named.
 
     Args:
         path: folder of a store, or of its shards.
-        csv_file: gets the rows of `store_stats`; the k-mer table goes beside it, to <stem>.kmers.csv.
-        kmers: also count the k-mers of this length.
-        plot: gets the picture (.png, .pdf or .svg); what it shows goes beside it, to <stem>.windows.csv.
-        say: receives lines of text.
+        csv_file: CSV file for the rows of `store_stats`; the k-mer table goes beside it, to <stem>.kmers.csv.
+        kmers: length of the k-mers to count as well; None counts none.
+        plot: file for a picture along the contigs (.png, .pdf or .svg); its numbers go beside it, to
+            <stem>.windows.csv.
+        say: receives lines of text for the user.
 
     Raises:
-        UserError: no store at `path`, a k out of range, or a file that cannot be written.
+        UserError: There is no store at `path`, `kmers` is out of range, or a file cannot be written.
     """
     store = GenomeStore.open(path)
     _check_outputs(csv_file, plot)  # before the long work
@@ -58,15 +59,16 @@ def print_stats(
         write_csv(csv_file, COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
     bases = sum(store.contigs.values())
     if kmers is not None:
-        with BuildProgress(f"counting {kmers}-mers", bases) as progress:
+        with WorkProgress(f"counting {kmers}-mers", bases) as progress:
             table = count_kmers(store, kmers, progress.advance)
         _print_kmers(table, say)
         if csv_file:
             _write_kmers(csv_file.with_suffix(".kmers.csv"), table)
     if plot:
-        from data_prep.stats_plot import WINDOW_COLUMNS, draw, read_tracks, window_rows
+        from data_prep.stats_plot import draw
+        from data_prep.tracks import WINDOW_COLUMNS, read_tracks, window_rows
 
-        with BuildProgress("counting windows", bases) as progress:
+        with WorkProgress("counting windows", bases) as progress:
             tracks = read_tracks(store, progress.advance)
         write_csv(plot.with_suffix(".windows.csv"), WINDOW_COLUMNS, window_rows(tracks))
         try:
@@ -77,12 +79,14 @@ def print_stats(
 
 
 def store_stats(store: GenomeStore) -> list[dict[str, Any]]:
-    """Return a row for each contig, each species, the total, and each split: of all, then of each species.
+    """Count what a store holds.
 
     Returns:
-        Rows with the keys of COLUMNS. `gc` is (G + C) / (A + C + G + T); `n_share` and `soft_masked_share` are of the
-        row's bases, `share` is of the genome's. Splits alone have `regions` (how many, merged), `intervals` (how
-        many, as they are sampled) and `median_interval` (bases). What a row lacks, or what would be 0 / 0, is "".
+        A row with the keys of COLUMNS for each contig, each species, the total, each split of the genome, and each
+        split of each species. `gc` is (G + C) / (A + C + G + T); `n_share` and `soft_masked_share` are shares of the
+        row's bases, and `share` is the row's share of the genome. Only splits have `regions` (how many there are,
+        merged), `intervals` (how many there are, as they are sampled) and `median_interval` (in bases). What a row
+        lacks, or what would be 0 / 0, is "".
     """
     entries = store.manifest["contigs"]
     genome = sum(store.contigs.values())
@@ -98,10 +102,10 @@ def store_stats(store: GenomeStore) -> list[dict[str, Any]]:
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table.
+    """Write a table to a CSV file.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     try:
         with file.open("w", newline="", encoding="utf-8") as stream:
@@ -111,6 +115,7 @@ def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
+    """Raise UserError if a file to write has no folder, or a picture has an unknown ending."""
     if plot and plot.suffix not in _PICTURES:
         raise UserError(f"{plot} is not the name of a picture; end it in {', '.join(_PICTURES)}")
     for file in (csv_file, plot):
@@ -119,11 +124,12 @@ def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
 
 
 def _unwritable(file: Path, reason: str) -> UserError:
+    """Return the error for a file that cannot be written."""
     return UserError(f"{file} cannot be written ({reason}); choose another path")
 
 
 def _sequence_row(kind: str, name: str, entries: Sequence[dict[str, Any]], genome: int) -> dict[str, Any]:
-    """A row of contigs taken together, from what the manifest says of each."""
+    """Return the row of some contigs together, from their entries in the manifest."""
     bases = sum(entry["length"] for entry in entries)
     composition = {letter: sum(entry["composition"][letter] for entry in entries) for letter in "ACGTN"}
     known = bases - composition["N"]
@@ -144,11 +150,14 @@ def _sequence_row(kind: str, name: str, entries: Sequence[dict[str, Any]], genom
 def _split_row(
     store: GenomeStore, split: str, species: str, regions: Sequence[Interval], genome: int
 ) -> dict[str, Any]:
-    def chosen(intervals: Iterable[Interval]) -> list[int]:
-        """Lengths of the intervals of this species, or of all."""
+    """Return the row of one split, of one species or of all (""), whose regions are given."""
+
+    def lengths(intervals: Iterable[Interval]) -> list[int]:
+        """Return the lengths of the intervals that are of the species."""
         return [end - start for contig, start, end in intervals if species in ("", store.species_of(contig))]
 
-    merged, sampled = chosen(regions), chosen(store.intervals[split])
+    merged = lengths(regions)
+    sampled = lengths(store.intervals[split])
     row = {
         "kind": "split",
         "name": split,
@@ -163,7 +172,7 @@ def _split_row(
 
 
 def _shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the longest contigs alone, and one row that counts the others."""
+    """Return the rows with only the longest contigs, and one row for all the shorter ones."""
     contigs = [row for row in rows if row["kind"] == "contig"]
     if len(contigs) <= _SHOWN_CONTIGS:
         return rows
@@ -176,7 +185,7 @@ def _shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], say: Say) -> None:
-    """Print aligned columns, text left and numbers right, without columns that are empty."""
+    """Print a table with aligned columns, text to the left and numbers to the right, without columns that are empty."""
     columns = [column for column in columns if any(row[column] != "" for row in rows)]
     cells = {column: [column, *(_shown(row[column]) for row in rows)] for column in columns}
     for column, lines in cells.items():
@@ -188,14 +197,18 @@ def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], say: Say
 
 
 def _shown(value: str | int | float) -> str:
+    """Return a value as the table shows it."""
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
 def _print_kmers(table: KmerTable, say: Say) -> None:
-    counts, names = table.total, kmer_names(table.k)
-    both, total = both_strands(counts), int(counts.sum())
+    """Print the most and the least frequent k-mers, and the CpG of each species."""
+    counts = table.total
+    names = kmer_names(table.k)
+    both = both_strands(counts)
+    total = int(counts.sum())
     say("")
     say(
         f"{table.k}-mers on the stored strand: {total:,} windows without N; {np.count_nonzero(counts):,} of "
@@ -220,7 +233,7 @@ def _print_kmers(table: KmerTable, say: Say) -> None:
 
 
 def _write_kmers(file: Path, table: KmerTable) -> None:
-    """Write all k-mers with their counts: of all, of both strands, and of each species if there are any."""
+    """Write a CSV file of all k-mers with their counts on one strand, on both strands and in each labelled species."""
     counts = table.total
     species = [name for name in table.counts if name]
     columns = zip(

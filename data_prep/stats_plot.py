@@ -1,6 +1,6 @@
-"""A picture of a store: GC, N, soft mask and splits along each contig."""
+"""The picture of `data stats --plot`: GC, N, soft mask and splits along each contig of a store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.store.store import GenomeStore
-from hyena_dist.data.tokenizer import VOCAB
+from data_prep.tracks import WINDOWS, Track, round_up
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.tracking import figures
 
-WINDOW_COLUMNS = ("track", "start", "end", *"ACGTN", "soft_masked")
-_TRACKS = 24
-"""Contigs that have a row of their own; more could not be told apart."""
-_WINDOWS = 800
-"""Windows of a row, at most: about one for each pixel."""
-_BLOCK = 2**22
 _NAME = 24
-"""Letters of a name that are shown."""
+"""Largest number of a name's letters that are shown."""
 
-# Colours of Okabe and Ito, which the colour-blind tell apart.
+# The colours are those of Okabe and Ito, which the colour-blind tell apart.
 _GC, _N, _MASK = "#0072B2", "#BBBBBB", "#CC79A7"
 _SPLITS = {"train": "#56B4E9", "valid": "#D55E00", "test": "#009E73"}
 _GROUND = "#F4F4F4"
@@ -29,7 +23,13 @@ _GROUND = "#F4F4F4"
 
 @dataclass(frozen=True)
 class Bands:
-    """Bottom and top, as shares of a row's height, of the three things that it shows."""
+    """The bands of a row, each with its bottom and its top as shares of the row's height.
+
+    Attributes:
+        gc: band that shows GC and N.
+        mask: band that shows the soft mask; None if there is none to show.
+        splits: band that shows the splits.
+    """
 
     gc: tuple[float, float]
     mask: tuple[float, float] | None
@@ -37,103 +37,28 @@ class Bands:
 
     @classmethod
     def of(cls, inches: float, masked: bool) -> "Bands":
-        """The bands of a row of this height: what is left of it by thin bars is for GC."""
+        """Return the bands of a row: thin bars for mask and splits, and the rest for GC.
+
+        Args:
+            inches: height of the row.
+            masked: whether there is a soft mask to show.
+        """
         bar = 0.04 + 0.035 / inches
         splits = (0.5 * bar, 1.5 * bar)
         mask = (2 * bar, 3.5 * bar) if masked else None
         return cls((4 * bar if mask else 2 * bar, 0.96), mask, splits)
 
 
-@dataclass(frozen=True)
-class Track:
-    """One row of the picture: a contig, or several end to end.
-
-    Attributes:
-        name: what the row is called.
-        contigs: name -> where the contig starts in the row, in bases.
-        length: bases.
-        edges: int64 [windows + 1], from 0 to `length`.
-        counts: int64 [windows, 6]: A, C, G, T, N and lower-case bases of each window.
-    """
-
-    name: str
-    contigs: dict[str, int]
-    length: int
-    edges: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-    @property
-    def gc(self) -> NDArray[np.float64]:
-        """Share of G and C of the known bases, [windows]; nan where nine tenths or more are N."""
-        known = self.counts[:, :4].sum(axis=1)
-        enough = known * 10 > np.diff(self.edges)
-        return np.where(enough, self.counts[:, 1:3].sum(axis=1) / np.maximum(known, 1), np.nan)
-
-    def share(self, column: int) -> NDArray[np.float64]:
-        """Share of all bases that `counts[:, column]` is, [windows]."""
-        return self.counts[:, column] / np.diff(self.edges)
-
-
-def read_tracks(store: GenomeStore, on_bases: Callable[[int], object] = lambda count: None) -> list[Track]:
-    """Count the bases in windows along the longest contigs and, in a last row, along all others end to end."""
-    longest = sorted(store.contigs, key=lambda name: store.contigs[name], reverse=True)
-    own = set(longest[:_TRACKS])
-    groups = {name: [name] for name in store.contigs if name in own}
-    if others := [name for name in store.contigs if name not in own]:
-        groups[f"{len(others):,} others"] = others
-    size = _round_up(store.contigs[longest[0]] / _WINDOWS)
-    return [_read_track(store, name, contigs, size, on_bases) for name, contigs in groups.items()]
-
-
-def window_rows(tracks: Sequence[Track]) -> Iterator[tuple[object, ...]]:
-    """Rows of WINDOW_COLUMNS: what the picture shows."""
-    for track in tracks:
-        for start, end, counts in zip(track.edges, track.edges[1:], track.counts.tolist(), strict=False):
-            yield track.name, int(start), int(end), *counts
-
-
-def _read_track(
-    store: GenomeStore, name: str, contigs: list[str], size: int, on_bases: Callable[[int], object]
-) -> Track:
-    starts = np.cumsum([0, *(store.contigs[contig] for contig in contigs)]).tolist()
-    length = starts.pop()
-    size = max(size, _round_up(length / _WINDOWS))
-    counts = np.zeros((-(-length // size), 6), np.int64)
-    masked = store.has_soft_mask
-    for contig, origin in zip(contigs, starts, strict=True):
-        for at in range(0, store.contigs[contig], _BLOCK):
-            tokens = store.read(contig, at, min(store.contigs[contig], at + _BLOCK))
-            first = (origin + at) // size
-            # Where the windows begin in the block; the first may have begun before it.
-            begins = np.arange(first * size, origin + at + tokens.size, size) - (origin + at)
-            begins[0] = 0
-            kinds = [tokens == VOCAB[letter] for letter in "ACGTN"]
-            if masked:
-                kinds.append(store.soft_mask(contig, at, at + tokens.size))
-            for column, kind in enumerate(kinds):
-                counts[first : first + begins.size, column] += np.add.reduceat(kind, begins, dtype=np.int64)
-            on_bases(tokens.size)
-    edges = np.append(np.arange(0, length, size), length)
-    return Track(name, dict(zip(contigs, starts, strict=True)), length, edges, counts)
-
-
-def _round_up(bases: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, ..."""
-    unit = 1
-    while True:
-        for factor in (1, 2, 5):
-            if unit * factor >= bases:
-                return unit * factor
-        unit *= 10
-
-
 def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
     """Draw the tracks, one below the other on one axis of positions.
 
     Args:
-        store: has the name and the splits.
-        tracks: from `read_tracks`.
-        out: the picture.
+        store: genome store, for its name and its splits.
+        tracks: what `read_tracks` counted.
+        out: file to write, in the format that its ending names.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     widest = max(track.length for track in tracks if len(track.contigs) == 1)
     row_height = float(np.clip(8 / len(tracks), 0.42, 2.2))
@@ -164,12 +89,23 @@ def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
 def _draw_windows(
     axes: Any, row: int, track: Track, scale: float, bands: Bands, limits: tuple[float, float], mean: float
 ) -> None:
-    """Draw N as grey columns, GC as a line in front of them, and the lower-case share as columns below."""
+    """Draw N as grey columns, GC as a line in front of them, and the lower-case share as columns below.
+
+    Args:
+        axes: matplotlib axes of the picture.
+        row: number of the row, counted from the bottom.
+        track: what to draw.
+        scale: how much the track is shrunk to fit the picture, at most 1.
+        bands: the bands of the row.
+        limits: GC at the bottom and at the top of its band.
+        mean: GC of the whole genome, for a line across.
+    """
     edges = track.edges * scale
     bottom, top = row + bands.gc[0], row + bands.gc[1]
     low, high = limits
 
     def height(gc: Any) -> Any:
+        """Return the height at which a share of GC is drawn."""
         return bottom + (np.clip(gc, low, high) - low) / (high - low) * (top - bottom)
 
     # The ground shows where the scale of GC begins and ends.
@@ -184,7 +120,7 @@ def _draw_windows(
 
 
 def _draw_splits(axes: Any, row: int, track: Track, scale: float, bands: Bands, store: GenomeStore) -> None:
-    """Draw where the splits are; of several contigs end to end, how large they are."""
+    """Draw where the splits are or, for several contigs end to end, how large a share of them each split is."""
     bottom, top = row + bands.splits[0], row + bands.splits[1]
     axes.broken_barh([(0, track.length * scale)], (bottom, top - bottom), facecolor=_GROUND)
     at = 0.0
@@ -195,7 +131,7 @@ def _draw_splits(axes: Any, row: int, track: Track, scale: float, bands: Bands, 
             if contig in track.contigs
         ]
         if len(track.contigs) > 1:
-            # Of many short contigs the regions would be narrower than a pixel; their share of the row tells more.
+            # The regions of many short contigs would be narrower than a pixel; their share of the row tells more.
             share = sum(width for _, width in spans)
             spans = [(at, share)]
             at += share
@@ -233,15 +169,17 @@ def _label_rows(axes: Any, tracks: Sequence[Track], widest: int) -> None:
 
 
 def _label_positions(axes: Any, widest: int) -> None:
+    """Label the axis of positions, in bases."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(unit="b", sep=" "))
     axes.spines["bottom"].set_visible(True)
-    axes.set_xlabel(f"position (windows of {_round_up(widest / _WINDOWS):,} b)")
+    axes.set_xlabel(f"position (windows of {round_up(widest / WINDOWS):,} b)")
 
 
 def _legend(store: GenomeStore, limits: tuple[float, float], mean: float, bands: Bands) -> list[Any]:
+    """Return the entries of the legend."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -262,25 +200,29 @@ def _legend(store: GenomeStore, limits: tuple[float, float], mean: float, bands:
 
 
 def _gc(counts: NDArray[np.int64]) -> float:
+    """Return the share of G and C of a track's or the genome's counts, int64 [6]; nan where all is N."""
     return float(counts[1:3].sum() / counts[:4].sum()) if counts[:4].any() else float("nan")
 
 
 def _gc_limits(tracks: Sequence[Track], mean: float) -> tuple[float, float]:
-    """Ends of the scale of GC: all but the rarest windows fit in, in steps of 5 %."""
+    """Return the ends of the scale of GC, in steps of 5 %, between which all but the rarest windows lie."""
     gc = np.concatenate([track.gc for track in tracks])
     gc = gc[np.isfinite(gc)]
     if not gc.size:
         return 0.0, 1.0
     low, high = np.quantile(gc, [0.005, 0.995])
-    low, high = min(low, mean - 0.05), max(high, mean + 0.05)
+    low = min(low, mean - 0.05)
+    high = max(high, mean + 0.05)
     return max(0.0, float(np.floor(low * 20) / 20)), min(1.0, float(np.ceil(high * 20) / 20))
 
 
 def _percent(share: float) -> str:
+    """Return a share as text, "-" for nan."""
     return f"{share:.1%}" if np.isfinite(share) else "-"
 
 
 def _length(bases: int) -> str:
+    """Return a number of bases as text with a unit."""
     for unit, name in ((10**9, "Gb"), (10**6, "Mb"), (10**3, "kb")):
         if bases >= unit:
             return f"{bases / unit:.3g} {name}"

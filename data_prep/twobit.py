@@ -1,4 +1,4 @@
-"""UCSC 2bit files to tokens, in blocks.
+"""Parsing of UCSC 2bit files to tokens, in blocks, so that no sequence need fit into memory.
 
 The format (genome.ucsc.edu/FAQ/FAQformat.html#format7), all numbers uint32 in the byte order of the signature:
 
@@ -23,25 +23,34 @@ from hyena_dist.data.tokenizer import A, C, G, N, T
 from hyena_dist.errors import UserError
 
 _SIGNATURE = 0x1A412743
-# Byte of packed DNA -> its four tokens, as one uint32.
+# The four tokens of each byte of packed DNA, as one number whose bytes in memory are the tokens in order; uint32 [256].
 _FOUR_TOKENS = np.array([T, C, A, G], np.uint8)[np.arange(256)[:, None] >> np.arange(6, -1, -2) & 3].view(np.uint32)[
     :, 0
 ]
 
 
 class Entry(NamedTuple):
-    """A sequence in the index of a 2bit file: its name, where its record begins, and how long the record is."""
+    """A sequence in the index of a 2bit file."""
 
     name: str
+    """Name of the sequence."""
     offset: int
+    """Where its record begins in the file, in bytes."""
     bytes: int
+    """Size of its record."""
 
 
 def read_index(path: Path) -> list[Entry]:
     """Read which sequences a 2bit file holds.
 
+    Args:
+        path: path of the file.
+
+    Returns:
+        The sequences, in the order of the index.
+
     Raises:
-        UserError: an unreadable file, another version, or a damaged index.
+        UserError: The file cannot be read, is of another version, or has a damaged index.
     """
     try:
         with path.open("rb") as stream:
@@ -49,7 +58,8 @@ def read_index(path: Path) -> list[Entry]:
             version, count, _ = struct.unpack(f"{order}3I", _exactly(path, stream, 12))
             if version != 0:
                 raise UserError(f"{path} is 2bit version {version}, and this program reads 0; convert it to FASTA")
-            names, offsets = [], []
+            names = []
+            offsets = []
             for _ in range(count):
                 (size,) = _exactly(path, stream, 1)
                 names.append(_exactly(path, stream, size).decode("utf-8", "replace"))
@@ -64,10 +74,15 @@ def read_index(path: Path) -> list[Entry]:
 
 
 def read_twobit(path: Path, entries: Iterable[Entry]) -> Iterator[Record]:
-    """Read sequences of a 2bit file, as `read_fasta` does those of a FASTA file.
+    """Read sequences of a 2bit file as records, just as `read_fasta` reads a FASTA file.
+
+    Args:
+        path: path of the file.
+        entries: the sequences to read.
 
     Raises:
-        UserError: an unreadable or truncated file, or a sequence without bases.
+        UserError: The file cannot be read or is truncated, or a sequence has no bases. Errors of a sequence come while
+            its blocks are read.
     """
     try:
         with path.open("rb") as stream:
@@ -80,14 +95,19 @@ def read_twobit(path: Path, entries: Iterable[Entry]) -> Iterator[Record]:
 
 
 def _blocks(path: Path, stream: BinaryIO, order: str, entry: Entry) -> Iterator[bytes]:
+    """Yield the codes of one sequence, one byte for each base, from a stream at the start of its record."""
+
     def numbers(count: int) -> NDArray[np.int64]:
+        """Read the next numbers of the record."""
         return np.frombuffer(_exactly(path, stream, 4 * count), f"{order}u4").astype(np.int64)
 
     def ranges() -> NDArray[np.int64]:
+        """Read the next list of ranges as their starts and ends, int64 [2, ranges]."""
         count = int(numbers(1)[0])
         if 8 * count > entry.bytes:
             raise _damaged(path)
-        starts, sizes = numbers(count), numbers(count)
+        starts = numbers(count)
+        sizes = numbers(count)
         ends = starts + sizes
         if count and (ends[-1] > size or (starts[1:] < ends[:-1]).any()):
             raise _damaged(path)
@@ -96,8 +116,9 @@ def _blocks(path: Path, stream: BinaryIO, order: str, entry: Entry) -> Iterator[
     size = int(numbers(1)[0])
     if not size:
         raise UserError(f"sequence {entry.name!r} of {path} has no bases; remove it or fetch the file again")
-    unknown, masked = ranges(), ranges()
-    numbers(1)
+    unknown = ranges()
+    masked = ranges()
+    numbers(1)  # reserved
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         packed = np.frombuffer(_exactly(path, stream, -(-(end - start) // 4)), np.uint8)
@@ -110,12 +131,20 @@ def _blocks(path: Path, stream: BinaryIO, order: str, entry: Entry) -> Iterator[
 
 
 def _inside(ranges: NDArray[np.int64], start: int, end: int) -> list[list[int]]:
-    """The parts of sorted ranges int64 [2, k] that lie in [start, end), relative to start."""
-    first, last = np.searchsorted(ranges[1], start, "right"), np.searchsorted(ranges[0], end, "left")
+    """Return the parts of sorted ranges that lie in [start, end), as pairs of positions relative to `start`.
+
+    Args:
+        ranges: starts and ends of the ranges, int64 [2, ranges].
+        start: first position.
+        end: position after the last.
+    """
+    first = np.searchsorted(ranges[1], start, "right")
+    last = np.searchsorted(ranges[0], end, "left")
     return (np.clip(ranges[:, first:last], start, end) - start).T.tolist()
 
 
 def _byte_order(path: Path, signature: bytes) -> str:
+    """Return the byte order of a file, "<" or ">", by its first four bytes."""
     for order in "<>":
         if len(signature) == 4 and struct.unpack(f"{order}I", signature)[0] == _SIGNATURE:
             return order
@@ -123,6 +152,7 @@ def _byte_order(path: Path, signature: bytes) -> str:
 
 
 def _exactly(path: Path, stream: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes, and raise UserError where the file has less."""
     data = stream.read(size)
     if len(data) != size:
         raise _damaged(path)
@@ -130,4 +160,5 @@ def _exactly(path: Path, stream: BinaryIO, size: int) -> bytes:
 
 
 def _damaged(path: Path) -> UserError:
+    """Return the error for a file whose parts do not fit together."""
     return UserError(f"{path} is truncated or damaged, because its parts do not fit into it; fetch it again")

@@ -1,9 +1,8 @@
-"""Proves that a folder of shards is what its writer wrote, and that it has all that training may read."""
+"""Proof that a folder of shards is what its writer wrote, and that it has all that training may read."""
 
 import io
 import json
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,28 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from data_prep.progress import BuildProgress
-from data_prep.shards import Sample
+from data_prep.damage import Bad, StoreFile, bad_part, check_file, report_bad
+from data_prep.progress import Say, WorkProgress
 from data_prep.splits import merge
-from data_prep.verify import Bad, StoreFile, bad_part, check_file, report_bad
 from data_prep.workers import Report, run_tasks
-from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, fingerprint, free_ranges
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, Sample, fingerprint, free_ranges
 from hyena_dist.data.tokenizer import A, N
 from hyena_dist.errors import UserError
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A tar and what it must hold."""
+    """Verification of one tar.
+
+    Attributes:
+        folder: folder of the shards.
+        file: the tar, as the manifest says it must be.
+        split: split of its samples.
+        samples: rows of the index that are of the tar.
+        species: species of each contig, by its name.
+        against: the store whose tokens the samples must have; None compares with none.
+    """
 
     folder: Path
     file: StoreFile
@@ -34,26 +41,24 @@ class _Task:
     against: Path | None
 
 
-def verify_shards(
-    folder: Path, manifest: dict[str, Any], against: Path | None, processes: int, say: Callable[[str], object]
-) -> str:
+def verify_shards(folder: Path, manifest: dict[str, Any], against: Path | None, processes: int, say: Say) -> str:
     """Check every tar and every sample.
 
     Checked are size and sha256 of each tar and of the index; each sample against its row (place, name, description,
     crc32c) and, if asked, the tokens of the store; and that the samples cover the splits.
 
     Args:
-        folder: of the shards.
+        folder: folder of the shards.
         manifest: its manifest.
-        against: the store that must have the same tokens, or None.
-        processes: how many at a time.
+        against: the store that must have the same tokens; None compares with none.
+        processes: how many processes work at a time.
         say: receives a line for each tar.
 
     Returns:
-        What was verified.
+        How many files and samples were verified, in words.
 
     Raises:
-        UserError: naming the first bad file, and how many are bad.
+        UserError: A file is bad; the error names the first and says how many are bad.
     """
     if against and fingerprint(GenomeStore.open(against).manifest) != fingerprint(manifest):
         raise UserError(
@@ -62,8 +67,9 @@ def verify_shards(
     entry = manifest["shard_index"]
     index_file = StoreFile(entry["path"], entry["bytes"], entry["sha256"])
     total = len(manifest["shards"]) + 1
-    if bad := check_file(folder, index_file):
-        report_bad(folder, manifest, [bad], total)
+    bad_index = check_file(folder, index_file)
+    if bad_index:
+        report_bad(folder, manifest, [bad_index], total)
     index = json.loads((folder / SHARD_INDEX).read_text(encoding="utf-8"))
     samples = {path: [Sample(*row) for row in rows] for path, rows in index.items()}
     _verify_coverage(folder, manifest, samples)
@@ -80,20 +86,21 @@ def verify_shards(
         )
         for shard in manifest["shards"]
     ]
-    with BuildProgress("verifying", sum(shard["bytes"] for shard in manifest["shards"]), "bytes") as progress:
+    with WorkProgress("verifying", sum(shard["bytes"] for shard in manifest["shards"]), "bytes") as progress:
         found: list[Bad | None] = run_tasks(_verify_tar, tasks, processes, progress.advance)
-    for task, wrong in zip(tasks, found, strict=True):
-        say(f"BAD {wrong.what} {wrong.reason}" if wrong else f"ok {task.file.path}, {len(task.samples)} samples")
-    report_bad(folder, manifest, [wrong for wrong in found if wrong], total)
+    for task, bad in zip(tasks, found, strict=True):
+        say(f"BAD {bad.what} {bad.reason}" if bad else f"ok {task.file.path}, {len(task.samples)} samples")
+    report_bad(folder, manifest, [bad for bad in found if bad], total)
     return f"{total} files, {sum(map(len, samples.values()))} samples"
 
 
 def _verify_coverage(folder: Path, manifest: dict[str, Any], samples: dict[str, list[Sample]]) -> None:
+    """Raise UserError if the samples of a split, by the paths of their tars, leave the contigs or miss a base."""
     lengths = {contig["name"]: contig["length"] for contig in manifest["contigs"]}
     free = [region for ranges in free_ranges(lengths, manifest["splits"]).values() for region in ranges]
     for split in SPLITS:
         rows = [
-            _interval(sample)
+            sample.interval
             for shard in manifest["shards"]
             if shard["split"] == split
             for sample in samples.get(shard["path"], [])
@@ -108,13 +115,12 @@ def _verify_coverage(folder: Path, manifest: dict[str, Any], samples: dict[str, 
 
 
 def _verify_tar(task: _Task, report: Report) -> Bad | None:
-    if bad := check_file(task.folder, task.file, lambda count: report(count)):
-        # Where the damage is, as far as the index tells.
-        with (task.folder / task.file.path).open("rb") if "missing" not in bad.reason else io.BytesIO() as stream:
-            for sample in task.samples:
-                stream.seek(sample.offset)
-                if google_crc32c.value(stream.read(sample.end - sample.start)) != sample.crc32c:
-                    return Bad(task.file.path, f"{bad.reason}, at sample {sample.key} with {_interval(sample)}")
+    """Return what is wrong with a tar, or None; reports how many bytes were read."""
+    bad = check_file(task.folder, task.file, lambda count: report(count))
+    if bad:
+        sample = _first_damaged(task)
+        if sample:
+            return Bad(task.file.path, f"{bad.reason}, at sample {sample.key} with {sample.interval}")
         return bad
     store = GenomeStore.open(task.against) if task.against else None
     try:
@@ -122,7 +128,7 @@ def _verify_tar(task: _Task, report: Report) -> Bad | None:
             for sample in task.samples:
                 reason = _wrong_sample(tar, sample, task, store)
                 if reason:
-                    return Bad(task.file.path, f"{reason} at sample {sample.key} with {_interval(sample)}")
+                    return Bad(task.file.path, f"{reason} at sample {sample.key} with {sample.interval}")
             if tar.next() is not None:
                 return Bad(task.file.path, "holds more samples than its index says")
     except tarfile.TarError as error:
@@ -130,17 +136,34 @@ def _verify_tar(task: _Task, report: Report) -> Bad | None:
     return None
 
 
+def _first_damaged(task: _Task) -> Sample | None:
+    """Return the first sample of a damaged tar whose tokens have another checksum, if the damage is in any of them."""
+    try:
+        stream = (task.folder / task.file.path).open("rb")
+    except OSError:  # the tar is missing, and all its samples with it
+        return task.samples[0] if task.samples else None
+    with stream:
+        for sample in task.samples:
+            stream.seek(sample.offset)
+            if google_crc32c.value(stream.read(sample.end - sample.start)) != sample.crc32c:
+                return sample
+    return None
+
+
 def _wrong_sample(tar: tarfile.TarFile, sample: Sample, task: _Task, store: GenomeStore | None) -> str | None:
-    array, description = tar.next(), tar.next()
-    if (
-        not array
-        or not description
-        or (array.name, description.name)
-        != (
-            f"{sample.key}.tokens.npy",
-            f"{sample.key}.json",
-        )
-    ):
+    """Read the next two members of a tar, and return what is wrong with them as a predicate, or None.
+
+    Args:
+        tar: the tar, open at the sample's first member.
+        sample: the row of the index that the members must be of.
+        task: the task that the tar is of.
+        store: the store whose tokens the sample must have; None compares with none.
+    """
+    array = tar.next()
+    description = tar.next()
+    if not array or not description:
+        return "holds other files than its index says"
+    if (array.name, description.name) != (f"{sample.key}.tokens.npy", f"{sample.key}.json"):
         return "holds other files than its index says"
     content = _content(tar, array)
     try:
@@ -155,18 +178,15 @@ def _wrong_sample(tar: tarfile.TarFile, sample: Sample, task: _Task, store: Geno
         return "has tokens of another crc32c than its index says"
     if tokens.min() < A or tokens.max() > N:
         return "has tokens other than A, C, G, T and N"
-    about = {**_interval(sample)._asdict(), "species": task.species[sample.contig], "split": task.split}
+    about = {**sample.interval._asdict(), "species": task.species[sample.contig], "split": task.split}
     if json.loads(_content(tar, description)) != about:
         return "has another description than its index"
-    if store and not np.array_equal(tokens, store.read(*_interval(sample))):
+    if store and not np.array_equal(tokens, store.read(*sample.interval)):
         return f"has other tokens than {task.against}"
     return None
 
 
-def _interval(sample: Sample) -> Interval:
-    return Interval(sample.contig, sample.start, sample.end)
-
-
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return the content of a member of a tar."""
     stream = tar.extractfile(member)
     return stream.read() if stream else b""

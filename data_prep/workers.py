@@ -1,9 +1,9 @@
-"""Runs tasks in processes, which report what they do, and which end when the process that started them ends."""
+"""Work spread over processes, which report what they do and end when the process that started them ends."""
 
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
@@ -12,8 +12,28 @@ from hyena_dist.errors import UserError
 from hyena_dist.system.processes import die_with_parent
 
 Task = TypeVar("Task")
+Item = TypeVar("Item")
 Report = Callable[..., object]
-"""Sends its arguments to the process that started the work."""
+"""A function that sends its arguments to the process that started the work."""
+
+
+def grouped(items: Iterable[Item], size: Callable[[Item], int], least: int) -> list[list[Item]]:
+    """Divide items into groups of successive ones, so that small items need not be tasks of their own.
+
+    Args:
+        items: what to divide.
+        size: returns the size of an item.
+        least: sum of sizes at which a group is full; only the last group may have less.
+    """
+    groups: list[list[Item]] = []
+    room = 0  # what the last group lacks
+    for item in items:
+        if room <= 0:
+            groups.append([])
+            room = least
+        groups[-1].append(item)
+        room -= size(item)
+    return groups
 
 
 def run_tasks(
@@ -21,21 +41,21 @@ def run_tasks(
 ) -> list[Any]:
     """Call work(task, report) for each task, in up to `processes` processes at a time.
 
-    Processes are forked, so that nothing is imported again and tasks need not be pickled; a single task or process
-    needs none. Tasks start in order.
+    Processes are forked, so that nothing is imported again and tasks need not be pickled. Where there is a single task,
+    or `processes` is 1, this process does the work. Tasks start in order.
 
     Args:
-        work: the function.
-        tasks: its first arguments.
-        processes: how many at a time.
-        on_report: called here with the arguments of each report.
+        work: does one task, and may call its second argument to report something.
+        tasks: the tasks, each the first argument of one call.
+        processes: how many processes work at a time.
+        on_report: called in this process with the arguments of each report.
 
     Returns:
         What `work` returned, in the order of the tasks.
 
     Raises:
-        UserError: a process was killed.
-        Exception: what `work` or `on_report` raised first; the other tasks are then ended.
+        UserError: A process was killed.
+        Exception: `work` or `on_report` raised it; the other tasks are then ended.
     """
     if len(tasks) <= 1 or processes <= 1:
         return [work(task, on_report) for task in tasks]
@@ -79,7 +99,8 @@ def run_tasks(
 
 
 def _run(work: Callable[[Any, Report], Any], task: Any, sender: Connection) -> None:
-    die_with_parent()  # its next run must find nobody writing
+    """Do one task in a process of its own, and send its reports and then its result or its error."""
+    die_with_parent()  # the next run must find nobody writing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
 
     def report(*content: Any) -> None:

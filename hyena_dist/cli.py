@@ -213,7 +213,7 @@ def _show(config: "RunConfig", world_size: int) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from hyena_dist.data.store.store import GenomeStore
+    from hyena_dist.data.store import GenomeStore
 
     store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
     from hyena_dist.parallel.mesh import Mesh

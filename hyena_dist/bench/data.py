@@ -19,7 +19,7 @@ from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.schedule import CurriculumStage, TrainConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 
 COLUMNS = ("what", "length", "batch", "tokens_per_s", "us_per_window", "ratio")

@@ -58,6 +58,6 @@ def _seconds(command: list[str]) -> float:
 
 
 def _bases(store: Path) -> int:
-    from hyena_dist.data.store.store import GenomeStore
+    from hyena_dist.data.store import GenomeStore
 
     return sum(GenomeStore.open(store).contigs.values())

@@ -1,6 +1,1 @@
-"""Genomes on disk and in memory: the vocabulary and the reading side of the store that data_prep builds."""
-
-from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
-
-__all__ = ["GenomeStore", "Interval"]
+"""The reading side of the data: from the genome store that data_prep builds to the batches that a run trains on."""

@@ -1,11 +1,11 @@
-"""From windows to the tensors of a step.
+"""The tensors that one rank trains on in one step: which windows they hold, read, oriented and weighted.
 
-Shapes: A gradient accumulation steps, B micro batch size, L sequence length, S = L / P positions of one of P context
-ranks, W windows.
+Shapes: A micro-batches in a step (gradient accumulation), B samples in a micro-batch, L sequence length, S = L / P
+positions of one of P context-parallel ranks, W windows.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,41 +15,63 @@ from torch import Tensor
 from hyena_dist.config.data import DataConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.sampling.train_windows import Sampler, Windows
-from hyena_dist.data.sampling.valid_starts import Genome, n_ranges
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import BASES, Tokens, reverse_complement
 
 IGNORE_INDEX = -100
-"""Targets with this value (torch's ignore_index) count neither in the loss nor in what it is divided by."""
+"""The value of targets that count neither in the loss nor in what it is divided by (torch's ignore_index)."""
 
 
 class StepBatch(NamedTuple):
-    """What one rank trains on in one step."""
+    """The samples that one rank trains on in one step."""
 
     stage: StagePlan
+    """The curriculum stage that the step belongs to."""
     step: int
+    """Number of the step in the run, counted from 0."""
     tokens: Tensor
-    """uint8 [A, B, S + 1]"""
+    """Inputs and, one position later, their targets; uint8 [A, B, S + 1] on the CPU."""
     weights: Tensor | None
-    """float32 [A, B, S], weight of each target in the loss; None if all are 1."""
+    """Weight of each target in the loss, float32 [A, B, S]; None if all weights are 1."""
     total_weight: float
-    """Sum of the weights of the targets that count."""
+    """Sum of the weights of this rank's targets, without those that are ignored."""
     first_samples: tuple[int, ...]
-    """[A], index in the global batch of each micro-batch's first sample."""
+    """Index in the global batch of the first sample of each of the A micro-batches."""
+
+
+def is_base(tokens: Any) -> Any:
+    """Tell which tokens are A, C, G or T.
+
+    Args:
+        tokens: a uint8 array of numpy or tensor of torch, of any shape.
+
+    Returns:
+        An array or tensor of bool of the same shape.
+    """
+    return tokens - BASES[0] < len(BASES)  # what is below A wraps around to large numbers
 
 
 def inputs_and_targets(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """uint8 [..., S + 1] -> inputs and targets, int64 [..., S], on the device that the tokens are on.
+    """Split token sequences into inputs and next-token targets.
 
-    N, padding and other specials are never predicted: their targets are IGNORE_INDEX.
+    Args:
+        tokens: uint8 [..., S + 1].
+
+    Returns:
+        Inputs and targets, int64 [..., S] each, on the device of the tokens. Only A, C, G and T are predicted: where
+        the next token is N, padding or another special one, the target is IGNORE_INDEX.
     """
     following = tokens[..., 1:]
-    counted = following - BASES[0] < len(BASES)  # below A, uint8 wraps to large numbers
-    return tokens[..., :-1].long(), torch.where(counted, following.long(), IGNORE_INDEX)
+    return tokens[..., :-1].long(), torch.where(is_base(following), following.long(), IGNORE_INDEX)
 
 
 def read_windows(store: GenomeStore, windows: Windows, size: int) -> Tokens:
-    """Tokens of windows of `size` bases: uint8 [W, size]."""
+    """Read windows of `size` bases, each from its strand.
+
+    Returns:
+        Tokens, uint8 [W, size].
+    """
     tokens = store.read_many(windows.contig, windows.start, size)
     if windows.reverse.any():
         tokens[windows.reverse] = reverse_complement(tokens[windows.reverse])
@@ -57,31 +79,36 @@ def read_windows(store: GenomeStore, windows: Windows, size: int) -> Tokens:
 
 
 def read_soft_mask(store: GenomeStore, windows: Windows, size: int) -> NDArray[np.bool_]:
-    """Which bases of windows are lower-case: bool [W, size]."""
+    """Read which bases of windows are lower-case, in the order in which `read_windows` returns the bases.
+
+    Returns:
+        A mask, bool [W, size].
+    """
     names = list(store.contigs)
     rows = []
-    for contig, start, reverse in zip(*(x.tolist() for x in windows), strict=True):
+    for contig, start, reverse in zip(*(column.tolist() for column in windows), strict=True):
         row = store.soft_mask(names[contig], start, start + size)
         rows.append(row[::-1] if reverse else row)
     return np.stack(rows)
 
 
 class StepReader:
-    """Reads a rank's batch of any step, whatever was read before. Picklable.
+    """Reads one rank's batch of any step, in any order: a batch depends on its step and on nothing read before.
 
-    Micro-batch a of data-parallel rank r holds samples (a * R + r) * B to (a * R + r + 1) * B of the global batch (R
-    ranks), so that the global batch is the same for every R. Of each, a context rank reads its own chunk alone.
+    Micro-batch a of data-parallel rank r (of R ranks) holds samples (a * R + r) * B to (a * R + r + 1) * B of the
+    global batch, so that the global batch is the same for every R. A context-parallel rank reads only its own chunk of
+    each sample. A StepReader can be pickled, so that Loader can hand copies to worker processes.
 
     Args:
-        store: where tokens come from.
-        stages: the curriculum.
+        store: genome store that tokens are read from.
+        stages: all stages of the curriculum, in order.
         data: how windows are chosen and weighted.
-        seed: of the run.
-        rank: of this process among the data-parallel ranks.
-        context: (rank, size) of this process among the context-parallel ranks.
+        seed: seed of the run.
+        rank: rank of this process among the data-parallel ranks.
+        context: rank of this process among the context-parallel ranks, and how many these are.
 
     Raises:
-        UserError: a stage without windows, or weights for a soft mask that the store has not.
+        UserError: A stage has no windows, or repeats are to be weighted and the store has no soft mask.
     """
 
     def __init__(
@@ -94,35 +121,49 @@ class StepReader:
         rank: int,
         context: tuple[int, int] = (0, 1),
     ) -> None:
-        self._store, self._stages, self._rank, self._context = store, stages, rank, context
+        self._store = store
+        self._stages = stages
+        self._rank = rank
+        self._context = context
         self._repeat_weight = data.soft_mask_loss_weight
         if self._repeat_weight < 1:
-            store.soft_mask(next(iter(store.contigs)), 0, 0)  # refuses a store without one now, not in the first step
-        n = n_ranges(store, Genome(store)) if data.max_n_fraction < 1 else None
-        self._samplers = [Sampler(store, s.seq_length, data, seed=seed, stage=s.number, n=n) for s in stages]
+            store.soft_mask(next(iter(store.contigs)), 0, 0)  # raises now, and not in the first step, if there is none
+        n = n_ranges(store, GenomeAxis(store)) if data.max_n_fraction < 1 else None
+        self._samplers = [
+            Sampler(store, stage.seq_length, data, seed=seed, stage=stage.number, n=n) for stage in stages
+        ]
 
     def __call__(self, step: int) -> StepBatch:
-        """The batch of a step."""
-        stage = next(s for s in self._stages if step < s.end_step)
-        micro, ranks = stage.micro_batch_size, stage.data_parallel_size
+        """Read this rank's batch of a step.
+
+        Args:
+            step: number of the step in the run, counted from 0.
+
+        Raises:
+            UserError: A file of the store is missing or damaged.
+        """
+        stage = next(stage for stage in self._stages if step < stage.end_step)
+        micro = stage.micro_batch_size
+        ranks = stage.data_parallel_size
         firsts = (np.arange(stage.gradient_accumulation_steps) * ranks + self._rank) * micro
         in_global_batch = (firsts[:, None] + np.arange(micro)).ravel()
         samples = (step - stage.first_step) * stage.global_batch_size + in_global_batch
         windows = self._samplers[stage.number].windows(samples).part(stage.seq_length, *self._context)
         size = stage.seq_length // self._context[1] + 1
         tokens = read_windows(self._store, windows, size)
-        counted = tokens[:, 1:] - np.uint8(BASES[0]) < len(BASES)  # as in inputs_and_targets
-        weights, total = None, float(np.count_nonzero(counted))
+        counted = is_base(tokens[:, 1:])
+        weights = None
+        total = float(np.count_nonzero(counted))
         if self._repeat_weight < 1:
             repeat = read_soft_mask(self._store, windows, size)[:, 1:]
             weights = torch.from_numpy(np.where(repeat, np.float32(self._repeat_weight), np.float32(1)))
             weights = weights.view(len(firsts), micro, -1)
             total += (float(np.float32(self._repeat_weight)) - 1) * np.count_nonzero(counted & repeat)
         return StepBatch(
-            stage,
-            step,
-            torch.from_numpy(tokens).view(len(firsts), micro, -1),
-            weights,
-            total,
-            tuple(firsts.tolist()),
+            stage=stage,
+            step=step,
+            tokens=torch.from_numpy(tokens).view(len(firsts), micro, -1),
+            weights=weights,
+            total_weight=total,
+            first_samples=tuple(firsts.tolist()),
         )

@@ -1,4 +1,4 @@
-"""Batches of a run, in order, read ahead by a thread or by processes."""
+"""The batches of a run in the order of its steps, read ahead of training by a thread or by worker processes."""
 
 import queue
 import re
@@ -16,25 +16,26 @@ from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.processes import die_with_parent
 
 Read = Callable[[int], StepBatch]
+"""A function that returns the batch of the step with a given number, such as a StepReader."""
 
 _DYING_S = 1.0
-"""How long a worker can take to die."""
+"""How long to wait until a dying worker process is seen to be dead, in seconds."""
 
 
 class Loader:
-    """Iterates over the batches of some steps; a context manager around the loop that trains on them.
+    """Iterates over the batches of a range of steps; a context manager around the loop that trains on them.
 
     Args:
-        read: the batch of a step; every worker has a copy.
-        steps: in order.
-        workers: processes that read; 0 for a thread of this process.
-        prefetch: steps that the thread, or each process, reads ahead.
-        timeout_s: how long to wait for a batch.
+        read: reads the batch of a step; each worker process has a copy of it.
+        steps: numbers of the steps, in the order of training.
+        workers: how many processes read; with 0, a thread of this process reads.
+        prefetch: how many steps the thread, or each process, reads ahead.
+        timeout_s: how long to wait for a batch, in seconds.
 
     Raises:
-        UserError: what `read` raised, in the same words.
-        TemporaryError: a batch did not come in time; and, from anywhere in the `with` block, since torch learns it
-            from a signal, that a worker has died.
+        UserError: `read` raised it; the words are the same.
+        TemporaryError: A batch did not come in time, or a worker process died. Torch learns of a death from a signal,
+            so that error may come from anywhere in the `with` block.
     """
 
     def __init__(self, read: Read, steps: range, *, workers: int, prefetch: int, timeout_s: float = 600.0) -> None:
@@ -63,7 +64,9 @@ class Loader:
 
 
 def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> Generator[StepBatch, None, None]:
-    room, filled = threading.Semaphore(prefetch), queue.SimpleQueue[StepBatch | BaseException]()
+    """Yield the batches, read by a thread that is up to `prefetch` steps ahead."""
+    room = threading.Semaphore(prefetch)
+    filled = queue.SimpleQueue[StepBatch | BaseException]()
     closed = threading.Event()
 
     def work() -> None:
@@ -77,7 +80,7 @@ def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> G
                 filled.put(error)
                 return
 
-    # A daemon: a read that never ends does not keep the process from ending.
+    # The thread is a daemon, so that a read that never ends does not keep the process from ending.
     thread = threading.Thread(target=work, name="data", daemon=True)
     thread.start()
     try:
@@ -97,6 +100,7 @@ def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> G
 
 
 def _stalled(step: int, timeout_s: float) -> TemporaryError:
+    """Return the error of a step whose batch did not come in time."""
     return TemporaryError(
         f"the data of step {step + 1} did not come within data.timeout_s = {timeout_s:g} s: storage is stuck or slow; "
         f"look at it, or raise data.timeout_s or data.prefetch, and resume"
@@ -106,6 +110,7 @@ def _stalled(step: int, timeout_s: float) -> TemporaryError:
 def _by_processes(
     read: Read, steps: range, workers: int, prefetch: int, timeout_s: float
 ) -> Generator[StepBatch, None, None]:
+    """Yield the batches, read by worker processes that are up to `prefetch` steps ahead each."""
     batches = DataLoader(
         _Steps(read),
         sampler=steps,
@@ -129,17 +134,23 @@ def _by_processes(
         if "DataLoader timed out" in str(error):
             raise _stalled(next(ahead), timeout_s) from error
         raise
-    except (EOFError, OSError) as error:  # what a dying worker leaves broken can show before its death does
+    except (EOFError, OSError) as error:  # a connection that a dying worker broke can show before its death does
         time.sleep(_DYING_S)
-        if dead := [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]:
+        dead = [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]
+        if dead:
             raise RuntimeError(f"DataLoader worker (pid(s) {', '.join(dead)}) exited unexpectedly") from error
         raise
     finally:
-        iterator._shutdown_workers()  # now: an error's traceback would keep workers, and torch's watch over them, alive
+        # Not left to the garbage collector: an error's traceback would keep workers, and torch's watch over them,
+        # alive.
+        iterator._shutdown_workers()
 
 
 class _Steps(Dataset[StepBatch | UserError]):
-    """Torch raises a worker's error again with a traceback for a text, so that a UserError comes as a value."""
+    """Reads batches for torch's DataLoader, and returns a UserError as a value.
+
+    An error that a worker raises, torch raises again with a traceback in place of the words, which would hide them.
+    """
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -152,6 +163,7 @@ class _Steps(Dataset[StepBatch | UserError]):
 
 
 def _unchanged(batch: Any) -> Any:
+    """Return a batch as it is, where torch's DataLoader would convert it."""
     return batch
 
 

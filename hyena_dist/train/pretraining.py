@@ -15,7 +15,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.models.published import load_weights, published_config, read_tensors

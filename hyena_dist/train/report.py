@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.system.files import write_atomically
 from hyena_dist.tracking import human, plot_ppl_by_length, plot_time, plot_training, read_metrics
 from hyena_dist.train.checkpoint.format import latest

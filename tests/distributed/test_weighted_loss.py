@@ -12,7 +12,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.run import RunConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks

@@ -1,7 +1,6 @@
-"""Windows at known places: what an evaluation scores."""
+"""The windows that an evaluation scores: fixed places side by side over the regions of a split."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +8,24 @@ from numpy.typing import NDArray
 from hyena_dist.data.store.manifest import Interval
 
 
-class Window(NamedTuple):
-    """Half-open range of one contig."""
+def tile(regions: Sequence[Interval], seq_length: int, max_windows: int) -> list[Interval]:
+    """Cover regions with windows side by side, of `seq_length` inputs and one more target each.
 
-    contig: str
-    start: int
-    end: int
+    Each base is a target at most once. Neighbours share one base: the last target of a window is the first input of the
+    next. What is left at a region's end and is too short for a window is left out.
 
+    Args:
+        regions: half-open ranges, such as those of the validation split.
+        seq_length: inputs in a window, in bases.
+        max_windows: how many windows to return at the most; of more, evenly spaced ones are chosen.
 
-def tile(regions: Sequence[Interval], seq_length: int, max_windows: int) -> list[Window]:
-    """Windows side by side over the regions, each target once; evenly thinned to at most `max_windows`."""
+    Returns:
+        Windows of `seq_length` + 1 bases, in the order of the regions.
+    """
     windows = [
-        Window(r.contig, start, start + seq_length + 1)
-        for r in regions
-        for start in range(r.start, r.end - seq_length, seq_length)
+        Interval(region.contig, start, start + seq_length + 1)
+        for region in regions
+        for start in range(region.start, region.end - seq_length, seq_length)
     ]
     if len(windows) > max_windows:
         chosen: NDArray[np.int64] = np.linspace(0, len(windows) - 1, max_windows).astype(np.int64)

@@ -1,6 +1,7 @@
-"""Where windows may start: inside the free ranges, which no validation or test region touches, at every length.
+"""The places where training windows may start, so that none of any length touches a validation or test region.
 
-Positions are counted here along all contigs laid end to end, so that one array holds places of a whole genome.
+Windows lie inside the free ranges, which are what the validation and test regions leave of the contigs. Positions are
+counted here along all contigs laid end to end (GenomeAxis), so that one array holds places of the whole genome.
 """
 
 from collections.abc import Iterable
@@ -9,54 +10,70 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import N
 
 Sampling = Literal["interval", "published", "uniform"]
+"""How windows are chosen; `interval_starts` and `uniform_starts` say what each way means."""
 Positions = NDArray[np.int64]
+"""Positions or counts of positions, in bases."""
 
 _PIECE = 2**24
-"""Bases looked through for N at a time."""
+"""How many bases are looked through for N at a time."""
 
 
 class Ranges(NamedTuple):
-    """Half-open ranges; int64 [n] each."""
+    """Half-open ranges of positions, as two arrays int64 [n]."""
 
     start: Positions
+    """First position of each range."""
     end: Positions
+    """Position after the last of each range."""
 
     @property
     def size(self) -> Positions:
-        """Positions in each."""
+        """Number of positions in each range, int64 [n]."""
         return self.end - self.start
 
     def before(self, positions: Positions) -> Positions:
-        """How many positions of these ranges, sorted and disjoint, lie before each of `positions`."""
+        """Count how many positions of these ranges lie before each of `positions`.
+
+        The ranges must be sorted and disjoint.
+
+        Args:
+            positions: int64 [m].
+
+        Returns:
+            Counts, int64 [m].
+        """
         total = np.concatenate(([0], np.cumsum(self.size)))
         row = np.searchsorted(self.start, positions, side="right")
-        beyond = np.append(self.end, 0)[row - 1] - positions  # of the range that begins before the position
+        # How far the range that begins before the position reaches beyond it.
+        beyond = np.append(self.end, 0)[row - 1] - positions
         return total[row] - np.where(row > 0, np.maximum(beyond, 0), 0)
 
     def inside(self, others: "Ranges") -> Positions:
-        """How many positions of these ranges, sorted and disjoint, each of the other ranges holds."""
+        """Count how many positions of these ranges, sorted and disjoint, each of the other ranges holds."""
         return self.before(others.end) - self.before(others.start)
 
     def merged(self) -> "Ranges":
-        """The same positions as sorted ranges that neither touch nor overlap."""
+        """Return the same positions as sorted ranges that neither touch nor overlap."""
         order = np.argsort(self.start, kind="stable")
-        start, end = self.start[order], np.maximum.accumulate(self.end[order])
-        first = np.append(True, start[1:] > end[:-1])[: start.size]
-        return Ranges(start[first], end[np.append(first[1:], True)[: start.size]])
+        start = self.start[order]
+        end = np.maximum.accumulate(self.end[order])
+        begins = np.append(True, start[1:] > end[:-1])[: start.size]  # whether a row begins a merged range
+        ends = np.append(begins[1:], True)[: start.size]
+        return Ranges(start[begins], end[ends])
 
 
-class Genome:
-    """A store's contigs laid end to end.
+class GenomeAxis:
+    """One axis of positions for a whole genome: the contigs of a store, laid end to end in the order of the store.
 
     Attributes:
-        number: name of a contig -> its number.
-        offset: int64 [contigs + 1], where each contig begins.
-        free: the free ranges.
+        number: number of each contig in the order of the store, by its name.
+        offset: position at which each contig begins and, last, the length of the axis; int64 [contigs + 1].
+        free: the store's free ranges on this axis, which training may read, sorted and disjoint.
     """
 
     def __init__(self, store: GenomeStore) -> None:
@@ -65,88 +82,110 @@ class Genome:
         self.free = self.ranges(region for name in store.contigs for region in store.free.get(name, ()))
 
     def ranges(self, intervals: Iterable[Interval]) -> Ranges:
-        """Intervals, in the order given."""
-        rows = np.array([(self.number[c], start, end) for c, start, end in intervals], dtype=np.int64).reshape(-1, 3)
+        """Return intervals of contigs as ranges on this axis, in the same order."""
+        numbered = [(self.number[contig], start, end) for contig, start, end in intervals]
+        rows = np.array(numbered, dtype=np.int64).reshape(-1, 3)
         offset = self.offset[rows[:, 0]]
         return Ranges(offset + rows[:, 1], offset + rows[:, 2])
 
     def contig(self, positions: Positions) -> Positions:
-        """Number of the contig that holds each position."""
+        """Return the number of the contig that holds each position, int64 of the same shape."""
         return np.searchsorted(self.offset, positions, side="right") - 1
 
 
 class Starts(NamedTuple):
-    """Starts of windows of one size, a row for each unit of sampling; int64 [n] each."""
+    """The places where windows of one size may start: rows of successive starts, as two arrays int64 [rows]."""
 
     low: Positions
+    """First start of each row."""
     high: Positions
-    """The last start, included."""
+    """Last start of each row, included."""
 
     @property
     def windows(self) -> Positions:
-        """How many in each row."""
+        """Number of windows in each row, int64 [rows]."""
         return self.high - self.low + 1
 
     def reach(self, size: int) -> Ranges:
-        """What the windows of each row cover together."""
+        """Return the range that the windows of each row, of `size` bases, cover together."""
         return Ranges(self.low, self.high + size)
 
 
 def interval_starts(free: Ranges, intervals: Ranges, size: int, sampling: Sampling) -> tuple[Starts, NDArray[np.bool_]]:
-    """Starts for each interval whose free range is long enough.
+    """Find where the windows of each training interval may start.
 
-    interval: every start at which the window is part of the interval or, if it is longer, holds it, and stays in the
-    free range. published: the interval's first bases; for a longer window, it and what extends it equally on both
-    sides, moved into the free range.
+    With sampling "interval", a window may start wherever it stays in the free range and is part of the interval or, if
+    it is longer than the interval, holds it. With "published", as in the HyenaDNA paper's code, an interval has one
+    window: its first bases or, if the window is longer, the interval and equally much on both sides of it; unlike
+        there,
+    the window is moved into the free range.
 
     Args:
-        free: the free ranges.
-        intervals: each inside a free range.
-        size: bases of a window.
-        sampling: interval or published.
+        free: the free ranges, sorted and disjoint.
+        intervals: training intervals, each inside a free range.
+        size: bases in a window.
+        sampling: "interval" or "published".
 
     Returns:
-        The starts, and bool [intervals], which intervals they are of.
+        Starts, a row for each interval whose free range is long enough for a window; and which intervals these are,
+        bool [intervals].
     """
     around = np.searchsorted(free.start, intervals.start, side="right") - 1
-    first, last = free.start[around], free.end[around] - size
+    first = free.start[around]
+    last = free.end[around] - size
     fits = first <= last
-    first, last, spare = first[fits], last[fits], (intervals.size - size)[fits]
-    start, less, more = intervals.start[fits], np.minimum(spare, 0), np.maximum(spare, 0)
+    first = first[fits]
+    last = last[fits]
+    start = intervals.start[fits]
+    spare = (intervals.size - size)[fits]  # bases of the interval that a window leaves over; negative if it is longer
     if sampling == "published":
-        at = np.clip(start + less // 2, first, last)
+        at = np.clip(start + np.minimum(spare, 0) // 2, first, last)
         return Starts(at, at), fits
-    return Starts(np.maximum(start + less, first), np.minimum(start + more, last)), fits
+    low = start + np.minimum(spare, 0)
+    high = start + np.maximum(spare, 0)
+    return Starts(np.maximum(low, first), np.minimum(high, last)), fits
 
 
 def uniform_starts(free: Ranges, size: int) -> Starts:
-    """Every start in the free ranges."""
+    """Return every start of a window of `size` bases in the free ranges, a row for each range that is long enough."""
     fits = free.size >= size
     return Starts(free.start[fits], free.end[fits] - size)
 
 
 def with_little_n(starts: Starts, size: int, n: Ranges, max_fraction: float) -> Starts:
-    """Those of some starts, sorted and disjoint, at which at most this share of the window is N."""
-    # Between these places, the number of N in the window changes by the same 0, 1 or -1 from start to start.
+    """Keep the starts at which at most a share of the window is N.
+
+    Args:
+        starts: rows of starts, sorted and disjoint.
+        size: bases in a window.
+        n: where N is, sorted and disjoint.
+        max_fraction: the share of a window, from 0 to 1, that may be N.
+    """
+    # Rows are cut where N begins or ends at a window's edge: between these places, the number of N in the window
+    # changes by the same 0, 1 or -1 from start to start.
     low = np.unique(np.concatenate((starts.low, *n, n.start - size, n.end - size)))
     row = np.searchsorted(starts.low, low, side="right") - 1
     inside = (row >= 0) & (low <= starts.high[row])
     high = np.minimum(np.append(low[1:] - 1, starts.high[-1]), starts.high[row])[inside]
     low = low[inside]
     most = int(max_fraction * size)
-    at_low, at_high = n.inside(Ranges(low, low + size)), n.inside(Ranges(high, high + size))
+    at_low = n.inside(Ranges(low, low + size))
+    at_high = n.inside(Ranges(high, high + size))
     last = np.where(at_high > most, low + most - at_low, high)
     first = np.where(at_low > most, high - most + at_high, low)
     some = np.minimum(at_low, at_high) <= most
     return Starts(first[some], last[some])
 
 
-def n_ranges(store: GenomeStore, genome: Genome) -> Ranges:
-    """Where the free ranges hold N; reads those of every contig that has any."""
+def n_ranges(store: GenomeStore, axis: GenomeAxis) -> Ranges:
+    """Find where the free ranges hold N, by reading the free ranges of every contig that has any N."""
     edges = [np.empty((0, 2), dtype=np.int64)]
     for contig in store.manifest["contigs"]:
-        name, offset = contig["name"], genome.offset[genome.number[contig["name"]]]
-        for region in store.free.get(name, ()) if contig["composition"]["N"] else ():
+        if not contig["composition"]["N"]:
+            continue
+        name = contig["name"]
+        offset = axis.offset[axis.number[name]]
+        for region in store.free.get(name, ()):
             for start in range(region.start, region.end, _PIECE):
                 is_n = store.read(name, start, min(region.end, start + _PIECE)) == N
                 changes = np.flatnonzero(np.diff(is_n, prepend=False, append=False))

@@ -1,1 +1,5 @@
-"""Where tokens are read from: a packed Zarr store, or WebDataset shards, local or remote."""
+"""Random access to the tokens of a genome, from a packed Zarr store or from WebDataset tars, local or remote."""
+
+from hyena_dist.data.store.store import GenomeStore
+
+__all__ = ["GenomeStore"]

@@ -1,6 +1,8 @@
-"""Files from elsewhere, by http(s) or through a command: resumed, retried with a limit, checked, moved in place whole.
+"""Files from elsewhere, brought by http(s) or through a command.
 
-`fetch` brings one file; a ShardCache brings the tars of remote shards as they are read, once for a machine.
+`fetch` brings one file: it resumes what was interrupted, tries again a limited number of times, checks the content, and
+gives the file its name only when it is whole. A ShardCache brings files of remote shards as they are read, once for a
+machine. transfer.py makes the single attempts.
 """
 
 import hashlib
@@ -31,22 +33,19 @@ _MEBIBYTE = 2**20
 
 
 def is_remote(place: str) -> bool:
-    """Whether `place` is an http(s) URL or a pipe:COMMAND, and not a path."""
+    """Tell whether `place` is an http(s) URL or a pipe:COMMAND, and not a path."""
     return place.startswith(("http://", "https://", PIPE))
 
 
 def join(base: str, path: str) -> str:
-    """Name a file below a base.
+    """Return the path, URL or pipe:COMMAND of a file below a base.
 
     Args:
         base: a folder, an http(s) URL (a query stays at its end), or pipe:COMMAND with {} in place of the path.
-        path: relative to the base, with "/".
-
-    Returns:
-        The file's path, URL or pipe:COMMAND.
+        path: path of the file, relative to the base, with "/".
 
     Raises:
-        UserError: a command without {}.
+        UserError: The base is a command without {}.
     """
     if base.startswith(PIPE):
         if "{}" not in base:
@@ -71,60 +70,66 @@ def fetch(
     limits: Limits | None = None,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Bring `source` to `file`, unless `file` is there already; only one process at a time does, the others wait.
+    """Bring `source` to `file`, unless `file` is there already.
 
-    What has come so far lies in `file`.part, with a note beside it of what it is a part of. A later call goes on there
-    if the server knows ranges and the file has not changed; else it starts again.
+    Only one process at a time brings a file; the others wait for it. The bytes that have come so far lie in
+    `file`.part, with a note beside it of what they are a part of. A later call goes on there if the server knows ranges
+    and the source has not changed; otherwise it starts again.
 
     Args:
-        source: an http(s) URL, or pipe:COMMAND, whose output is the file (and which cannot be resumed).
-        file: where to; its folder is made.
-        size: bytes, if known.
-        sha256: hexadecimal digest, if known.
-        md5: hexadecimal digest, if known.
-        limits: of patience.
-        on_bytes: called with the number of bytes that came; negative where an attempt had to start again.
+        source: an http(s) URL, or pipe:COMMAND, whose output is the file. A command is not resumed but run again.
+        file: path to bring the file to; its folder is made if need be.
+        size: size of the file in bytes; None checks none.
+        sha256: hexadecimal digest of the file; None checks none.
+        md5: hexadecimal digest of the file; None checks none.
+        limits: how long to go on trying; None takes the defaults.
+        on_bytes: called with the number of bytes that came, which is negative where an attempt had to start again.
 
     Raises:
-        UserError: it cannot be had, is not what was expected, or cannot be written.
+        UserError: The source cannot be had or is not what was expected, or the file cannot be written.
     """
     limits = limits or Limits()
     try:
         with lock(file.with_name(f".{file.name}.lock")):
             if not file.exists():
                 _fetch(source, Part(file, on_bytes), {"sha256": sha256, "md5": md5}, size, limits)
-    except OSError as error:  # of the disk: those of the network have become other errors
+    except OSError as error:  # the disk's, since those of the network have become other errors
         raise UserError(
             f"{file} cannot be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
 
 
 class ShardCache:
-    """Files of a remote folder, kept whole on this machine.
+    """Keeps files of a remote folder whole on this machine.
 
     A cached file is named by its hash, so that folders of shards may share a cache, and a hash is checked once, when
     the file arrives. Nothing is ever removed: the cache grows to the size of the shards that are read.
 
     Args:
         base: a local folder (whose files are used where they are), an http(s) URL or pipe:COMMAND, as for `join`.
-        folder: of the cache; processes may share it.
-        limits: of patience.
+        folder: folder of the cache, which several processes may share.
+        limits: how long to go on trying; None takes the defaults.
+
+    Raises:
+        UserError: `base` is a command without {}.
     """
 
     def __init__(self, base: str, folder: Path, limits: Limits | None = None) -> None:
-        self.base, self.folder, self.limits = base, folder, limits or Limits()
-        join(base, "")  # a command without {} is refused at once
+        self.base = base
+        self.folder = folder
+        self.limits = limits or Limits()
+        join(base, "")  # refuses a command without {} now, and not at the first read
 
     def local(self, path: str, size: int, sha256: str) -> Path:
-        """Return a local file with the content of `path`, fetching it if need be.
+        """Return a local file with the content of a file of the folder, after fetching it if need be.
 
         Args:
-            path: relative to the base.
-            size: bytes, as the manifest says.
-            sha256: as the manifest says.
+            path: path of the file, relative to the base.
+            size: its size in bytes, as the manifest says.
+            sha256: its hexadecimal digest, as the manifest says.
 
         Raises:
-            UserError: as for `fetch`.
+            UserError: The file cannot be had, is not what the manifest says, or cannot be written.
         """
         source = join(self.base, path)
         if not is_remote(source):
@@ -133,15 +138,15 @@ class ShardCache:
         with suppress(FileNotFoundError):
             if file.stat().st_size == size:
                 return file
-            file.unlink()  # cut short by a full disk or a crash of the machine
+            file.unlink()  # a full disk or a crash of the machine cut it short
         fetch(source, file, size=size, sha256=sha256, limits=self.limits)
         return file
 
     def read(self, path: str) -> bytes:
-        """Return the content of a small file, such as the manifest, as it is now; it is not kept.
+        """Return the present content of a small file, such as the manifest, without keeping it in the cache.
 
         Raises:
-            UserError: as for `fetch`.
+            UserError: The file cannot be had.
         """
         source = join(self.base, path)
         try:
@@ -155,8 +160,11 @@ class ShardCache:
 
 
 def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | None, limits: Limits) -> None:
+    """Make attempts until the file is whole and right, or until patience ends."""
     receive = receive_pipe if source.startswith(PIPE) else receive_http
-    failures, wrong, furthest = 0, 0, part.size
+    failures = 0  # attempts in a row that brought less than a mebibyte
+    times_wrong = 0  # attempts that brought all bytes, and not the expected ones
+    furthest = part.size
     while True:
         try:
             receive(source, part, size, limits)
@@ -164,12 +172,16 @@ def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | N
             part.finish()
             return
         except TryAgainError as error:
-            failures, furthest = (1, part.size) if part.size >= furthest + _MEBIBYTE else (failures + 1, furthest)
+            failures += 1
+            if part.size >= furthest + _MEBIBYTE:
+                failures = 1
+                furthest = part.size
             if isinstance(error, WrongContentError):
                 part.restart()
-                wrong += 1  # twice the same is no accident, and files are big
-            if wrong == 2 or failures >= limits.attempts:
-                tries = "twice" if wrong == 2 else f"{failures} times in a row"
+                times_wrong += 1
+            # Wrong content that comes twice is no accident, and files are big.
+            if times_wrong == 2 or failures >= limits.attempts:
+                tries = "twice" if times_wrong == 2 else f"{failures} times in a row"
                 raise UserError(
                     f"{source} cannot be fetched ({error}, {tries}); "
                     f"try again later, which goes on where this ended if it can, or check the source"
@@ -178,6 +190,7 @@ def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | N
 
 
 def _check(part: Part, size: int | None, hashes: dict[str, str | None]) -> None:
+    """Raise WrongContentError if what came has another size or another hash than was expected."""
     if size is not None and part.size != size:
         raise WrongContentError(f"it has {part.size} bytes instead of {size}")
     for name, expected in hashes.items():

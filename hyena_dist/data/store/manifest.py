@@ -1,6 +1,7 @@
-"""What is where in a store and in a folder of shards: the names shared by writers (data_prep) and readers (store.py).
+"""The names and rules of the data formats that writers (data_prep) and readers (this package) share.
 
-data_prep/README.md is the specification.
+A reader finds here what is where in a store and in a folder of shards, and how a manifest is read, checked and
+fingerprinted. data_prep/README.md is the specification.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ SHARD_INDEX = "index.json"
 SPLITS = ("train", "valid", "test")
 
 ZARR_CHUNK = 2**16
-"""Tokens that are packed and have a checksum together: what the first read of any of them checks."""
+"""Tokens in a chunk, which is packed and has a checksum of its own; reading any of them checks the whole chunk."""
 ZARR_SHARD = 2**24
-"""Tokens in one file of the Zarr store, at most."""
+"""Largest number of tokens in one file of the Zarr store."""
 ZARR_FILL = 255
-"""What Zarr returns for missing chunks. No token has this value, so that a hole is noticed."""
+"""The value that Zarr returns for missing chunks; no token has it, so that a hole is noticed."""
 
 _COMMON_KEYS = ("tokenizer", "command", "created", "options", "sources", "species", "contigs", "splits", "intervals")
 _KEYS = {STORE_FORMAT: (*_COMMON_KEYS, "zarr"), SHARDS_FORMAT: (*_COMMON_KEYS, "shards", "shard_index")}
@@ -36,21 +37,46 @@ class Interval(NamedTuple):
     """A half-open range of positions on one contig, in bases, counted from 0."""
 
     contig: str
+    """Name of the contig."""
     start: int
+    """First position of the range."""
     end: int
+    """Position after the last."""
 
     def __str__(self) -> str:
         return f"{self.contig}:{self.start}-{self.end}"
 
 
+class Sample(NamedTuple):
+    """One window in a tar of shards: a row of the shard index."""
+
+    key: str
+    """Name of the sample in the tar, without an extension."""
+    contig: str
+    """Name of the contig that the window lies on."""
+    start: int
+    """First position of the window."""
+    end: int
+    """Position after the window's last."""
+    offset: int
+    """Where the window's tokens begin in the tar, in bytes; they are plain, one byte each."""
+    crc32c: int
+    """Checksum of the tokens."""
+
+    @property
+    def interval(self) -> Interval:
+        """Range of positions that the sample holds."""
+        return Interval(self.contig, self.start, self.end)
+
+
 def array_path(kind: str, contig: str) -> str:
-    """Path of a contig's array inside the Zarr group, such as "contigs/chr20".
+    """Return the path of a contig's array inside the Zarr group, such as "contigs/chr20".
 
     Names are percent-encoded, since a contig name may hold '/', '|' or ':', and Zarr reserves '.', '..' and '__*'.
 
     Args:
-        kind: "contigs" or "soft_mask".
-        contig: the contig's name, as in the manifest.
+        kind: "contigs" for the tokens or "soft_mask" for the lower-case ranges.
+        contig: name of the contig, as in the manifest.
     """
     encoded = quote(contig, safe="")
     if encoded[0] in "._":
@@ -59,19 +85,27 @@ def array_path(kind: str, contig: str) -> str:
 
 
 def zarr_shard_length(length: int) -> int:
-    """Tokens in one Zarr shard file of a contig of `length` bases: whole chunks, no more than are needed."""
+    """Return how many tokens a shard file of a contig of `length` bases has room for.
+
+    It is ZARR_SHARD or, for a shorter contig, the length rounded up to whole chunks.
+    """
     return min(ZARR_SHARD, -(-length // ZARR_CHUNK) * ZARR_CHUNK)
 
 
+def by_split(rows: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[Interval]]:
+    """Return a manifest's "splits" or "intervals", rows of contig, start and end for each split, as intervals."""
+    return {split: [Interval(*row) for row in rows[split]] for split in SPLITS}
+
+
 def free_ranges(contigs: Mapping[str, int], splits: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[Interval]]:
-    """Where training may read: each contig without all regions for validation and test.
+    """Find where training may read: what the regions for validation and test leave of each contig.
 
     Args:
-        contigs: name -> length in bases.
-        splits: split -> regions of (contig, start, end), inside the contigs.
+        contigs: length of each contig in bases, by its name.
+        splits: regions of each split as (contig, start, end), inside the contigs.
 
     Returns:
-        Contig (every one, in the order of `contigs`) -> its free ranges, sorted, not empty, not touching.
+        Free ranges of every contig, in the order of `contigs`; they are sorted, not empty, and do not touch.
     """
     held_out: dict[str, list[tuple[int, int]]] = {contig: [] for contig in contigs}
     for split in ("valid", "test"):
@@ -79,7 +113,8 @@ def free_ranges(contigs: Mapping[str, int], splits: Mapping[str, Sequence[Sequen
             held_out[contig].append((start, end))
     free: dict[str, list[Interval]] = {}
     for contig, length in contigs.items():
-        at, ranges = 0, []
+        at = 0
+        ranges = []
         for start, end in [*sorted(held_out[contig]), (length, length)]:
             if start > at:
                 ranges.append(Interval(contig, at, start))
@@ -89,10 +124,10 @@ def free_ranges(contigs: Mapping[str, int], splits: Mapping[str, Sequence[Sequen
 
 
 def fingerprint(manifest: Mapping[str, Any]) -> str:
-    """Changes with anything that samples depend on; equal for a store and its shards.
+    """Hash all that training samples depend on: the contigs' names and tokens, the splits and the intervals.
 
     Returns:
-        16 hexadecimal digits, of the contigs' tokens, the splits and the intervals.
+        16 hexadecimal digits, the same for a store and the shards made from it.
     """
     contigs = [[contig["name"], contig["sha256"]] for contig in manifest["contigs"]]
     parts = [contigs, manifest["splits"], manifest["intervals"]]
@@ -103,7 +138,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read and check the manifest of the store or the folder of shards at `path`.
 
     Raises:
-        UserError: none there, a damaged manifest, or a version that this program does not know.
+        UserError: There is no manifest, it is damaged, or this program does not know its version.
     """
     file = path / MANIFEST
     try:
@@ -119,14 +154,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def parse_manifest(text: str | bytes, where: str) -> dict[str, Any]:
-    """Check the content of a manifest, which `manifest["format"]` then tells to be of a store or of shards.
+    """Parse and check the content of a manifest.
 
     Args:
-        text: JSON.
-        where: path or URL, for the error.
+        text: content of the file, JSON.
+        where: path or URL of the file, for the error.
+
+    Returns:
+        The manifest; its "format" is STORE_FORMAT or SHARDS_FORMAT, and every key that the format requires is there.
 
     Raises:
-        UserError: a damaged manifest, or a version that this program does not know.
+        UserError: The manifest is damaged, or this program does not know its version.
     """
     try:
         manifest = json.loads(text)

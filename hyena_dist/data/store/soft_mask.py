@@ -1,4 +1,4 @@
-"""Which bases were lower-case in the FASTA file (repeats, by convention): sorted ranges, one array for each contig."""
+"""The soft mask of a store: which bases were lower-case in the FASTA file, which marks repeats by convention."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,38 +7,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.store.files import StoreFiles
 from hyena_dist.data.store.manifest import ZARR, Interval, array_path
-from hyena_dist.data.store.reader import Files
 
 
 class SoftMask:
-    """The arrays soft_mask/<name> of a store, read whole with zarr-python when a contig is first asked for.
+    """Reads the lower-case ranges of contigs from the arrays soft_mask/<name> of a store.
+
+    A contig's array is read whole, with zarr-python, when the contig is first asked for.
 
     Args:
-        store: the store's folder.
-        files: its files.
-        contigs: contig -> its length and its number of lower-case bases.
+        store: folder of the store.
+        files: the files of the store.
+        contigs: length and number of lower-case bases of each contig, by its name.
     """
 
-    def __init__(self, store: Path, files: Files, contigs: Mapping[str, tuple[int, int]]) -> None:
-        self._store, self._files, self._contigs = store, files, contigs
+    def __init__(self, store: Path, files: StoreFiles, contigs: Mapping[str, tuple[int, int]]) -> None:
+        self._store = store
+        self._files = files
+        self._contigs = contigs
         self._edges: dict[str, NDArray[np.int64]] = {}
 
     def read(self, interval: Interval) -> NDArray[np.bool_]:
-        """Return which bases of a range inside its contig are lower-case, bool [end - start]."""
+        """Return which bases of a range inside its contig are lower-case, bool [end - start].
+
+        Raises:
+            UserError: The contig's array is missing or damaged.
+        """
         contig, start, end = interval
         edges = self._edges.get(contig)
         if edges is None:
-            edges = self._edges[contig] = self._load(contig)
+            edges = self._load(contig)
+            self._edges[contig] = edges
         # Lower case begins at edges 0, 2, 4 ..., so base p is lower-case if an odd number of edges is <= p.
-        first, last = int(edges.searchsorted(start, "right")), int(edges.searchsorted(end, "right"))
+        first = int(edges.searchsorted(start, "right"))
+        last = int(edges.searchsorted(end, "right"))
         borders = np.empty(last - first + 2, dtype=np.int64)
-        borders[0], borders[1:-1], borders[-1] = start, edges[first:last], end
+        borders[0] = start
+        borders[1:-1] = edges[first:last]
+        borders[-1] = end
         return (np.arange(first, last + 1) & 1).astype(np.bool_).repeat(borders[1:] - borders[:-1])
 
     def _load(self, contig: str) -> NDArray[np.int64]:
-        """Return all edges between upper and lower case on a contig, int64 [2 * ranges], ascending."""
-        import zarr  # takes half a second, which most readers need not spend
+        """Read all edges between upper and lower case on a contig, int64 [2 * ranges], ascending."""
+        import zarr  # imported here, because it takes half a second, which most readers need not spend
 
         length, masked = self._contigs[contig]
         path = f"{ZARR}/{array_path('soft_mask', contig)}"

@@ -1,4 +1,8 @@
-"""One attempt at bringing a file, by http(s) or through a command, and what is left of it for the next attempt."""
+"""One attempt at bringing a file, by http(s) or through a command, and the part that it leaves for the next attempt.
+
+`receive_http` and `receive_pipe` append to a Part until the file is complete, or raise TryAgainError where another
+attempt may go better and UserError where none can. fetch.py decides how often to try.
+"""
 
 import http.client
 import json
@@ -23,21 +27,23 @@ from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically
 
 PIPE = "pipe:"
+"""Start of a source that is a command, whose output is the file."""
 _BLOCK = 2**20
+"""Largest number of bytes that are read at once."""
 _RETRIED = (408, 425, 429)
-"""Codes of HTTP below 500 after which another attempt may go better."""
+"""HTTP status codes below 500 after which another attempt may go better: timeout, too early, too many requests."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to go on trying.
+    """The patience of a fetch: how long to go on trying to bring a file.
 
     Attributes:
-        attempts: attempts in a row that bring less than 1 MiB of a file, after which the fetch fails.
-        wait_s: pause after the first of them, in seconds; it doubles after each, to 60 at most.
-        timeout_s: silence after which an attempt is given up.
-        min_rate: bytes/s, over each `rate_s` seconds, below which an attempt is given up.
-        rate_s: see `min_rate`.
+        attempts: number of attempts in a row that bring less than 1 MiB, after which the fetch fails.
+        wait_s: pause after the first such attempt, in seconds; it doubles after each, to 60 at most.
+        timeout_s: silence of the source after which an attempt is given up, in seconds.
+        min_rate: rate below which an attempt is given up, in bytes/s, measured over `rate_s`.
+        rate_s: time over which the rate is measured, in seconds.
     """
 
     attempts: int = 6
@@ -48,7 +54,7 @@ class Limits:
 
 
 class NotThereError(UserError):
-    """The server answers, and has no such file."""
+    """The server answers that it has no such file."""
 
 
 class TryAgainError(Exception):
@@ -56,14 +62,29 @@ class TryAgainError(Exception):
 
 
 class WrongContentError(TryAgainError):
-    """All bytes came, and they are not the expected ones."""
+    """An attempt brought all bytes, and they are not the expected ones."""
 
 
 class Part:
-    """What has come of a file so far, and a note of what it is a part of: {"source", "validator", "total"}."""
+    """The bytes of a file that have come so far, in FILE.part, and a note of what they are a part of.
+
+    Attributes:
+        file: path of the complete file.
+        path: path of the bytes that have come.
+        size: how many bytes have come.
+        note: where they came from ("source"), which version of the source they are of, by its ETag or its time of
+            change ("validator"), and how many bytes the complete file has ("total", None if unknown). It is empty where
+            nothing is known.
+
+    Args:
+        file: path of the complete file.
+        on_bytes: called with the change of `size`, which is negative at a restart.
+    """
 
     def __init__(self, file: Path, on_bytes: Callable[[int], object]) -> None:
-        self.file, self._on_bytes, self._reported = file, on_bytes, 0
+        self.file = file
+        self._on_bytes = on_bytes
+        self._reported = 0
         self.path = file.with_name(f"{file.name}.part")
         self._note_path = file.with_name(f"{file.name}.part.json")
         self.size = self.path.stat().st_size if self.path.exists() else 0
@@ -73,19 +94,27 @@ class Part:
         self._report()
 
     def _report(self) -> None:
+        """Tell how many bytes have come since the last report."""
         self._on_bytes(self.size - self._reported)
         self._reported = self.size
 
     def restart(self, note: dict[str, Any] | None = None) -> None:
-        """Forget what came, and note what comes next."""
+        """Discard the bytes that came, and note what the next bytes will be a part of."""
         self.path.write_bytes(b"")
-        self.size, self.note = 0, note or {}
+        self.size = 0
+        self.note = note or {}
         self._note_path.write_text(json.dumps(self.note), encoding="utf-8")
         self._report()
 
     def append(self, read: Callable[[], bytes], limits: Limits) -> None:
-        """Add blocks until `read` returns an empty one or is too slow."""
-        since, before = time.monotonic(), self.size
+        """Append the blocks that `read` returns, until it returns an empty one.
+
+        Raises:
+            TryAgainError: `read` failed, or blocks came too slowly.
+            UserError: `read` failed in a way that another attempt cannot mend.
+        """
+        since = time.monotonic()
+        before = self.size
         with self.path.open("ab", buffering=0) as stream:
             while block := _network(read, limits):
                 rest = memoryview(block)
@@ -97,26 +126,39 @@ class Part:
                 if elapsed >= limits.rate_s:
                     if self.size - before < limits.min_rate * elapsed:
                         raise TryAgainError(f"slower than {limits.min_rate:,} bytes/s")
-                    since, before = time.monotonic(), self.size
+                    since = time.monotonic()
+                    before = self.size
 
     def finish(self) -> None:
-        """Give the complete file its name."""
+        """Give the file its name, now that it is complete."""
         replace_atomically(self.path, self.file)
         self._note_path.unlink(missing_ok=True)
 
 
 def receive_http(url: str, part: Part, size: int | None, limits: Limits) -> None:
-    """Bring the rest of the file, or the whole of it where the server does not know ranges or the file has changed."""
+    """Bring the rest of a file, or all of it if the server does not know ranges or its file has changed.
+
+    Args:
+        url: http(s) URL of the file.
+        part: what has come so far, to which the rest is appended.
+        size: expected size of the complete file in bytes; None if unknown.
+        limits: when to give up.
+
+    Raises:
+        TryAgainError: Another attempt may go better.
+        UserError: The file cannot be had.
+    """
     request = Request(url, headers={"User-Agent": "hyena-dist"})
     total = part.note.get("total")
     resume = part.size > 0 and part.note.get("source") == url and bool(part.note.get("validator"))
     if resume and part.size == total:
-        return  # complete, and then this program was killed
+        return  # an earlier program was killed after the last byte came
     if resume:
         request.add_header("Range", f"bytes={part.size}-")
         request.add_header("If-Range", part.note["validator"])
     with _network(lambda: urlopen(request, timeout=limits.timeout_s), limits, url, part) as answer:
-        headers, length = answer.headers, answer.headers.get("Content-Length")
+        headers = answer.headers
+        length = headers.get("Content-Length")
         etag = headers.get("ETag", "")
         validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
         if answer.status == 206:
@@ -135,14 +177,25 @@ def receive_http(url: str, part: Part, size: int | None, limits: Limits) -> None
 
 
 def _network(call: Callable[[], Any], limits: Limits, url: str = "", part: Part | None = None) -> Any:
-    """Do `call`, turning errors of the network into TryAgainError, or into UserError where patience is of no use."""
+    """Return what `call` returns, and turn errors of the network into errors that say whether to try again.
+
+    Args:
+        call: does something on the network.
+        limits: the patience that `call` has, for errors.
+        url: address, for errors.
+        part: discarded if the server answers that its file is shorter than the part.
+
+    Raises:
+        TryAgainError: Another attempt may go better.
+        UserError: Another attempt is of no use.
+    """
     try:
         return call()
     except HTTPError as error:
         error.close()
         reason = f"HTTP {error.code} {error.reason}"
         if error.code == 416 and part:
-            part.restart()  # it has become shorter than what came before
+            part.restart()  # the server's file has become shorter than what came of it
         elif error.code < 500 and error.code not in _RETRIED:
             kind = NotThereError if error.code in (404, 410) else UserError
             raise kind(f"{url} cannot be fetched ({reason}); check the address and who may read it") from error
@@ -165,7 +218,18 @@ def _network(call: Callable[[], Any], limits: Limits, url: str = "", part: Part 
 
 
 def receive_pipe(source: str, part: Part, size: int | None, limits: Limits) -> None:
-    """Bring the output of a command."""
+    """Bring the output of a command, from its first byte.
+
+    Args:
+        source: "pipe:" and the command, for the shell.
+        part: replaced by the output.
+        size: not used, since a command does not say beforehand how much it will write.
+        limits: when to give up.
+
+    Raises:
+        TryAgainError: The command failed, was silent or was too slow.
+        UserError: The command cannot be run.
+    """
     part.restart()
     with tempfile.TemporaryFile() as complaints:
         command = subprocess.Popen(
@@ -186,7 +250,7 @@ def receive_pipe(source: str, part: Part, size: int | None, limits: Limits) -> N
         finally:
             output.close()
             if command.poll() is None:
-                os.killpg(command.pid, SIGKILL)  # the shell and what it started
+                os.killpg(command.pid, SIGKILL)  # ends the shell and what it started
                 command.wait()
         complaints.seek(0)
         said = complaints.read().decode("utf-8", "replace").split("\n")

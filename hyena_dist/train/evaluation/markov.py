@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.sampling.eval_windows import Window
-from hyena_dist.data.store.store import GenomeStore, Interval
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import BASES
 
 PSEUDOCOUNT = 0.5
@@ -42,7 +42,7 @@ class MarkovChains:
             keep = words[left:][valid[left:]]
             self._counts[order] += np.bincount(keep, minlength=4 ** (order + 1))
 
-    def nll(self, store: GenomeStore, windows: Sequence[Window]) -> list[tuple[float, int]]:
+    def nll(self, store: GenomeStore, windows: Sequence[Interval]) -> list[tuple[float, int]]:
         """(sum of negative log-likelihoods in nats, number of scored positions) for each order.
 
         Scores the targets of language-model windows, every position but the first of each, that are A, C, G or T. A
@@ -74,7 +74,7 @@ class MarkovChains:
                 numbers[order] += int(counted.sum())
         return list(zip(sums, numbers, strict=True))
 
-    def perplexity(self, store: GenomeStore, windows: Sequence[Window]) -> dict[int, float]:
+    def perplexity(self, store: GenomeStore, windows: Sequence[Interval]) -> dict[int, float]:
         """Perplexity by order on the windows' targets."""
         return {order: float(np.exp(nll / max(1, n))) for order, (nll, n) in enumerate(self.nll(store, windows))}
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hyena_dist.data.batches import inputs_and_targets
-from hyena_dist.data.sampling.eval_windows import Window, tile
-from hyena_dist.data.store.store import GenomeStore, Interval
+from hyena_dist.data.sampling.eval_windows import tile
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_published
@@ -59,7 +60,7 @@ class Perplexity(NamedTuple):
 def perplexity(
     model: HyenaDNA,
     store: GenomeStore,
-    windows: Sequence[Window],
+    windows: Sequence[Interval],
     mesh: Mesh,
     *,
     micro_batch_tokens: int,
@@ -127,7 +128,7 @@ class HeldOut(NamedTuple):
     markov: dict[int, float]
 
 
-def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: int) -> list[Window]:
+def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: int) -> list[Interval]:
     """Held-out windows of one length, each target once, at most `max_tokens` targets.
 
     Raises:
@@ -145,7 +146,7 @@ def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: 
     return windows
 
 
-def markov_perplexity(store: GenomeStore, windows: Sequence[Window], max_order: int = 8) -> dict[int, float]:
+def markov_perplexity(store: GenomeStore, windows: Sequence[Interval], max_order: int = 8) -> dict[int, float]:
     """Perplexity by order of Markov chains fitted on the training split, on the windows' targets."""
     train: list[Interval] = store.splits["train"]
     return MarkovChains(max_order).fit(store, train, MARKOV_FIT_TOKENS).perplexity(store, windows)

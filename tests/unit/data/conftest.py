@@ -15,7 +15,7 @@ LENGTHS = {"big": 200_000, "small": 500}  # big has several Zarr chunks and seve
 
 @pytest.fixture(scope="session")
 def letters() -> dict[str, bytes]:
-    """The sequences; big has stretches of lower-case letters and of N, small is all mixed."""
+    """The sequences of the contigs: big has stretches of lower-case letters and of N, small mixes all letters."""
     draw = np.random.default_rng(1)
     big = draw.choice(np.frombuffer(b"ACGT", np.uint8), LENGTHS["big"])
     for start in draw.integers(0, big.size, 60):

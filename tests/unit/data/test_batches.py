@@ -1,4 +1,4 @@
-"""The batches of a run: the same for every number of ranks and workers, from any step, from a store or from shards."""
+"""The batches of a run are the same for every number of ranks and workers, from any step, store or shards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.data.batches import IGNORE_INDEX, StepBatch, StepReader, inputs_and_targets, read_windows
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.sampling.train_windows import Windows
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import CLS, MASK, PAD, UNK, A, C, G, N, T, decode
 from hyena_dist.errors import UserError
 
@@ -63,7 +63,7 @@ def reader(
 
 
 def whole_steps(store: GenomeStore, run: RunConfig, ranks: int, contexts: int, steps: range) -> Iterator[StepBatch]:
-    """The global batch of each step, put together from what every rank reads: tokens [1, 8, L + 1]."""
+    """Return the global batch of each step, put together from what every rank reads: tokens [1, 8, L + 1]."""
     readers = [[reader(store, run, ranks, rank, (c, contexts)) for c in range(contexts)] for rank in range(ranks)]
     for step in steps:
         rows: dict[int, torch.Tensor] = {}
@@ -122,7 +122,7 @@ def test_shapes_and_types(store: GenomeStore) -> None:
 def test_the_global_batch_is_the_same_in_every_layout_from_any_step(
     stores: dict[str, GenomeStore], layout: tuple[int, int], back_end: str, micro: int | None, first: int, data: Any
 ) -> None:
-    """What one rank reads in one go from the store, any ranks read from any step on, from either back end."""
+    """Any number of ranks, from any step on and from either back end, read what one rank reads in one go."""
     ranks, context = layout
     if back_end == "shards":
         data |= {"soft_mask_loss_weight": 1.0}
@@ -136,7 +136,7 @@ def test_the_global_batch_is_the_same_in_every_layout_from_any_step(
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more processes than cores here
 def test_workers_read_the_same_in_order(stores: dict[str, GenomeStore], back_end: str, workers: int) -> None:
-    """In two goes that meet in the middle of a stage, with other numbers of ranks and workers before and after."""
+    """Two goes meet in the middle of a stage, with other numbers of ranks and workers before and after."""
     alone = reader(stores["store"], config())
     with Loader(reader(stores[back_end], config()), range(5), workers=workers, prefetch=2) as loader:
         before = list(loader)

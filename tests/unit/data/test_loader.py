@@ -1,4 +1,4 @@
-"""Reading ahead: in order, by a thread or by processes, and what happens when one of them fails."""
+"""Batches are read ahead in order, by a thread or by processes, and a failure of one of them is said."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def children() -> set[int]:
 
 
 def leaves_as_before(before: tuple[set[int], int]) -> None:
-    """Processes and threads are those of before, at the latest in some seconds."""
+    """Check that, after some seconds at the latest, the processes and threads are those of before."""
     deadline = time.monotonic() + 10
     while (children(), threading.active_count()) != before:
         assert time.monotonic() < deadline
@@ -167,7 +167,7 @@ def test_workers_do_not_move_the_random_numbers_of_training() -> None:
 
 
 def test_workers_do_not_outlive_a_killed_process(tmp_path: Path) -> None:
-    """As when a rank is killed: nobody is left to stop its workers, not even one that has only begun."""
+    """A rank is killed, so that nobody is left to stop its workers, not even one that has only begun."""
     script = (
         "import os, signal, time, psutil\n"
         "from hyena_dist.data import loader\n"
@@ -207,7 +207,7 @@ def stall(step: int) -> StepBatch:
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_storage_that_does_not_answer(workers: int) -> None:
-    """Batches read before are used; the stall is said with its step, and another attempt may follow."""
+    """Batches that were read before are used; the error names the step that stalled, and another attempt may follow."""
     with Loader(stall, range(2, 9), workers=workers, prefetch=2, timeout_s=1) as loader:
         batches = iter(loader)
         assert [next(batches).step for _ in range(2)] == [2, 3]

@@ -1,4 +1,4 @@
-"""Permutations that are computed: each a permutation, of any size, and the same for ever."""
+"""Computed permutations are permutations, of any size, and never change."""
 
 from itertools import permutations
 

@@ -14,7 +14,7 @@ Refuse = Callable[..., str]
 
 @pytest.fixture
 def genome(tmp_path: Path) -> Path:
-    """Two contigs, 3,000 and 1,000 bases, some lower-case and N."""
+    """A FASTA file of two contigs, 3,000 and 1,000 bases, some lower-case and N."""
     letters = np.frombuffer(b"ACGTacgtN", np.uint8)
     draw = np.random.default_rng(0)
     path = tmp_path / "genome.fa"
@@ -67,10 +67,10 @@ def content_fixture() -> Callable[[Path], dict[str, bytes]]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder."""
+    """Return the content of every file under a folder, by its path."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def finished(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder that is not in the folder of an unfinished build."""
+    """Return every file under a folder that is not in the folder of an unfinished build."""
     return {path: data for path, data in content(folder).items() if ".partial/" not in path}

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from data_prep.cli import main
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import array_path
 
 Run = Callable[..., str]

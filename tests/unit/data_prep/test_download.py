@@ -15,8 +15,8 @@ import yaml
 
 from data_prep.download import download
 from data_prep.preset import load_preset, preset_names
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.fetch import Limits
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 QUICK = Limits(attempts=3, wait_s=0.01, timeout_s=0.3)
@@ -57,7 +57,7 @@ def md5(file: Path) -> str:
 
 
 def asked(site: Any) -> list[str]:
-    """The files that were fetched since the last call."""
+    """Return the files that were fetched since the last call."""
     paths = [path for path, _range in site.asked if not path.endswith(("md5sum.txt", "md5checksums.txt"))]
     site.asked.clear()
     return paths

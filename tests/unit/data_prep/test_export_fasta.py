@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep.build import BuildOptions, build_store
 from data_prep.export_fasta import export_fasta
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 
 Run = Callable[..., str]
 Refuse = Callable[..., str]

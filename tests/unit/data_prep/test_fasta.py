@@ -1,4 +1,4 @@
-"""Reading FASTA: what is accepted, and what each bad file is told."""
+"""FASTA is read in all its forms, and the error of a bad file says what is wrong with it."""
 
 import gzip
 import re
@@ -33,7 +33,7 @@ def bgzip(text: bytes, block: int = 40) -> bytes:
 
 
 def codes(path: Path) -> dict[str, np.ndarray]:
-    """The codes of each record of a file: token | LOWER."""
+    """Return the codes of each record of a file: token | LOWER."""
     text = files.ahead(files.read_text(path))
     return {name: np.frombuffer(b"".join(blocks), np.uint8) for name, blocks in read_fasta(path, text)}
 

@@ -1,4 +1,4 @@
-"""Labels of species and names of contigs."""
+"""Inputs are labelled with species, and contigs get their names."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.inputs import Input, Rename, parse_inputs, parse_labelled
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 Run = Callable[..., str]

@@ -1,4 +1,4 @@
-"""The leak report, against windows counted one by one."""
+"""The leak report counts what a count of windows one by one gives."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ import pytest
 from data_prep.build import BuildOptions, build_store
 from data_prep.leaks import COLUMNS, leaks
 from data_prep.splits import BedSplits, BlockSplits
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 BED = {
@@ -38,9 +38,10 @@ def bases(intervals: list[tuple[str, int, int]]) -> set[tuple[str, int]]:
 
 
 def counted(size: int) -> dict[str, Any]:
-    """The row of one length, from every window of every interval."""
+    """Return the row of one length, from every window of every interval."""
     held_out, train = bases(BED["valid"] + BED["test"]), bases(BED["train"])
-    windows, used = set(), []
+    windows = set()
+    used = []
     for c, start, end in BED["train"]:
         ok = {
             first

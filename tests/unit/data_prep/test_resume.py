@@ -16,7 +16,7 @@ import pytest
 
 from data_prep import build, ingest, partial
 from data_prep.build import build_store
-from data_prep.partial import Journal, Partial
+from data_prep.partial import PartialFolder, PartJournal
 from data_prep.workers import run_tasks
 from hyena_dist.errors import UserError
 
@@ -26,7 +26,7 @@ BUILD = [sys.executable, "-m", "data_prep", "build"]
 
 
 def store_bytes(content: Content, store: Path) -> dict[str, bytes]:
-    """The files of a store, and its manifest without what depends on when and where it was built."""
+    """Return the files of a store, and its manifest without what depends on when and where it was built."""
     files = content(store)
     manifest = json.loads(files.pop("manifest.json"))
     del manifest["created"], manifest["command"]
@@ -87,14 +87,14 @@ def interrupt(patched: object, name: str, function: object, fasta: Path, out: Pa
 
 def interrupt_after_first(fasta: Path, out: Path) -> None:
     """Start a build in this process that is interrupted when its first contig is recorded."""
-    add = Journal.add
+    add = PartJournal.add
 
-    def add_and_stop(self: Journal, record: dict) -> None:
+    def add_and_stop(self: PartJournal, record: dict) -> None:
         add(self, record)
         self.write()
         raise KeyboardInterrupt
 
-    interrupt(Journal, "add", add_and_stop, fasta, out)
+    interrupt(PartJournal, "add", add_and_stop, fasta, out)
 
 
 def test_what_is_finished_is_kept(tmp_path: Path, genome: Path, run: Run, content: Content, monkeypatch) -> None:
@@ -187,7 +187,7 @@ def test_killed_while_the_old_store_is_replaced(tmp_path: Path, genome: Path, ru
 def test_killed_when_the_store_was_there_already(
     tmp_path: Path, genome: Path, run: Run, content: Content, flags: list[str], says: str
 ) -> None:
-    interrupt(Partial, "remove", _interrupt, genome, tmp_path / "s")
+    interrupt(PartialFolder, "remove", _interrupt, genome, tmp_path / "s")
     before = store_bytes(content, tmp_path / "s")
     assert (tmp_path / "s.partial/parts").exists()
     assert says in run("build", genome, "--out", tmp_path / "s", *flags)
@@ -201,7 +201,7 @@ def _interrupt(*_: object, **__: object) -> None:
 
 def test_a_second_build_is_kept_out(tmp_path: Path, genome: Path, refuse: Run, monkeypatch) -> None:
     monkeypatch.setattr("data_prep.partial._LOCK_SECONDS", 0.1)
-    with Partial(tmp_path / "s").locked():
+    with PartialFolder(tmp_path / "s").locked():
         assert "another build is at work in" in refuse("build", genome, "--out", tmp_path / "s")
 
 

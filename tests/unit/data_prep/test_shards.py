@@ -19,9 +19,9 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.shards import tile
+from data_prep.shards import windows_in
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.errors import UserError
 
 WINDOW = 301
@@ -29,7 +29,7 @@ WINDOW = 301
 
 @pytest.fixture
 def store(tmp_path: Path, genome: Path, run: Callable[..., str]) -> Path:
-    """Held-out regions in the middle, and bases that are in no split, which training may read at great lengths."""
+    """A store with held-out regions in the middle, and bases in no split, which training may read at great lengths."""
     rows = ["chr1 500 1400 train", "chr1 1500 1900 valid", "chr1 2000 2600 test", "chr2 900 1000 valid"]
     (tmp_path / "splits.bed").write_text("".join(row.replace(" ", "\t") + "\n" for row in rows))
     run("build", genome, "--out", tmp_path / "store", "--bed", tmp_path / "splits.bed")
@@ -47,7 +47,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def bytes_of(folder: Path) -> dict[str, Any]:
-    """All files of a folder of shards, without what differs from run to run."""
+    """Return all files of a folder of shards, without what differs from run to run."""
     content: dict[str, Any] = {file.name: file.read_bytes() for file in folder.iterdir()}
     manifest = json.loads(content["manifest.json"])
     content["manifest.json"] = {key: value for key, value in manifest.items() if key not in ("command", "created")}
@@ -57,7 +57,7 @@ def bytes_of(folder: Path) -> dict[str, Any]:
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(2, 60))
 def test_tiles(start: int, length: int, window: int) -> None:
     region = Interval("c", start, start + length)
-    tiles = list(tile(region, window))
+    tiles = list(windows_in(region, window))
     assert (tiles[0].start, tiles[-1].end) == (region.start, region.end)
     assert all(one.end == other.start + 1 for one, other in pairwise(tiles))
     assert all(each.end - each.start == window for each in tiles[:-1])
@@ -110,7 +110,7 @@ def test_index_and_manifest_describe_the_tars(store: Path, shards: Path) -> None
 
 
 def test_tars_have_the_size_that_was_asked_for(tmp_path: Path, run: Callable[..., str]) -> None:
-    """Also where most contigs are far shorter than a window."""
+    """Most contigs are far shorter than a window."""
     letters = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), 3_000_000).tobytes()
     contigs = [b">c%d\n%s\n" % (number, letters[number * 10_000 : (number + 1) * 10_000]) for number in range(300)]
     (tmp_path / "many.fa").write_bytes(b"".join(contigs))
@@ -208,7 +208,7 @@ def test_impossible_options(tmp_path: Path, store: Path, refuse: Callable[..., s
 
 @pytest.fixture
 def large_store(tmp_path: Path, run: Callable[..., str]) -> Path:
-    """Enough for several tars of 1 MiB that take a second or two to write with small windows."""
+    """A store for several tars of 1 MiB, which take a second or two to write with small windows."""
     letters = np.random.default_rng(0).choice(np.frombuffer(b"ACGTN", np.uint8), 150_000)
     (tmp_path / "large.fa").write_bytes(b">chr1\n" + letters.tobytes() + b"\n")
     run("build", tmp_path / "large.fa", "--out", tmp_path / "large")
@@ -225,7 +225,7 @@ def _start(store: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it, and wait until its worker processes have noticed, which still finish what they are at."""
+    """Kill a process, and wait until its worker processes have noticed, which still finish what they are at."""
     process.kill()
     process.communicate()  # its output ends with the last process that holds it
 
@@ -234,7 +234,9 @@ def test_killed_runs_leave_nothing_that_looks_complete(
     tmp_path: Path, large_store: Path, run: Callable[..., str]
 ) -> None:
     run(*_command(large_store, tmp_path / "whole")[3:])
-    expected, out, partial = bytes_of(tmp_path / "whole"), tmp_path / "out", tmp_path / "out.partial"
+    expected = bytes_of(tmp_path / "whole")
+    out = tmp_path / "out"
+    partial = tmp_path / "out.partial"
     delays = np.random.default_rng(1).uniform(0, 0.4, 5)
     for delay in delays:
         process = _start(large_store, out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 
 SPECIES = Path(__file__).parents[4] / "shared" / "data" / "species"
 

@@ -1,4 +1,4 @@
-"""The three ways to split, and what each bad split is told."""
+"""The three ways to split do what they say, and the error of a bad split says what is wrong with it."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig, merge, tile
+from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig, intervals_in, merge
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
 
@@ -66,7 +66,7 @@ def test_bed(tmp_path: Path) -> None:
 @given(st.integers(0, 500), st.integers(1, 500), st.integers(1, 100))
 def test_tiles_are_the_region_cut_up(start: int, size: int, length: int) -> None:
     region = Interval("a", start, start + size)
-    tiles = tile(region, length)
+    tiles = intervals_in(region, length)
     assert merge(tiles, {"a": 1000}) == [region]
     assert sum(each.end - each.start for each in tiles) == size
     assert all(each.end - each.start == length for each in tiles[:-1])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_prep.build import build_store
 from data_prep.kmers import both_strands, count_kmers, kmer_names, window_codes
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import encode
 
 Run = Callable[..., str]

@@ -1,4 +1,4 @@
-"""Reading UCSC 2bit: the same as the FASTA file it was made from."""
+"""A UCSC 2bit file is read as the FASTA file that it was made from."""
 
 import re
 import struct
@@ -15,15 +15,16 @@ from data_prep import ingest, twobit
 from data_prep.build import BuildOptions, build_store
 from data_prep.fasta import read_fasta
 from data_prep.twobit import read_index, read_twobit
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import decode, encode
 
 Refuse = Callable[..., str]
 
 
 def ranges(of: str, wanted: Callable[[str], bool]) -> list[tuple[int, int]]:
-    """Start and size of the ranges of letters for which `wanted` is true."""
-    found, at = [], 0
+    """Return start and size of the ranges of letters for which `wanted` is true."""
+    found = []
+    at = 0
     for is_wanted, letters in groupby(of, wanted):
         size = len(list(letters))
         if is_wanted:

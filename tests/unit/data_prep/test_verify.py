@@ -1,4 +1,4 @@
-"""verify finds every kind of damage, and says where it is."""
+"""`data verify` finds every kind of damage, and says where it is."""
 
 import json
 import random
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep.files import describe_file
-from data_prep.zarr_store import read_shard
+from data_prep.zarr_tokens import read_shard
 
 Run = Callable[..., str]
 Change = Callable[[dict], None]
@@ -206,7 +206,7 @@ def test_samples_that_are_no_part_of_the_split(shards: Path, refuse: Run) -> Non
 
 
 def test_tokens_of_another_store(shards: Path, store: Path, refuse: Run) -> None:
-    """A base that was changed with all hashes, and shards of another store."""
+    """A base was changed with all its hashes, and shards are those of another store."""
     from google_crc32c import value
 
     index = json.loads((shards / "index.json").read_text())

@@ -1,4 +1,4 @@
-"""Windows side by side, for an evaluation."""
+"""The windows of an evaluation lie side by side and predict every base once."""
 
 import numpy as np
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Which window is read when: never held-out bases, every unit once an epoch, shares of species, both strands."""
+"""Training windows hold no held-out base, take every unit once an epoch, and keep to shares of species and strands."""
 
 import json
 import pickle
@@ -16,8 +16,8 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BedSplits
 from hyena_dist.config.data import DataConfig
 from hyena_dist.data.sampling.train_windows import BLOCK, Sampler, Windows, apportion, training_starts
-from hyena_dist.data.sampling.valid_starts import Genome
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.valid_starts import GenomeAxis
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.tokenizer import N
 from hyena_dist.errors import UserError
 
@@ -62,7 +62,7 @@ def settings_of(**fields: Any) -> DataConfig:
 def draw(
     store: GenomeStore, length: int, count: int, *, seed: int = 0, stage: int = 0, **fields: Any
 ) -> list[tuple[str, int, bool]]:
-    """(contig, start, reverse) of the first samples."""
+    """Return (contig, start, reverse) of the first samples."""
     windows = Sampler(store, length, settings_of(**fields), seed=seed, stage=stage).windows(np.arange(count))
     names = list(store.contigs)
     return [(names[c], s, r) for c, s, r in zip(*(x.tolist() for x in windows), strict=True)]
@@ -76,18 +76,18 @@ def held_out(store: GenomeStore) -> dict[str, np.ndarray]:
 
 
 def all_windows(store: GenomeStore, length: int, **fields: Any) -> set[tuple[str, int]]:
-    """Every window that training can ever read, as (contig, start)."""
-    genome = Genome(store)
-    starts = training_starts(store, genome, length, settings_of(**fields))
+    """Return every window that training can ever read, as (contig, start)."""
+    axis = GenomeAxis(store)
+    starts = training_starts(store, axis, length, settings_of(**fields))
     names = list(store.contigs)
     at = np.concatenate([np.arange(low, high + 1) for low, high in zip(*starts, strict=True)])
-    contig = genome.contig(at)
-    return set(zip((names[c] for c in contig), (at - genome.offset[contig]).tolist(), strict=True))
+    contig = axis.contig(at)
+    return set(zip((names[c] for c in contig), (at - axis.offset[contig]).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_no_window_of_any_length_holds_a_held_out_base(store: GenomeStore, sampling: str) -> None:
-    """All windows of all lengths, to the longest that fits anywhere."""
+    """All windows are tried, of all lengths up to the longest that fits anywhere."""
     mask = held_out(store)
     longest = max(r.end - r.start for ranges in store.free.values() for r in ranges)
     assert longest == 380
@@ -110,17 +110,18 @@ def test_no_window_of_any_length_holds_a_held_out_base(store: GenomeStore, sampl
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_no_leak_at_the_lengths_of_the_paper(tmp_path: Path, sampling: str) -> None:
-    """5 Mb in intervals of 131,072, held-out ones among them: the extreme windows of every interval up to 1 M."""
+    """The extreme windows of every interval of 131,072 bases are tried at lengths up to 1 M, in 5 Mb of chr20."""
     kinds = ["train"] * 14 + ["valid"] + ["train"] * 8 + ["test"] + ["train"] * 14
     contig = "chr20_30000001_35000000"
     rows = [f"{contig}\t{i * 131_072}\t{(i + 1) * 131_072}\t{kind}\n" for i, kind in enumerate(kinds)]
     (tmp_path / "x.bed").write_text("".join(rows))
     build_store([demo_corpus()], tmp_path / "s", BuildOptions(BedSplits(tmp_path / "x.bed")), say=lambda _: None)
     store = GenomeStore.open(tmp_path / "s")
-    genome, [mask] = Genome(store), held_out(store).values()
+    axis = GenomeAxis(store)
+    [mask] = held_out(store).values()
     before = np.append(0, np.cumsum(mask))
     for length in (1024, 32_768, 131_071, 131_072, 262_144, 1_048_576):
-        starts = training_starts(store, genome, length, settings_of(sampling=sampling))
+        starts = training_starts(store, axis, length, settings_of(sampling=sampling))
         for start in starts:  # the first and the last of each interval; a window between holds nothing else
             assert (before[start + length + 1] == before[start]).all()
         assert (before[starts.high + length + 1] == before[starts.low]).all()
@@ -229,7 +230,7 @@ def test_strands(store: GenomeStore) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
 def test_little_n(store: GenomeStore, share: float) -> None:
-    """a:100-160 is half N, a:170-230 not at all, a:341-380 one base, a:700-760 all."""
+    """The interval a:100-160 is half N, a:170-230 has no N, a:341-380 has one, and a:700-760 is all N."""
     tokens = {name: store.read(name, 0, size) for name, size in LENGTHS.items()}
     n_of = {iv: (tokens[iv.contig][iv.start : iv.end] == N).mean() for iv in store.intervals["train"]}
     kept = {iv[:2] for iv, n in n_of.items() if n <= share}
@@ -275,7 +276,7 @@ def test_the_windows_of_a_seed_never_change(store: GenomeStore) -> None:
 
 
 def test_labelled_genomes(tmp_path: Path) -> None:
-    """From FASTA files with labels to shares of their species."""
+    """Labelled FASTA files give a store whose species are sampled by their shares."""
     for name, size in (("x", 3000), ("y", 300)):
         (tmp_path / f"{name}.fa").write_text(f">chr1\n{'ACGT' * (size // 4)}\n")
     labelled = [f"human={tmp_path / 'x.fa'}", f"mouse={tmp_path / 'y.fa'}"]

@@ -1,4 +1,4 @@
-"""Where windows may start, against every position one by one."""
+"""Windows may start exactly where a check of every position, one by one, allows it."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,7 +20,9 @@ class Line(NamedTuple):
 
 @st.composite
 def lines(draw: st.DrawFn) -> Line:
-    free, intervals, at = [], [], 0
+    free = []
+    intervals = []
+    at = 0
     for _ in range(draw(st.integers(1, 4))):
         start = at + draw(st.integers(0, 5))
         at = start + draw(st.integers(1, 40))

@@ -169,7 +169,7 @@ def test_progress_is_what_counts_as_an_attempt(served: Any, file: Path) -> None:
 
 
 def test_any_faults_in_any_order(site: Any, tmp_path: Path) -> None:
-    """The right bytes in the end, whatever happened before; without a hash only where the server tells changes."""
+    """The right bytes come in the end, whatever happened before; without a hash, the server must tell changes."""
     (site.folder / "a.tar").write_bytes(CONTENT[:50_000])
     draw = np.random.default_rng(2)
     kinds = [500, 503, 429, 416, "truncate", "whole", "change", "forget"]

@@ -1,4 +1,4 @@
-"""Packing four bases into a byte: nothing is lost, the bytes are those of the specification, zarr has the codec."""
+"""Packing four bases into a byte loses nothing, gives the bytes of the specification, and is a codec that zarr has."""
 
 import subprocess
 import sys

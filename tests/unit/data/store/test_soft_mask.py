@@ -1,4 +1,4 @@
-"""The lower-case mask: ranges in, one boolean for each base out."""
+"""The lower-case mask is stored as ranges and read as one boolean for each base."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 

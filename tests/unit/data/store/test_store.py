@@ -1,4 +1,4 @@
-"""Reading a store and its shards: both return the bases of the FASTA file, and say what the manifest says."""
+"""A store and its shards both return the bases of the FASTA file, and say what the manifest says."""
 
 import json
 import multiprocessing
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from data_prep.build import BuildOptions, build_store
 from data_prep.shards import ShardOptions, write_shards
 from data_prep.splits import BedSplits
-from hyena_dist.data import GenomeStore, Interval
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import encode
 from hyena_dist.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Reading ranges from tars: across samples and tars, local and remote, and no damage passes."""
+"""Ranges are read across samples and tars, local and remote, and no damage passes."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.shards import ShardOptions, write_shards
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_a_flipped_byte_of_the_index(shards_copy: Path) -> None:
 
 
 def test_ranges_that_no_sample_holds(shards_copy: Path) -> None:
-    """As if somebody left out the tars of valid and test, and their rows."""
+    """Somebody left out the tars of valid and test, and their rows of the index."""
     file, manifest = shards_copy / "index.json", shards_copy / "manifest.json"
     index = json.loads(file.read_text())
     text = json.dumps({path: rows for path, rows in index.items() if path.startswith("train")})
@@ -102,7 +102,7 @@ def test_ranges_that_no_sample_holds(shards_copy: Path) -> None:
 
 
 class _Server:
-    """A real http server of a folder, and the paths that it was asked for."""
+    """A real http server of a folder, which notes the paths that it was asked for."""
 
     def __init__(self, folder: Path) -> None:
         asked = self.asked = []

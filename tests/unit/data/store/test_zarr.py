@@ -1,4 +1,4 @@
-"""Direct reading of the packed Zarr arrays: what zarr-python reads, and no damage passes."""
+"""Direct reading of the packed Zarr arrays gives what zarr-python reads, and no damage passes."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyena_dist.data import GenomeStore
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 
 FILE = "genome.zarr/contigs/big/c/0"
@@ -19,12 +19,12 @@ CHUNKS = 4  # in FILE: 200,000 bases
 
 
 def _index(content: bytes) -> np.ndarray:
-    """Offset and size of each chunk, int [chunks, 2]."""
+    """Return offset and size of each chunk in a shard file, int [chunks, 2]."""
     return np.frombuffer(content[-(16 * CHUNKS + 4) : -4], "<u8").reshape(CHUNKS, 2).astype(int)
 
 
 def _write_index(path: Path, content: bytes, index: np.ndarray) -> None:
-    """Replace the index, with a checksum that is right."""
+    """Replace the index of a shard file by another one, with a checksum that is right."""
     table = index.astype("<u8").tobytes()
     crc = google_crc32c.value(table).to_bytes(4, "little")
     path.write_bytes(content[: -(16 * CHUNKS + 4)] + table + crc)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from data_prep.build import BuildOptions, build_store
 from data_prep.shards import ShardOptions, write_shards
 from data_prep.splits import BedSplits, BlockSplits
-from hyena_dist.data.sampling.eval_windows import Window, tile
+from hyena_dist.data.sampling.eval_windows import tile
+from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
-from hyena_dist.data.store.store import GenomeStore
 from hyena_dist.data.tokenizer import decode
 from hyena_dist.train.evaluation import markov
 from hyena_dist.train.evaluation.markov import MarkovChains
@@ -60,7 +60,7 @@ def slow_counts(texts: dict[str, str], regions: list[Interval], order: int, budg
 
 
 def slow_nll(
-    texts: dict[str, str], tables: list[Counter[str]], regions: list[Interval], windows: list[Window], order: int
+    texts: dict[str, str], tables: list[Counter[str]], regions: list[Interval], windows: list[Interval], order: int
 ) -> tuple[float, int]:
     total, number = 0.0, 0
     for contig, start, end in windows:
@@ -79,12 +79,12 @@ def slow_nll(
 
 
 @st.composite
-def windows_in(draw: st.DrawFn, regions: list[Interval]) -> list[Window]:
+def windows_in(draw: st.DrawFn, regions: list[Interval]) -> list[Interval]:
     chosen = []
     for _ in range(draw(st.integers(1, 4))):
         region = draw(st.sampled_from(regions))
         start = draw(st.integers(region.start, region.end - 2))
-        chosen.append(Window(region.contig, start, draw(st.integers(start + 2, region.end))))
+        chosen.append(Interval(region.contig, start, draw(st.integers(start + 2, region.end))))
     return chosen
 
 
@@ -118,7 +118,7 @@ def test_the_tar_shards_give_the_same(folder: Path, store: GenomeStore, tmp_path
 def test_windows_without_bases_and_windows_outside_the_regions(store: GenomeStore) -> None:
     chains = MarkovChains(2).fit(store, store.splits["train"], 1000)
     assert chains.perplexity(store, []) == {0: 1.0, 1: 1.0, 2: 1.0}
-    assert chains.nll(store, [Window("a", 0, 9)])[0][1] <= 8
+    assert chains.nll(store, [Interval("a", 0, 9)])[0][1] <= 8
 
 
 def test_unfitted_chains_are_uniform(store: GenomeStore) -> None:

@@ -10,8 +10,9 @@ import torch
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist import HyenaDNA, ModelConfig, UserError
-from hyena_dist.data.sampling.eval_windows import Window, tile
-from hyena_dist.data.store.store import GenomeStore
+from hyena_dist.data.sampling.eval_windows import tile
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import A
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.evaluation.perplexity import (
@@ -51,11 +52,11 @@ def unigram(log_shares: np.ndarray | None) -> HyenaDNA:
     return model
 
 
-def score(model: HyenaDNA, store: GenomeStore, windows: list[Window], micro_batch_tokens: int = 1000) -> Perplexity:
+def score(model: HyenaDNA, store: GenomeStore, windows: list[Interval], micro_batch_tokens: int = 1000) -> Perplexity:
     return perplexity(model, store, windows, Mesh(), micro_batch_tokens=micro_batch_tokens)
 
 
-def bases_in(store: GenomeStore, windows: list[Window]) -> np.ndarray:
+def bases_in(store: GenomeStore, windows: list[Interval]) -> np.ndarray:
     tokens = np.concatenate([store.read("a", w.start + 1, w.end) for w in windows]).astype(int) - A
     return tokens[tokens < 4]
 
@@ -99,7 +100,7 @@ def test_a_random_model_equals_its_own_loss(store: GenomeStore) -> None:
 
 
 def test_windows_of_n_alone_do_not_count(store: GenomeStore) -> None:
-    some, none = [Window("a", 17_000, 17_101)], [Window("a", 18_150, 18_251)]
+    some, none = [Interval("a", 17_000, 17_101)], [Interval("a", 18_150, 18_251)]
     model = unigram(np.log(SHARES))
     assert score(model, store, some + none).ppl == pytest.approx(score(model, store, some).ppl)
     with pytest.raises(UserError, match="hold no A, C, G or T"):
@@ -107,7 +108,7 @@ def test_windows_of_n_alone_do_not_count(store: GenomeStore) -> None:
 
 
 def test_one_window_has_no_interval(store: GenomeStore) -> None:
-    found = score(unigram(None), store, [Window("a", 17_000, 17_101)])
+    found = score(unigram(None), store, [Interval("a", 17_000, 17_101)])
     assert math.isnan(found.low)
     assert math.isnan(found.high)
 

@@ -1,4 +1,4 @@
-"""Our writer of Zarr files writes what zarr-python writes, byte for byte."""
+"""Our writers of Zarr files write what zarr-python writes, byte for byte."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import zarr
 
-from data_prep import zarr_store
-from data_prep.zarr_store import RangeWriter, TokenWriter, write_groups
+from data_prep import zarr_mask, zarr_tokens
+from data_prep.zarr_mask import RangeWriter
+from data_prep.zarr_metadata import write_groups
+from data_prep.zarr_tokens import TokenWriter
 from hyena_dist.data.tokenizer import VOCAB
 
 
@@ -16,7 +18,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def cut(values: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Blocks of any size, some of them empty."""
+    """Cut an array into blocks of any size, some of them empty."""
     ends = np.sort(np.random.default_rng(seed).integers(0, values.size + 1, 20))
     return np.split(values, ends)
 
@@ -24,9 +26,9 @@ def cut(values: np.ndarray, seed: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("length", [1, 65_535, 65_536, 65_537, 262_144, 262_145, 700_001])
 def test_tokens(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Small shard files, so that a small contig has several.
-    monkeypatch.setattr(zarr_store, "ZARR_SHARD", 4 * zarr_store.ZARR_CHUNK)
-    shard = min(4 * zarr_store.ZARR_CHUNK, -(-length // zarr_store.ZARR_CHUNK) * zarr_store.ZARR_CHUNK)
-    monkeypatch.setattr(zarr_store, "zarr_shard_length", lambda _: shard)
+    monkeypatch.setattr(zarr_tokens, "ZARR_SHARD", 4 * zarr_tokens.ZARR_CHUNK)
+    shard = min(4 * zarr_tokens.ZARR_CHUNK, -(-length // zarr_tokens.ZARR_CHUNK) * zarr_tokens.ZARR_CHUNK)
+    monkeypatch.setattr(zarr_tokens, "zarr_shard_length", lambda _: shard)
     tokens = np.random.default_rng(0).integers(7, 11, length, np.uint8)
     tokens[length // 3 : length // 2] = 11
     tokens[-1] = 11
@@ -47,7 +49,7 @@ def test_tokens(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) ->
         "contigs/x",
         shape=(length,),
         dtype="uint8",
-        chunks=(zarr_store.ZARR_CHUNK,),
+        chunks=(zarr_tokens.ZARR_CHUNK,),
         shards=(shard,),
         serializer=ours.serializer,
         compressors=zarr.codecs.Crc32cCodec(),
@@ -60,7 +62,7 @@ def test_tokens(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_ranges(tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr_store, "MASK_CHUNK", 100)
+    monkeypatch.setattr(zarr_mask, "MASK_CHUNK", 100)
     draw = np.random.default_rng(0)
     mask = np.repeat(draw.random(700) < share, draw.integers(1, 9, 700))
     writer = RangeWriter(tmp_path / "ours", {"contig": "x"})
@@ -71,7 +73,7 @@ def test_ranges(tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch) -
     assert len(files) == 1 + -(-len(edges) // 100)
     ours = zarr.open_array(str(tmp_path / "ours"), mode="r")
     assert np.array_equal(ours[:], edges)
-    assert np.array_equal(np.concatenate([edges[:0], *zarr_store.read_ranges(tmp_path / "ours")]), edges)
+    assert np.array_equal(np.concatenate([edges[:0], *zarr_mask.read_ranges(tmp_path / "ours")]), edges)
     theirs = zarr.create_array(
         str(tmp_path / "theirs"),
         shape=edges.shape,

@@ -1,51 +1,33 @@
-"""What the two back ends of a GenomeStore share: the task, the files, and how damage is reported."""
+"""The files of a store or of a folder of shards: where they are on this machine, and what is said of damaged ones."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store.fetch import ShardCache, join
 from hyena_dist.data.store.manifest import MANIFEST, ZARR, Interval
-from hyena_dist.data.tokenizer import Tokens
 from hyena_dist.errors import UserError
 
 
-class Reader(Protocol):
-    """One of the two ways to the tokens."""
-
-    def read_into(self, contigs: NDArray[np.int64], starts: NDArray[np.int64], out: Tokens) -> None:
-        """Read windows of one size.
-
-        Args:
-            contigs: int64 [n], numbers of contigs in the order of the manifest.
-            starts: int64 [n], first bases; every window lies inside its contig.
-            out: uint8 [n, size], which is filled.
-
-        Raises:
-            UserError: a window that is not stored, or a missing or damaged file.
-        """
-
-
-class Files:
-    """The files of a store or of shards, and what the manifest says about them.
+class StoreFiles:
+    """The files of a store or of a folder of shards, which are compared with the manifest when they are opened.
 
     Args:
-        location: the folder or URL, as the user gave it.
-        manifest: the content of its manifest.json.
-        cache: what fetches them if they are remote.
+        location: folder or URL, as the user gave it.
+        manifest: content of the folder's manifest.json.
+        cache: fetches the files if the folder is remote; None for a local folder.
     """
 
     def __init__(self, location: str, manifest: Mapping[str, Any], cache: ShardCache | None) -> None:
         self.location = location
         self._cache = cache
-        self._copies: dict[str, Path] = {}  # of remote files
+        self._copies: dict[str, Path] = {}  # local copy of each remote file that was used, by its path in the folder
         self._command: str = manifest["command"]
-        # path -> bytes and sha256
-        self._known: dict[str, tuple[int, str]] = {}
+        self._known: dict[str, tuple[int, str]] = {}  # size in bytes and sha256 of each file, by its path
         if "zarr" in manifest:
             for path, (size, sha256) in manifest["zarr"]["files"].items():
                 self._known[f"{ZARR}/{path}"] = (size, sha256)
@@ -54,12 +36,12 @@ class Files:
                 self._known[file["path"]] = (file["bytes"], file["sha256"])
 
     def damaged(self, path: str, reason: str, where: Interval | None = None) -> UserError:
-        """The error for a file that is not as its writer left it.
+        """Return the error for a file that is not as its writer left it.
 
         Args:
-            path: the file, relative to the location.
+            path: path of the file, relative to the location.
             reason: what is wrong, such as "is missing".
-            where: the positions that cannot be read, if the file holds any.
+            where: the positions that cannot be read; None for a file that holds none.
         """
         place = f", so that {where} cannot be read" if where else ""
         if path in self._copies:
@@ -77,11 +59,11 @@ class Files:
         """Return where a file is on this machine, after fetching it if it is remote.
 
         Args:
-            path: relative to the location.
-            where: the positions that it holds, for errors.
+            path: path of the file, relative to the location.
+            where: the positions that the file holds, for errors.
 
         Raises:
-            UserError: the file is not there, or has another size than the manifest says.
+            UserError: The file is not there, or has another size than the manifest says.
         """
         if path not in self._known:
             raise self.damaged(MANIFEST, f"does not name {path}", where)
@@ -99,14 +81,15 @@ class Files:
             raise self.damaged(path, f"has {found} bytes instead of {size}", where)
         return file
 
-    def map(self, path: str, where: Interval) -> Tokens:
+    def map(self, path: str, where: Interval) -> NDArray[np.uint8]:
         """Map a file into memory.
 
         Returns:
-            uint8 [bytes of the file], read-only; a plain array, of which slices cost less than of a np.memmap.
+            The content, uint8 [bytes of the file], read-only. It is a plain array, because slices of one cost less than
+            slices of a np.memmap.
 
         Raises:
-            UserError: as `local`, or the file cannot be read.
+            UserError: The file is missing, has another size than the manifest says, or cannot be read.
         """
         file = self.local(path, where)
         try:
@@ -118,7 +101,7 @@ class Files:
         """Read a small file whole, and check its hash.
 
         Raises:
-            UserError: as `map`, or the content is not what the manifest says.
+            UserError: The file is missing, cannot be read, or has another content than the manifest says.
         """
         file = self.local(path)
         try:
