@@ -17,6 +17,8 @@ from hyena_dist.train.checkpoint.format import check, list_checkpoints, newest_i
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 
+pytestmark = pytest.mark.xdist_group("saving")  # one worker trains the calm runs once
+
 SHORT = {
     "curriculum": [{"seq_length": 32, "train_iters": 4}],
     "global_batch_size": 4,
