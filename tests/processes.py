@@ -88,12 +88,18 @@ def run_cli(
         return subprocess.CompletedProcess(arguments, process.exitcode, output.read_text(), errors.read_text())
 
 
+def _start_processes_as_usual() -> None:
+    """Undo what a child of a server inherits: to start its own (data workers) from another server, which has nothing."""
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+
+
 def _cli_main(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], output: Path, errors: Path) -> None:
     for path, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    _start_processes_as_usual()
     sys.argv = ["hyena-dist", *arguments]
     from hyena_dist.cli import main
 
@@ -110,6 +116,7 @@ def _rank_main(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    _start_processes_as_usual()
     import torch
 
     torch.set_num_threads(1)
