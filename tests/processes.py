@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.preload"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.preload"])
 
 
 def free_port() -> int:
@@ -35,8 +35,8 @@ class Ranks:
         self.pipes: list[Connection] = []
         self.processes = []
         for rank in range(world_size):
-            receive, send = _context.Pipe(duplex=False)
-            process = _context.Process(target=_rank_main, args=(rank, world_size, port, send, target, args))
+            receive, send = SERVER.Pipe(duplex=False)
+            process = SERVER.Process(target=_rank_main, args=(rank, world_size, port, send, target, args))
             process.start()
             send.close()
             self.pipes.append(receive)
@@ -78,7 +78,7 @@ def run_cli(
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder) / "output", Path(folder) / "errors"
         environment = {**os.environ, **(env or {})}
-        process = _context.Process(target=_cli_main, args=(arguments, cwd or Path.cwd(), environment, output, errors))
+        process = SERVER.Process(target=_cli_main, args=(arguments, cwd or Path.cwd(), environment, output, errors))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
