@@ -89,7 +89,7 @@ def run_cli(
 
 
 def _start_processes_as_usual() -> None:
-    """Undo what a child of a server inherits: to start its own (data workers) from another server, which has nothing."""
+    """Undo what a child of a server inherits: its own children, data workers, would fork from another, empty server."""
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
 
 
