@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test lint test-slurm test-chaos clean
+# As many tests at once as there are CPUs; each worker and its server of processes take 1 GB of memory.
+PARALLEL := -n logical --maxprocesses 8 --dist loadgroup
+
+.PHONY: demo install test test-all lint test-slurm test-chaos clean
 
 demo: install  ## the main job on an embedded corpus
 	$(BIN)/hyena-dist demo
@@ -15,11 +18,14 @@ install: .venv/.installed  ## a virtual environment with the pinned versions
 	$(BIN)/pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: install  ## everything that runs on this machine
-	$(BIN)/python -m pytest
+test: install  ## every module, in minutes
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not (slurm or chaos or launcher or slow)'
 
-test-slurm: install  ## the tests on a real SLURM cluster alone
-	$(BIN)/python -m pytest tests/slurm
+test-all: install  ## launchers, SLURM and chaos too
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-slurm: install  ## the tests on a real SLURM cluster alone, which HYENA_DIST_SLURM_SANDBOX starts
+	$(BIN)/python -m pytest -m slurm
 
 test-chaos: install  ## fifty kills, full disks and NaN at random moments: about a quarter of an hour
 	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/chaos -s

@@ -46,6 +46,7 @@ def samples(run_dir: Path) -> dict[tuple[int, int], set[int]]:
     return found
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(3600)
 def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -20,6 +20,8 @@ from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here
 from tests.processes import free_port, run_ranks
 
+pytestmark = [pytest.mark.launcher, pytest.mark.xdist_group("jobs")]  # a group trains its calm runs once
+
 PROGRAM = Path(sys.executable).parent / "hyena-dist"
 STEPS = 24
 TRAIN: dict[str, Any] = {

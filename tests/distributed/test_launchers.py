@@ -14,6 +14,8 @@ from hyena_dist.config.run import RunConfig
 from tests.distributed.training import curve
 from tests.processes import free_port
 
+pytestmark = pytest.mark.launcher
+
 BIN = Path(sys.executable).parent
 ARGUMENTS = ["train", "run.yaml"]
 LAUNCHERS = {

@@ -15,7 +15,7 @@ def test_one_run(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     config = make_config(tracking={"mlflow": True, "experiment": "kill", "system_metrics": False})
     kill_at(Ranks(2, train_here, config), config.run_dir / "metrics.jsonl", 5)
-    run_ranks(2, train_here, config)
+    run_ranks(2, train_here, config, True)
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     [experiment] = [e for e in client.search_experiments() if e.name == "kill"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
+from tests.distributed.conftest import Calm
 from tests.distributed.training import train_here
 from tests.processes import run_ranks
 
@@ -28,9 +30,9 @@ def refusal(config: RunConfig, resume: str = "auto") -> str:
 
 
 @pytest.fixture
-def finished(make_config: Callable[..., RunConfig]) -> RunConfig:
+def finished(make_config: Callable[..., RunConfig], calm: Calm) -> RunConfig:
     config = make_config(train=TRAIN)
-    run_ranks(1, train_here, config)
+    shutil.copytree(calm(1, train=TRAIN), config.run_dir)
     return config
 
 
@@ -66,8 +68,6 @@ def test_other_data(finished: RunConfig, tmp_path: Path) -> None:
 
 
 def test_damaged_data(make_config: Callable[..., RunConfig], small_store: Path, tmp_path: Path) -> None:
-    import shutil
-
     from data_prep.shards import write_shards
 
     shutil.copytree(small_store, tmp_path / "store")

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +15,11 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.published import load_published
 from hyena_dist.train.checkpoint.format import check, list_checkpoints, newest_intact
+from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
+
+pytestmark = pytest.mark.xdist_group("saving")  # one worker trains the calm runs once
 
 SHORT = {
     "curriculum": [{"seq_length": 32, "train_iters": 4}],
@@ -24,20 +28,6 @@ SHORT = {
     "save_interval": 2,
 }
 KILLED = SHORT | {"curriculum": [{"seq_length": 32, "train_iters": 6}]}
-
-
-@pytest.fixture(scope="module")
-def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("saving")
-
-
-@pytest.fixture
-def trained(output_dir: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
-    """The undisturbed run of KILLED, trained when first asked for."""
-    config = make_config(name="whole", output_dir=str(output_dir), train=KILLED)
-    if not (config.run_dir / "summary.json").exists():
-        run_ranks(2, train_here, config)
-    return config
 
 
 def train_on_full_disk(config: RunConfig, full_rank: int, size: int) -> str:
@@ -65,14 +55,13 @@ def train_on_full_disk(config: RunConfig, full_rank: int, size: int) -> str:
     ],
 )
 def test_disk_full(
-    zero: str, ranks: int, full_rank: int, size: int, make_config: Callable[..., RunConfig], tmp_path: Path
+    zero: str, ranks: int, full_rank: int, size: int, make_config: Callable[..., RunConfig], calm: Calm
 ) -> None:
-    short = make_config(train=SHORT, parallel={"zero": zero})
-    run_ranks(ranks, train_here, short.model_copy(update={"name": "whole"}))
+    same = {"train": SHORT, "parallel": {"zero": zero}}
+    short, whole = make_config(**same), calm(ranks, **same)
 
     # Up to step 2 the disk has room. The same run, whose later checkpoints do not fit, must leave that one alone.
-    run_ranks(ranks, train_here, short)
-    folder = short.run_dir
+    folder = Path(shutil.copytree(whole, short.run_dir))
     for path in list_checkpoints(folder / "checkpoints")[1:]:
         (path / "files.json").unlink()
     before = {p: p.read_bytes() for p in (folder / "checkpoints/step-00000002").rglob("*") if p.is_file()}
@@ -86,7 +75,7 @@ def test_disk_full(
     assert not list((folder / "checkpoints").glob(".*partial"))
 
     run_ranks(ranks, train_here, short)
-    assert curve(folder) == curve(tmp_path / "whole")
+    assert curve(folder) == curve(whole)
 
 
 def train_until(config: RunConfig, rank: int, reached: str) -> None:
@@ -110,9 +99,7 @@ def train_until(config: RunConfig, rank: int, reached: str) -> None:
         (0, ".step-00000004.partial"),
     ],
 )
-def test_killed_while_saving(
-    rank: int, reached: str, make_config: Callable[..., RunConfig], trained: RunConfig
-) -> None:
+def test_killed_while_saving(rank: int, reached: str, make_config: Callable[..., RunConfig], calm: Calm) -> None:
     """The other rank ends by itself, the checkpoint before is untouched, and the run goes on as if nothing had been."""
     config = make_config(train=KILLED)
     ranks = Ranks(2, train_until, config, rank, reached)
@@ -125,7 +112,7 @@ def test_killed_while_saving(
     check(folder / "step-00000002")
 
     run_ranks(2, train_here, config)
-    assert curve(config.run_dir) == curve(trained.run_dir)
+    assert curve(config.run_dir) == curve(calm(2, train=KILLED))
     assert {p.name for p in folder.iterdir()} == {"step-00000004", "step-00000006"}
 
 

@@ -13,8 +13,11 @@ from safetensors.torch import load_file
 from data_prep.shards import ShardOptions, write_shards
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train.checkpoint.format import list_checkpoints
+from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
+
+pytestmark = pytest.mark.xdist_group("stop and go")  # one worker trains the calm runs once
 
 
 def kill_at(ranks: Ranks, metrics: Path, rows: int) -> None:
@@ -30,10 +33,10 @@ def kill_at(ranks: Ranks, metrics: Path, rows: int) -> None:
     ("zero", "precision"),
     [("zero0", "fp32"), ("zero1", "fp32"), ("zero2", "fp32"), ("zero3", "fp32"), ("zero1", "bf16")],
 )
-def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[..., RunConfig], calm: Calm) -> None:
     same = {"parallel": {"zero": zero}, "precision": precision}
-    run_ranks(2, train_here, make_config(name="whole", **same))
-    whole = curve(tmp_path / "whole")
+    undisturbed = calm(2, **same)
+    whole = curve(undisturbed)
     assert [row["step"] for row in whole] == [*range(1, 13), 12]
 
     # Once in each stage of the curriculum, at a random step; the second resumes over the boundary at step 6.
@@ -47,35 +50,33 @@ def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[...
     run_ranks(2, train_here, config)
 
     assert curve(folder) == whole
-    saved = [f / "checkpoints/step-00000012/model.safetensors" for f in (tmp_path / "whole", folder)]
+    saved = [f / "checkpoints/step-00000012/model.safetensors" for f in (undisturbed, folder)]
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
 @pytest.mark.parametrize("zero", ["zero1", "zero3"])
-def test_one_rank_equals_two(zero: str, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_one_rank_equals_two(zero: str, calm: Calm) -> None:
     """The same global batch on 1 and 2 ranks: the same losses within 1e-5, dropout included."""
-    for ranks in (1, 2):
-        run_ranks(ranks, train_here, make_config(name=f"on{ranks}", parallel={"zero": zero}))
-    one, two = curve(tmp_path / "on1"), curve(tmp_path / "on2")
+    one, two = (curve(calm(ranks, parallel={"zero": zero})) for ranks in (1, 2))
     assert len(one) == len(two) == 13
     for a, b in zip(one, two, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
 
 
-def test_the_grid_in_bf16(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_the_grid_in_bf16(make_config: Callable[..., RunConfig], calm: Calm) -> None:
     """Layouts sum in another order, so bf16 losses are close and not equal."""
     grid = {"tensor_model_parallel_size": 2, "context_parallel_size": 2, "sequence_parallel": True}
     model = make_config().model.model_copy(update={"layer_pattern": "HA", "num_attention_heads": 4})
-    for ranks, parallel in ((1, {}), (4, grid)):
-        config = make_config(name=f"on{ranks}", precision="bf16", parallel=parallel, model=model.model_dump())
-        run_ranks(ranks, train_here, config)
-    one, four = curve(tmp_path / "on1"), curve(tmp_path / "on4")
+    one, four = (
+        curve(calm(ranks, precision="bf16", parallel=parallel, model=model.model_dump()))
+        for ranks, parallel in ((1, {}), (4, grid))
+    )
     assert [row.get("train/loss") for row in four] != [row.get("train/loss") for row in one]
     for a, b in zip(one, four, strict=True):
         assert a == pytest.approx(b, rel=2e-2, abs=1e-7)
 
 
-def test_variants_agree(make_config: Callable[..., RunConfig], small_store: Path, tmp_path: Path) -> None:
+def test_variants_agree(make_config: Callable[..., RunConfig], calm: Calm, small_store: Path, tmp_path: Path) -> None:
     """Presets, recomputed activations, data workers and shards change how, not what is computed."""
     store = make_config().data
     write_shards(small_store, tmp_path / "tars", ShardOptions(window=301), say=lambda _: None)
@@ -86,13 +87,12 @@ def test_variants_agree(make_config: Callable[..., RunConfig], small_store: Path
     }
     variants["recompute"] = {"parallel": {"zero": "zero3", "activation_checkpointing": True}}
     variants["shards"] = {"parallel": {"zero": "zero1"}, "data": shards}
-    for name, sections in variants.items():
-        run_ranks(2, train_here, make_config(name=name, **sections))
-    reference = curve(tmp_path / "zero0")
-    for name in variants:
-        for a, b in zip(reference, curve(tmp_path / name), strict=True):
+    runs = {name: calm(2, **sections) for name, sections in variants.items()}
+    reference = curve(runs["zero0"])
+    for name, run in runs.items():
+        for a, b in zip(reference, curve(run), strict=True):
             assert a == pytest.approx(b, rel=1e-5, abs=1e-7), name
-        saved = load_file(tmp_path / name / "checkpoints/step-00000012/model.safetensors")
-        for key, value in load_file(tmp_path / "zero0/checkpoints/step-00000012/model.safetensors").items():
+        saved = load_file(run / "checkpoints/step-00000012/model.safetensors")
+        for key, value in load_file(runs["zero0"] / "checkpoints/step-00000012/model.safetensors").items():
             torch.testing.assert_close(saved[key], value, rtol=1e-5, atol=1e-6, msg=f"{name}: {key}")
-    assert curve(tmp_path / "shards") == curve(tmp_path / "zero1")
+    assert curve(runs["shards"]) == curve(runs["zero1"])

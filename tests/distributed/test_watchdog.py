@@ -3,72 +3,63 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from hyena_dist.errors import TEMPORARY
-from hyena_dist.profile.watchdog import Report, describe_collective_failure, explain
-from tests.processes import free_port
-
-RANKS = 3
-SCRIPT = """
-import os, signal, sys, time
 from hyena_dist.parallel.world import join_world
 from hyena_dist.profile.phases import Phases
-from hyena_dist.profile.watchdog import Watchdog, describe_collective_failure
+from hyena_dist.profile.watchdog import Report, Watchdog, describe_collective_failure, explain
+from tests.processes import Ranks
 
-what, rank, stuck = sys.argv[1], int(os.environ["RANK"]), int(sys.argv[2])
-world = join_world(timeout_s=60)
-def leave(text):
-    print("LEFT", text, flush=True)
-    raise OSError("no space left on device")
+RANKS = 3
 
-phases = Phases(world.device)
-with Watchdog(world, phases, 2.0, lambda text: print("SAID", text), leave):
-    for step in range(1, 12):
-        phases.enter("data", step)
-        if step == 4 and rank == stuck:
-            if what == "asleep":
-                time.sleep(60)
-            if what in ("stopped", "killed"):
-                os.kill(os.getpid(), signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
-        phases.enter("optimizer", step)
-        try:
-            world.barrier()
-        except RuntimeError as error:
-            failure = describe_collective_failure(error)
-            assert failure is not None, error
-            print("FAILURE", failure, flush=True)
-            os._exit(75)
-        if what == "slow":
-            time.sleep(0.5)
-print("DONE")
-"""
+
+def watched(what: str, stuck: int, folder: Path) -> None:
+    """Eleven steps, of which the fourth of one rank does not end as it should; what is printed goes to `RANK.log`."""
+    rank = int(os.environ["RANK"])
+    log = os.open(folder / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    world = join_world(timeout_s=60)
+
+    def leave(text: str) -> None:
+        print("LEFT", text, flush=True)
+        raise OSError("no space left on device")
+
+    phases = Phases(world.device)
+    with Watchdog(world, phases, 2.0, lambda text: print("SAID", text), leave):
+        for step in range(1, 12):
+            phases.enter("data", step)
+            if step == 4 and rank == stuck:
+                if what == "asleep":
+                    time.sleep(60)
+                if what in ("stopped", "killed"):
+                    os.kill(os.getpid(), signal.SIGSTOP if what == "stopped" else signal.SIGKILL)
+            phases.enter("optimizer", step)
+            try:
+                world.barrier()
+            except RuntimeError as error:
+                print("FAILURE", describe_collective_failure(error), flush=True)
+                os._exit(TEMPORARY)
+            if what == "slow":
+                time.sleep(0.5)
+    print("DONE", flush=True)
 
 
 def run(what: str, stuck: int, folder: Path) -> list[tuple[int | None, str]]:
     """Exit code and output of each rank; the stuck one's is None if it had to be ended."""
-    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(RANKS)}
-    (folder / "script.py").write_text(SCRIPT)
-    ranks = []
-    for rank in range(RANKS):
-        out = open(folder / f"{rank}.log", "w")  # noqa: SIM115
-        command = [sys.executable, str(folder / "script.py"), what, str(stuck)]
-        ranks.append(subprocess.Popen(command, env=env | {"RANK": str(rank)}, stdout=out, stderr=out, cwd=os.getcwd()))
+    ranks = Ranks(RANKS, watched, what, stuck, folder)
     deadline = time.monotonic() + 60
     codes: list[int | None] = []
-    for rank, process in enumerate(ranks):
-        if rank == stuck and what == "stopped":
-            codes.append(None)
-            continue
-        codes.append(process.wait(timeout=max(1, deadline - time.monotonic())))
-    if what == "stopped":
-        ranks[stuck].send_signal(signal.SIGKILL)
-        ranks[stuck].wait()
+    for rank, process in enumerate(ranks.processes):
+        if rank != stuck or what != "stopped":
+            process.join(max(1, deadline - time.monotonic()))
+            assert process.exitcode is not None, f"rank {rank} has not ended"
+        codes.append(process.exitcode)
+    ranks.kill()
     return [(code, (folder / f"{rank}.log").read_text()) for rank, code in enumerate(codes)]
 
 

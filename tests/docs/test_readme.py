@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import run_cli
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PARALLEL = (ROOT / "hyena_dist/parallel/README.md").read_text()
@@ -53,10 +55,16 @@ def runnable(command: str) -> list[str]:
 
 
 def test_every_command(workplace: Path) -> None:
-    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     assert len(commands()) >= 10
+    started = 0
     for command in commands():
-        done = subprocess.run(runnable(command), cwd=workplace, env=env, capture_output=True, text=True, timeout=200)
+        program, *words = runnable(command)
+        if program == "hyena-dist" and started:  # one start of the program itself is enough
+            done = run_cli(*words, cwd=workplace, env=env)
+        else:
+            done = subprocess.run([program, *words], cwd=workplace, env=env, capture_output=True, text=True)
+            started += program == "hyena-dist"
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr, command
     assert (workplace / "runs/first/summary.json").exists()

@@ -11,9 +11,9 @@ from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
-from tests.slurm.conftest import SANDBOX, Cluster
+from tests.slurm.conftest import Cluster
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 
 def test_two_nodes(cluster: Cluster, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ srun {sys.executable} -m hyena_dist train run.yaml name=srun
 """
     (tmp_path / "job.sbatch").write_text(script)
     job = cluster.run("sbatch", "--parsable", f"--chdir={tmp_path}", str(tmp_path / "job.sbatch")).strip()
-    waited = subprocess.run([SANDBOX, "wait", job, "150"], env=cluster.env, capture_output=True, text=True)
+    waited = subprocess.run([cluster.program, "wait", job, "150"], env=cluster.env, capture_output=True, text=True)
     output = (tmp_path / "job.out").read_text() if (tmp_path / "job.out").exists() else ""
     assert waited.returncode == 0, waited.stdout + waited.stderr + output
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,18 +14,11 @@ from hyena_dist.cli import _parser
 from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.file import load_config
 from hyena_dist.errors import UserError
+from tests.processes import run_cli
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "jobs/recipes").glob("*.yaml"))
 HYENA_DIST = str(Path(sys.executable).parent / "hyena-dist")
-
-
-def run(
-    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [HYENA_DIST, *arguments], cwd=cwd, env=os.environ | (env or {}), capture_output=True, text=True, timeout=250
-    )
 
 
 def write_run(folder: Path) -> None:
@@ -52,7 +44,7 @@ def test_help_shows_an_example() -> None:
 
 @pytest.mark.parametrize("words", [[], ["train"], ["data"], ["jobs", "submit"]])
 def test_help(words: list[str]) -> None:
-    done = run(*words, "--help")
+    done = subprocess.run([HYENA_DIST, *words, "--help"], capture_output=True, text=True, timeout=250)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: hyena-dist")
 
@@ -94,7 +86,7 @@ def test_help_imports_nothing_heavy() -> None:
 )  # fmt: skip
 def test_mistakes(arguments: list[str], sentence: str, tmp_path: Path) -> None:
     write_run(tmp_path)
-    done = run(*arguments, cwd=tmp_path)
+    done = run_cli(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert done.stderr.startswith("error: ")
@@ -115,7 +107,7 @@ def test_impossible_layouts_start_no_process_group(layout: list[str], sentence: 
     write_run(tmp_path)
     launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "6", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
     begin = time.monotonic()
-    done = run("train", "run.yaml", *(f"parallel.{override}" for override in layout), cwd=tmp_path, env=launched)
+    done = run_cli("train", "run.yaml", *(f"parallel.{override}" for override in layout), cwd=tmp_path, env=launched)
     assert done.returncode == 2
     assert done.stderr.startswith("error: " if rank == "0" else "error on rank 5: ")
     assert sentence in done.stderr
@@ -127,7 +119,7 @@ def test_impossible_layouts_start_no_process_group(layout: list[str], sentence: 
 def test_dry_run_shows_the_layout(tmp_path: Path) -> None:
     write_run(tmp_path)
     cut = "parallel={tensor_model_parallel_size: 2, context_parallel_size: 2, sequence_parallel: true}"
-    done = run("train", "run.yaml", cut, "--dry-run", "--world-size", "8", cwd=tmp_path)
+    done = run_cli("train", "run.yaml", cut, "--dry-run", "--world-size", "8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
         "# layout: 8 ranks = tensor 2 x context 2 x data 2, sequence parallel; each rank holds 64 of 128 channels; "
@@ -155,7 +147,7 @@ def test_demo_and_evaluate(tmp_path: Path) -> None:
         "evaluation.max_tokens=20000",
         "evaluation.lengths=[64, 256]",
     ]
-    done = run("demo", "--output-dir", "out", *small, cwd=tmp_path)
+    done = run_cli("demo", "--output-dir", "out", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "out/demo/summary.json").read_text())
     assert summary["ppl_by_length"].keys() == {"64", "256"}
@@ -167,12 +159,12 @@ def test_demo_and_evaluate(tmp_path: Path) -> None:
     assert (tmp_path / "out/mlflow.db").exists()
     assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout + done.stderr
 
-    again = run("demo", "--output-dir", "out", cwd=tmp_path)  # run.yaml remembers what was trained
+    again = run_cli("demo", "--output-dir", "out", cwd=tmp_path)  # run.yaml remembers what was trained
     assert again.returncode == 0
     assert "already trained to step 6; keeping" in again.stdout + again.stderr
     assert json.loads((tmp_path / "out/demo/summary.json").read_text()) == summary
 
-    scored = run("evaluate", "out/demo", "--data", "out/demo-data", "--lengths", "256", "--max-tokens", "20000",
+    scored = run_cli("evaluate", "out/demo", "--data", "out/demo-data", "--lengths", "256", "--max-tokens", "20000",
                  "--json", "scores.json", cwd=tmp_path)  # fmt: skip
     assert scored.returncode == 0, scored.stderr
     ppl = json.loads((tmp_path / "scores.json").read_text())["ppl_by_length"]["256"]["ppl"]

@@ -25,6 +25,7 @@ def test_the_published_computation_is_the_same_function(order: int) -> None:
     torch.testing.assert_close(published, ours, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.usefixtures("started_at_once")
 def test_table_plot_and_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench_operator(
         [96], dtypes=["fp32"], d_model=16, n_layer=1, repeats=1, device="cpu", limit_s=60, out=tmp_path / "results"
@@ -56,6 +57,7 @@ def test_crossing_of_two_power_laws() -> None:
     assert crossing(rows, "bf16") is None
 
 
+@pytest.mark.usefixtures("started_at_once")
 def test_what_would_take_too_long_is_not_tried_and_nothing_is_lost(tmp_path: Path) -> None:
     """With a limit that no second length can meet, the table holds the first length of each method."""
     bench_operator(
@@ -65,6 +67,7 @@ def test_what_would_take_too_long_is_not_tried_and_nothing_is_lost(tmp_path: Pat
         assert [row["length"] for row in csv.DictReader(file)] == ["64"] * 3
 
 
+@pytest.mark.usefixtures("started_at_once")
 def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench_step([64, 128], StepCase(16, 2, "bf16", True, "cpu", 2), tmp_path)
     with open(tmp_path / "step-cpu-2x16-bf16.csv") as file:
@@ -77,6 +80,7 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "with activation checkpointing" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("started_at_once")
 def test_a_step_that_fails_is_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench_step([2**45], StepCase(16, 1, "fp32", False, "cpu", 1), tmp_path)
     assert "out of memory" in capsys.readouterr().out

@@ -2,13 +2,13 @@
 
 import pytest
 
-from data_prep.progress import BuildProgress
+from data_prep.progress import WorkProgress
 
 
 def test_lines_are_seconds_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    with BuildProgress("reading", 10_000) as progress:
+    with WorkProgress("reading", 10_000) as progress:
         for _ in range(100):  # 100 bases each, in a fifth of a second: 20 s in all
             now += 0.2
             progress.advance(100)
@@ -18,6 +18,6 @@ def test_lines_are_seconds_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_short_work_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with BuildProgress("reading", 10) as progress:
+    with WorkProgress("reading", 10) as progress:
         progress.advance(10)
     assert capsys.readouterr() == ("", "")

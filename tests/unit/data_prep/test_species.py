@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.data.store import GenomeStore
+from tests.outside import outside
 
-SPECIES = Path(__file__).parents[4] / "shared" / "data" / "species"
 
-
-@pytest.mark.skipif(not SPECIES.is_dir(), reason="there is no ../shared/data/species")
 @pytest.mark.parametrize(("kind", "count"), [("vertebrates", 8), ("bacteria", 5)])
 def test_one_store_of_many_species(kind: str, count: int, tmp_path: Path, run: Callable[..., str]) -> None:
-    files = {file.name.partition(".")[0]: file for file in sorted((SPECIES / kind).glob("*.fa.gz"))}
+    folder = outside("HYENA_DIST_SHARED_DATA", "the folder with genomes of several species") / "species"
+    files = {file.name.partition(".")[0]: file for file in sorted((folder / kind).glob("*.fa.gz"))}
     assert len(files) == count
     run("build", *(f"{name}={file}" for name, file in files.items()), "--out", tmp_path / "s", "--soft-mask")
     assert "verified" in run("verify", tmp_path / "s")
