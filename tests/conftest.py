@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -12,6 +13,10 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.file import parse_config
 from hyena_dist.config.run import RunConfig
+
+# How long an example takes is the machine's affair: benchmarks tell of speed, tests of right and wrong.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A shell's background job and nohup ignore them, and so would all that the tests start and then press Ctrl-C on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
