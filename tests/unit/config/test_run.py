@@ -106,10 +106,8 @@ def test_frozen() -> None:
         ("name=123", "name = 123 is not valid: input should be a valid string"),
         ("model.emb_dim=4", "emb_dim 4 must be odd (1 + 2 x bands); try 5"),
         ("model.layer_pattern=HAH", "layer_pattern HAH names 3 layers, n_layer is 2; set n_layer=3 or give 2 letters"),
-        (
-            "model.layer_pattern=HX",
-            "no mixer has the letter 'X' of model.layer_pattern; choose of H (Hyena), A (attention)",
-        ),
+        ("model.layer_pattern=HX",
+         "no mixer has the letter 'X' of model.layer_pattern; choose of H (Hyena), A (attention)"),
         ("model.layer_pattern=''", "model.layer_pattern = '' is not valid"),
         ("model={d_model: 96, layer_pattern: HA, num_attention_heads: 5}",
          "d_model 96 does not split into 5 attention heads of an even size (rotary positions come in pairs); "
