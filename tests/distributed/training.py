@@ -1,9 +1,14 @@
 """What ranks run in these tests."""
 
+import csv
+from collections import defaultdict
 from pathlib import Path
+
+import pytest
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.parallel.world import join_world
+from hyena_dist.plan.traffic import step_traffic
 from hyena_dist.tracking import figures, read_metrics
 from hyena_dist.train.outcome import Outcome
 from hyena_dist.train.run import train
@@ -17,6 +22,29 @@ def train_here(config: RunConfig, pictures: bool = False, last_stage: int | None
     if not pictures:
         figures.save = lambda figure, path: None
     return train(config, join_world(timeout_s=60), last_stage=last_stage)
+
+
+def train_counting(config: RunConfig) -> None:
+    """Until these processes can do no more, with `--profile comm`."""
+    train(config, join_world(timeout_s=60), profile_communication=True)
+
+
+def check_traffic(config: RunConfig, ranks: int) -> None:
+    """What the last step of each stage sent is what the plan says, within 1 % (ZeRO pads its shards).
+
+    The steps are those that `train_counting` has logged.
+    """
+    counted: defaultdict[int, dict[tuple[str, str], float]] = defaultdict(dict)
+    with open(config.run_dir / "communication.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            counted[int(row["step"])][row["group"], row["collective"]] = float(row["bytes"])
+    for stage in config.stages(ranks):
+        planned: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for line in step_traffic(config, stage):
+            planned[line[:2]] += line.bytes
+        # The norm's two or three numbers are all that stage 3 all-reduces over data ranks, and have no line.
+        sent = {key: value for key, value in counted[stage.end_step].items() if key in planned or value > 64}
+        assert sent == pytest.approx({key: value for key, value in planned.items() if value}, rel=0.01), stage
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
