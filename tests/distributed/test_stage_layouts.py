@@ -12,7 +12,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.run import RunConfig
 from hyena_dist.plan.memory import GIB, step_memory
-from hyena_dist.profile.clock import peak_bytes
+from hyena_dist.profile.memory import peak_bytes
 from tests.distributed.training import check_traffic, train_counting, train_here
 from tests.processes import run_ranks
 

@@ -33,7 +33,7 @@ from hyena_dist.parallel.tensor_shards import Partition, local_part
 from hyena_dist.plan.fit import fit
 from hyena_dist.plan.flops import step_flops
 from hyena_dist.plan.memory import GIB, step_memory
-from hyena_dist.profile.clock import peak_bytes
+from hyena_dist.profile.memory import peak_bytes
 from tests.configs import refusal
 from tests.distributed.parity import Layout, Result, run_cases
 from tests.distributed.training import check_traffic, curve, train_counting

@@ -26,7 +26,7 @@ def train_here(config: RunConfig, pictures: bool = False, last_stage: int | None
 
 def train_counting(config: RunConfig) -> None:
     """Until these processes can do no more, with `--profile comm`."""
-    train(config, join_world(timeout_s=60), profile_communication=True)
+    train(config, join_world(timeout_s=60), profile={"comm"})
 
 
 def check_traffic(config: RunConfig, ranks: int) -> None:
