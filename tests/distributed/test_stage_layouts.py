@@ -69,14 +69,14 @@ def peak_of_training(config: RunConfig) -> int:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "parallels"),
+    ("ranks", "batch", "parallels"),
     [
-        (2, [{}, {"context_parallel_size": 2}]),
-        (4, [TP2CP2, {"context_parallel_size": 4, "activation_checkpointing": True, "zero": "zero3"}]),
+        (2, 2, [{}, {"context_parallel_size": 2}]),
+        (4, 1, [TP2CP2, {"context_parallel_size": 4, "activation_checkpointing": True, "zero": "zero3"}]),
     ],
 )
 def test_memory(
-    ranks: int, parallels: list[dict[str, Any]], long_store: Path, make_config: Callable[..., RunConfig]
+    ranks: int, batch: int, parallels: list[dict[str, Any]], long_store: Path, make_config: Callable[..., RunConfig]
 ) -> None:
     """The bounds are those of tests/unit/plan/test_memory.py."""
     length = 65_536
@@ -84,7 +84,7 @@ def test_memory(
     config = make_config(
         model={"d_model": 64, "n_layer": 3, "l_max": length, "filter_order": 16, "embed_dropout": 0.0},
         data={"path": str(long_store), "sampling": "uniform"},
-        train={"curriculum": curriculum, "global_batch_size": ranks, "save_interval": 0},
+        train={"curriculum": curriculum, "global_batch_size": batch, "save_interval": 0},
         evaluation={"max_tokens": 256, "lengths": [128]},
     )
     for (planned,) in config.segments(ranks):
