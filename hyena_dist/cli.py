@@ -160,7 +160,7 @@ def _train(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if "trace" in args.profile:
         # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
-        os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
 

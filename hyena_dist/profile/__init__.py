@@ -1,1 +1,1 @@
-"""How long a run's phases take, what its ranks send, and where a rank that stands still is."""
+"""Why a run is slow, and where a rank that stands still is: phases, traces, FLOPs utilization, traffic, watchdog."""

@@ -19,16 +19,20 @@ from hyena_dist.parallel.world import LocalGroup
 
 
 class Sent(NamedTuple):
-    """One line of the account."""
+    """What a rank sent in one kind of collective of one process group."""
 
     group: str
-    """tensor, context, data, data_context or world."""
+    """The group's name: tensor, context, data, data_context or world."""
     collective: str
+    """The collective's name: all_reduce, all_gather, reduce_scatter, all_to_all, broadcast, reduce or send."""
     calls: int
+    """How often it was called."""
     bytes: int
+    """Bytes that left this rank by the usual algorithm."""
 
 
-# c10d operator -> (name, which of its tensors is counted: 0 the first argument, 1 the second, share(P) that is sent)
+# c10d operator -> (name of the collective, index of the argument whose bytes count, share of them that one of P ranks
+# sends).
 _RING = {
     "allreduce_": ("all_reduce", 0, lambda p: 2 * (p - 1) / p),
     "allreduce_coalesced_": ("all_reduce", 0, lambda p: 2 * (p - 1) / p),
@@ -43,13 +47,14 @@ _RING = {
     "send": ("send", 0, lambda p: 1),
 }
 _SILENT = {"recv_", "recv_any_source_", "barrier", "monitored_barrier_"}
+"""Operators by which a rank sends no data."""
 
 
 class TrafficCounter(TorchDispatchMode):
-    """Counts within its `with` block.
+    """Counts what this rank sends within its `with` block.
 
     Args:
-        mesh: names the groups; any other group counts as world.
+        mesh: the groups that have a name of their own; any other group counts as world.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -80,7 +85,7 @@ class TrafficCounter(TorchDispatchMode):
         self._bytes[key] += sent
 
     def take(self) -> list[Sent]:
-        """The account since the last `take`, by group and collective."""
+        """Return what was sent since the last `take`, in the order of group and collective."""
         account = [Sent(*key, self._calls[key], round(self._bytes[key])) for key in sorted(self._calls)]
         self._calls.clear()
         self._bytes.clear()

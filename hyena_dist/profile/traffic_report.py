@@ -15,13 +15,18 @@ _COLUMNS = ("step", "group", "collective", "calls", "bytes", "planned_bytes")
 
 
 class TrafficReport:
-    """Counts the traffic of optimizer steps; `communication.csv` in the run's folder gets every logged step.
+    """Counts the traffic of optimizer steps: a context manager around each, then `report` for those that are logged.
 
-    Use as a context manager around a step, then `report`.
+    The file `communication.csv` in the run's folder gets every reported step.
+
+    Args:
+        config: the run.
+        mesh: this rank's groups.
     """
 
     def __init__(self, config: RunConfig, mesh: Mesh) -> None:
-        self.config, self.mesh = config, mesh
+        self.config = config
+        self.mesh = mesh
         self.counter = TrafficCounter(mesh)
         self.path = config.run_dir / "communication.csv"
 
@@ -33,7 +38,10 @@ class TrafficReport:
         self.counter.__exit__(*error)
 
     def report(self, step: int, stage: StagePlan) -> list[str]:
-        """Lines for people about the last step, the mean over ranks; every rank must call this."""
+        """Return lines for people about what a rank sent in the last step, as a mean over ranks.
+
+        Every rank must call this; all but the main process get no lines.
+        """
         calls: defaultdict[tuple[str, str], float] = defaultdict(float)
         sent: defaultdict[tuple[str, str], float] = defaultdict(float)
         for account in self.mesh.world.gather_objects(self.counter.take()):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 GREY = "#767676"
+"""The colour of what explains a picture: labels, stage boundaries, reference lines."""
 
 
 def new_figure(height: float, height_ratios: Sequence[float] = (1,), sharex: bool = True) -> tuple[Any, Any]:

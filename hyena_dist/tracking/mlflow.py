@@ -15,10 +15,14 @@ from hyena_dist.tracking.base import Status
 
 # Limits of MLflow's REST API. It takes 6,000 characters of a parameter, older servers 500; the whole configuration is
 # an artifact, so nothing is lost by keeping to 500.
-_PARAM_LENGTH, _KEY_LENGTH, _PARAMS_PER_CALL, _METRICS_PER_CALL = 500, 250, 100, 1000
+_PARAM_LENGTH = 500
+_KEY_LENGTH = 250
+_PARAMS_PER_CALL = 100
+_METRICS_PER_CALL = 1000
 # Metrics that wait for a server that does not answer; the oldest give way, and metrics.jsonl has them all.
 _PENDING = 50_000
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 600.0
+_FIRST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 600.0
 
 
 def _warn(text: str) -> None:
@@ -62,7 +66,9 @@ class MlflowTracker:
     ) -> None:
         self._say = say
         self._pending: deque[Any] = deque(maxlen=_PENDING)
-        self._failing, self._retry_at, self._pause = False, 0.0, _FIRST_PAUSE_S
+        self._failing = False
+        self._retry_at = 0.0
+        self._pause = _FIRST_PAUSE_S
         self._finished = False
         self._monitor: Any = None
         try:
@@ -135,7 +141,9 @@ class MlflowTracker:
             self._retry_at = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE_S)
         else:
-            self._failing, self._retry_at, self._pause = False, 0.0, _FIRST_PAUSE_S
+            self._failing = False
+            self._retry_at = 0.0
+            self._pause = _FIRST_PAUSE_S
 
     def _send_pending(self) -> None:
         while batch := list(islice(self._pending, _METRICS_PER_CALL)):

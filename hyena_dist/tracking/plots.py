@@ -1,4 +1,4 @@
-"""The two plots of a run, each with the numbers it shows in a CSV beside it."""
+"""The plots of what a run has learned, each with the numbers it shows in a CSV beside it."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,12 @@
 """The same run file by every launcher of this machine, as a user types it, gives the same losses."""
 
 import csv
+import gzip
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
+from hyena_dist.profile.phases import STEP_PHASES
+from hyena_dist.tracking import read_metrics
 from tests.distributed.training import curve
 from tests.processes import free_port
 
@@ -47,10 +52,11 @@ def test_same_losses(make_config: Callable[..., RunConfig], tmp_path: Path) -> N
     for a, b in zip(curves["alone"], curves["torchrun"], strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
 
-    # 2 tensor x 2 context ranks, from the YAML alone but for the layout; it says what it sends.
+    # 2 tensor x 2 context ranks, from the YAML alone but for the layout; it says what it sends and what takes its time.
     sizes = [f"parallel.{name}_parallel_size=2" for name in ("tensor_model", "context")]
     launcher = [word.replace("2", "4") for word in LAUNCHERS["deepspeed"]]
-    run([*launcher, *ARGUMENTS, "--profile", "comm", "name=grid", "parallel.sequence_parallel=true", *sizes], tmp_path)
+    profile = ["--profile", "comm,trace", "--profile-steps", "1-2"]
+    run([*launcher, *ARGUMENTS, *profile, "name=grid", "parallel.sequence_parallel=true", *sizes], tmp_path)
     for a, b in zip(curves["alone"], curve(tmp_path / "grid"), strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-7)
     with open(tmp_path / "grid/communication.csv") as file:
@@ -60,6 +66,25 @@ def test_same_losses(make_config: Callable[..., RunConfig], tmp_path: Path) -> N
     for row in rows:
         assert float(row["bytes"]) == pytest.approx(float(row["planned_bytes"]), rel=0.01), row
         assert float(row["calls"]) > 0
+
+    # Two steps of each stage on every rank: each phase is a span of its own, and forward holds the model's operators.
+    traces = sorted((tmp_path / "grid/trace").iterdir())
+    assert [file.name for file in traces] == [f"step-{s:06}-rank-{r}.json.gz" for s in (1, 3) for r in range(4)]
+    for file in traces:
+        with gzip.open(file, "rt") as text:
+            events = [e for e in json.load(text)["traceEvents"] if e.get("ph") == "X"]
+        spans = [e for e in events if e["cat"] == "user_annotation"]
+        assert Counter(e["name"] for e in spans)["optimizer"] == 2
+        assert {"data", "forward", "backward", "reduce", "optimizer", "other"} <= {e["name"] for e in spans}
+        forward = next(e for e in spans if e["name"] == "forward")
+        within = {e["name"] for e in events if forward["ts"] <= e["ts"] < forward["ts"] + forward["dur"]}
+        assert {"c10d::alltoall_base_", "aten::_fft_r2c"} <= within
+    metrics = read_metrics(tmp_path / "grid/metrics.jsonl")
+    for row in metrics:
+        if "train/loss" in row:
+            parts = [row[f"time/{phase}_s"] for phase in STEP_PHASES]
+            assert sum(parts) == pytest.approx(row["time/step_s"])
+            assert min(row["time/forward_s"], row["time/backward_s"], row["time/optimizer_s"]) > 0
 
 
 def test_mistake_under_a_launcher(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
