@@ -48,6 +48,7 @@ def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterato
             size = _COMPRESSED_BLOCK if is_gzip else BLOCK
 
             def pieces() -> Iterator[bytes]:
+                """Yield the file's bytes."""
                 while piece := raw.read(size):
                     on_raw(piece)
                     yield piece
@@ -69,6 +70,7 @@ def ahead(blocks: Iterable[Item], depth: int = 4) -> Iterator[Item]:
     stop = threading.Event()
 
     def hand_over(item: tuple[bool, Any]) -> None:
+        """Put a pair into the queue, unless nobody wants it any more."""
         while not stop.is_set():
             try:
                 return made.put(item, timeout=0.1)
@@ -76,6 +78,7 @@ def ahead(blocks: Iterable[Item], depth: int = 4) -> Iterator[Item]:
                 pass
 
     def make() -> None:
+        """Take all items from the iterable, in the thread."""
         try:
             for block in blocks:
                 hand_over((True, block))

@@ -128,6 +128,7 @@ def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], repor
     reported = 0  # how many of these were reported
 
     def on_raw(data: bytes) -> None:
+        """Hash and count the bytes of a FASTA file."""
         nonlocal size
         digest.update(data)
         size += len(data)
@@ -136,6 +137,7 @@ def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], repor
     records = read_fasta(path, ahead(read_text(path, on_raw))) if is_fasta else read_twobit(path, task.entries)
 
     def watched(blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield blocks, and report each of them once it is used."""
         nonlocal reported
         for block in blocks:
             yield block

@@ -216,6 +216,7 @@ def _write_tars(
         say(f"keeping {len(shards) - len(todo)} of {len(shards)} tars of an earlier run")
 
     def write(shard: _Shard, report: Report) -> None:
+        """Write a tar, and note that it is complete."""
         record = _write_tar(store, shard, partial.store / shard.path, report)
         write_json(_record(partial, shard), record)
 

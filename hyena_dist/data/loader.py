@@ -70,6 +70,7 @@ def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> G
     closed = threading.Event()
 
     def work() -> None:
+        """Read the steps in order, in the thread, each as soon as there is room for its batch."""
         for step in steps:
             room.acquire()
             if closed.is_set():
@@ -168,4 +169,5 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _die_with_parent(worker: int) -> None:
+    """End this worker process when its parent ends, for torch, which passes the worker's number."""
     die_with_parent()

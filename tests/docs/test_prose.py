@@ -16,15 +16,16 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("hyena_dist/data", "data_prep", "tests/unit/data", "tests/unit/data_prep")
 
 LEANING = (
-    "Above", "Also", "And", "As", "Because", "Below", "But", "By", "Ditto", "For", "From", "If", "In", "It", "Its",
-    "Like", "Likewise", "Of", "On", "Or", "Same", "See", "Since", "So", "Such", "Than", "That", "Their", "Them",
-    "Then", "These", "They", "Those", "Thus", "To", "Too", "With", "Without",
+    "Above", "Also", "And", "As", "Because", "Below", "But", "Ditto", "It", "Its", "Like", "Likewise", "Of", "Or", "Same",
+    "See", "So", "Such", "Than", "That", "Their", "Them", "Then", "These", "They", "Those", "Thus", "Too",
 )  # fmt: skip
 """First words after which a text leans on something that the reader has not seen."""
 LEANING_ENTRIES = ("As", "Ditto", "For", "Like", "Likewise", "Of", "Same", "See")
 """The same for an entry, which may lean on the entries before it, as "its manifest" does."""
 CLAUSES = ("How", "What", "When", "Where", "Whether", "Which", "Who", "Whose", "Why")
 """First words of a clause without a main verb, which can say what a value is and cannot say what a function does."""
+PREPOSITIONS = ("After", "At", "Before", "By", "For", "From", "If", "In", "On", "Since", "To", "With", "Without")
+"""First words that begin a sentence only where a comma and a main clause follow, as in "Without a store, it fails"."""
 ENDINGS = (".", "?", "!", ":", '."', ".)", ".`")
 
 
@@ -83,7 +84,7 @@ def offence(found: Text) -> str | None:
         return "does not begin with a capital letter"
     if not summary.endswith(ENDINGS):
         return "does not end its first paragraph with a full stop"
-    if first in LEANING:
+    if first in LEANING or (first in PREPOSITIONS and "," not in summary):
         return "leans on another text"
     if summary.lower().startswith(("the same ", "the rest ")):
         return "leans on another text"
@@ -121,6 +122,7 @@ def test_docstrings_are_sentences(package: str) -> None:
         ("value", "Bases."),
         ("value", "float32 [A, B, S], weight of each target."),
         ("function", "Which windows may be read."),
+        ("function", "With what is `auto` filled in."),
         ("module", "Likewise for shards."),
         ("function", "Return the sum"),
         ("class", "Those of some starts."),
@@ -140,6 +142,7 @@ def test_riddles_are_found(kind: str, text: str) -> None:
         ("value", "Whether the window is read from the opposite strand, bool."),
         ("value", "Weight of each target in the loss, float32 [A, B, S]."),
         ("module", "The windows that an evaluation scores.\n\nthe rest is free"),
+        ("module", "Without a terminal, long work says where it is every few seconds."),
         ("entry", "seed of the run."),
     ],
 )

@@ -238,6 +238,7 @@ def receive_pipe(source: str, part: Part, size: int | None, limits: Limits) -> N
         output: IO[bytes] = command.stdout  # type: ignore[assignment]
 
         def read() -> bytes:
+            """Read what the command has written, or raise if it writes nothing for too long."""
             if not select([output], [], [], limits.timeout_s)[0]:
                 raise TimeoutError
             return os.read(output.fileno(), _BLOCK)
