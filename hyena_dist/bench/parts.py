@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyena_dist.bench.process import check_device, in_a_process, now
+from hyena_dist.bench.process import check_device, check_precisions, in_a_process, now
 from hyena_dist.bench.record import record
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
@@ -19,11 +19,11 @@ from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp
 from hyena_dist.ops.conv.fft import transform
 from hyena_dist.ops.conv.gated import BLOCK_ELEMENTS
 from hyena_dist.ops.fused.buffer_pool import keeps_all
+from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.mesh import Mesh
 
 COLUMNS = ("part", "forward_s", "forward_backward_s", "of_layer", "alone_s", "to_alone")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _TAPS, _ORDER, _WIDENING = 3, 2, 4
 
 
@@ -64,8 +64,7 @@ def bench_parts(case: PartsCase, out: Path | None) -> None:
         UserError: a device or type that there is not, too short a sequence, or no memory.
     """
     check_device(case.device)
-    if case.dtype not in DTYPES:
-        raise UserError(f"--dtype {case.dtype} is not built; choose of {', '.join(DTYPES)}")
+    check_precisions("--dtype", [case.dtype], case.device)
     if keeps_all(case.length * case.d_model):
         raise UserError(
             f"--length {case.length:,} with --d-model {case.d_model} is so short that a layer keeps everything for its "
