@@ -1,6 +1,7 @@
 """Where runs stand: a line each, from their folders and from SLURM's queue."""
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -157,13 +158,10 @@ def _budget(run_dir: Path) -> tuple[int | None, int | None, list[int]]:
         train = load_config(run_dir / "run.yaml", []).train
     except UserError:
         return None, None, []
-    ends, tokens = [0], 0
-    for stage in train.curriculum:
-        per_step = (train.global_batch_size or (train.global_batch_tokens or 0) // stage.seq_length) * stage.seq_length
-        steps = stage.train_iters or -(-(stage.tokens or 0) // max(1, per_step))
-        ends.append(ends[-1] + steps)
-        tokens += steps * per_step
-    return ends[-1], tokens, ends[1:]
+    steps = [train.steps_of(stage) for stage in train.curriculum]
+    sizes = [train.batch_of(stage) * stage.seq_length for stage in train.curriculum]
+    tokens = sum(n * size for n, size in zip(steps, sizes, strict=True))
+    return sum(steps), tokens, list(itertools.accumulate(steps))
 
 
 def _row(each: Status) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ Shapes: B batch, T tensor ranks, S positions of a context rank, R positions of a
 under Megatron's sequence parallelism. Activations are [S, B, features], Megatron's order.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.ops import NormInput
+from hyena_dist.parallel.compat import quiet
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
@@ -26,8 +26,8 @@ with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel
     from megatron.core.tensor_parallel import mappings
 
-if not torch.cuda.is_available():  # advice about the order of CUDA kernels
-    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS")
+if not torch.cuda.is_available():
+    quiet.ignore_stream_order()
 
 Init = Callable[[Tensor], Any]
 
