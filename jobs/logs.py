@@ -1,4 +1,4 @@
-"""What ranks and the supervisor have printed."""
+"""`jobs logs` shows what ranks and the supervisor have printed."""
 
 import os
 import re
@@ -18,9 +18,9 @@ def show(run_dir: Path, rank: int | None, lines: int, follow: bool) -> None:
 
     Args:
         run_dir: the run's folder.
-        rank: whose; None for the supervisor's.
-        lines: how many.
-        follow: whether to go on.
+        rank: the rank whose log is shown; None for the supervisor's.
+        lines: how many lines of the end are shown.
+        follow: whether to wait for what is added.
 
     Raises:
         UserError: there is no such log; the message names those that are there.

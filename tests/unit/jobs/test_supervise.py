@@ -67,7 +67,7 @@ def test_segments(supervised: Supervised) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_reach_ranks_alone(number: signal.Signals, supervised: Supervised) -> None:
-    """Through a shell and a Python launcher that would die of it, once the rank, which is slow, can hear."""
+    """The signal passes a shell and a Python launcher that would die of it, once the rank, which is slow, can hear."""
     rank = f"{sys.executable} {supervised.rank} {supervised.run} import+child+run"
     launcher = f"import subprocess, sys; sys.exit(subprocess.call({rank.split()!r}))"
     process = supervised.start("", command=["bash", "-c", f'{sys.executable} -c "{launcher}"; exit $?'])
@@ -108,7 +108,7 @@ def test_ctrl_c_twice(supervised: Supervised) -> None:
 
 
 def test_nothing_is_left_of_an_attempt(supervised: Supervised) -> None:
-    """Not even what made a session of its own and lost its parents."""
+    """A process that made a session of its own and lost its parents is ended too."""
     assert supervised.end("child+crash,finished")[0] == 0
     assert "killed" in (supervised.run / "logs/supervisor.log").read_text()
     found = psutil.process_iter(["cmdline"])  # empty for a zombie
@@ -116,7 +116,7 @@ def test_nothing_is_left_of_an_attempt(supervised: Supervised) -> None:
 
 
 def started_by_a_daemon(supervised: Supervised) -> "subprocess.Popen[bytes]":
-    """A rank that runs as soon as there is a file `go`, and is not below the supervisor: as sshd starts pdsh's."""
+    """A rank that runs as soon as there is a file `go`, and is not below the supervisor, as sshd starts pdsh's ranks."""
     wait = (
         "import os, sys, time\n"
         "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
@@ -140,7 +140,7 @@ def test_signals_reach_ranks_of_a_daemon(supervised: Supervised) -> None:
 
 
 def test_nothing_is_left_of_a_daemons_ranks(supervised: Supervised) -> None:
-    """Others would meet them at the same address."""
+    """A daemon's ranks are ended too, because later ones would meet them at the same address."""
     rank = started_by_a_daemon(supervised)
     launcher = f"cd {supervised.run}; touch go; until [ -e running ]; do sleep 0.05; done; exit 7"
     code, output = supervised.end("", command=["bash", "-c", launcher], max_restarts=0)
@@ -150,7 +150,7 @@ def test_nothing_is_left_of_a_daemons_ranks(supervised: Supervised) -> None:
 
 
 def test_a_killed_supervisor(supervised: Supervised) -> None:
-    """Its launcher gets SIGTERM; what survives that is ended by the next supervisor."""
+    """A killed supervisor's launcher gets SIGTERM, and the next supervisor ends what survives that."""
     first = supervised.start("deaf,child+run")
     supervised.wait_for("running")
     first.kill()

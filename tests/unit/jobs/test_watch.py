@@ -56,7 +56,7 @@ def folder(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """SLURM's commands as far as these tests need them; the real ones are asked in tests/slurm."""
+    """Put SLURM's commands on PATH as far as these tests need them; tests/slurm asks the real ones."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("squeue", "scancel", "scontrol"):
@@ -173,7 +173,7 @@ def test_cancel_here(options: list[str], supervised: Supervised, capsys: pytest.
 
 
 def test_cancel_without_a_supervisor(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that was started by `hyena-dist train` itself."""
+    """`jobs cancel` also ends a run that was started by `hyena-dist train` itself."""
     run = folder()
     code = (
         "import signal, sys, time; from pathlib import Path; from hyena_dist.train.lock import run_lock\n"
