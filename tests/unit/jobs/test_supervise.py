@@ -116,7 +116,7 @@ def test_nothing_is_left_of_an_attempt(supervised: Supervised) -> None:
 
 
 def started_by_a_daemon(supervised: Supervised) -> "subprocess.Popen[bytes]":
-    """A rank that runs as soon as there is a file `go`, and is not below the supervisor, as sshd starts pdsh's ranks."""
+    """A rank that starts when there is a file `go`, and is not below the supervisor, as sshd starts pdsh's ranks."""
     wait = (
         "import os, sys, time\n"
         "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"

@@ -17,8 +17,7 @@ from hyena_dist.cli import main
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train import outcome
-from jobs.logs import ranks
-from jobs.status import _duration
+from jobs.status import _budget, _duration
 from tests.unit.jobs.conftest import Supervised
 
 Folder = Callable[..., Path]
@@ -198,7 +197,6 @@ def test_logs(folder: Folder, capfdbinary: pytest.CaptureFixture[bytes]) -> None
     text = "".join(f"line {i} {'x' * 1000}\n" for i in range(200)).encode()
     (run / "logs/rank-00003.log").write_bytes(text + b"torn \xff")
     (run / "logs/supervisor.log").write_text("started\n")
-    assert ranks(run) == [3]
     lines = [*text.splitlines(keepends=True), b"torn \xff"]
     for number in (1, 2, 100, 200, 1000):
         assert main(["jobs", "logs", str(run), "--rank", "3", "--lines", str(number)]) == 0
@@ -242,3 +240,16 @@ def test_no_torch(folder: Folder) -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert _duration(seconds) == text
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("batch", [{"global_batch_size": 8}, {"global_batch_size": None, "global_batch_tokens": 1024}])
+def test_the_budget_is_that_of_the_stages(
+    ranks: int, batch: dict[str, int | None], make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    curriculum = [{"seq_length": 32, "tokens": 5000}, {"seq_length": 64, "train_iters": 7}]
+    config = make_config(train={"curriculum": curriculum, "micro_batch_size": 2, **batch})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    stages = config.stages(ranks)
+    last = stages[-1]
+    assert _budget(tmp_path) == (last.end_step, last.tokens_at(last.end_step), [s.end_step for s in stages])
