@@ -12,14 +12,8 @@ from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from jobs.cluster import Cluster, Container
 
-CPU_ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",  # else each process warns that it looked for a GPU in vain
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
-"""Lets glibc keep freed activations instead of giving them back to the kernel: page faults of fresh memory cost more
-than the arithmetic of pointwise operations."""
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
+"""Variables of ranks on CPUs and of their launcher: without it, each process warns that it looked for a GPU in vain."""
 
 
 @dataclass(frozen=True)
