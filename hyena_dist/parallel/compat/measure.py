@@ -166,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'left out':<34} {'CPU':>8} {'wall':>8} {'lines':>6}   medians of {args.repeats}")
     for name in (None, *(args.changes or CHANGES)):
         starts = [measure(name) for _ in range(1 if name in _SLOW else args.repeats)]
-        cpu, wall, lines = (statistics.median(s[i] for s in starts) for i in range(3))
+        cpu = statistics.median(each.cpu_s for each in starts)
+        wall = statistics.median(each.wall_s for each in starts)
+        lines = statistics.median(each.lines for each in starts)
         print(f"{name or 'nothing':<34} {cpu:>7.2f}s {wall:>7.2f}s {lines:>6.0f}   {starts[0].error[:120]}", flush=True)
 
 
