@@ -37,7 +37,7 @@ def users_of(*names: str) -> set[str]:
 
 
 def test_nothing_lies_loose_in_the_root_of_the_package() -> None:
-    assert {path.stem for path in (ROOT / "hyena_dist").glob("*.py")} == IN_THE_ROOT
+    assert {path.stem for path in (ROOT / "hyena_dist").glob("*.py")} <= IN_THE_ROOT
 
 
 def test_deepspeed_is_imported_by_its_engine_and_what_imports_it_quickly_alone() -> None:
