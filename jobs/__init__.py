@@ -1,1 +1,1 @@
-"""How a run is started. Imports no torch: it works on login nodes."""
+"""How a run is started, watched and ended. This package imports no torch, so that it works on login nodes."""

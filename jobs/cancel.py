@@ -1,4 +1,4 @@
-"""Ends a run that is queued or runs: it saves and stops, or is killed."""
+"""`jobs cancel` ends a run that is queued or runs: it saves and stops, or is killed."""
 
 import os
 import signal
@@ -19,15 +19,15 @@ Say = Callable[[str], None]
 
 
 def cancel(run_dir: Path, now: bool, say: Say) -> None:
-    """End a run, and tell what was done.
+    """End a run, and say what was done.
 
     Args:
         run_dir: the run's folder.
         now: kill it instead of letting it save.
-        say: gets a line for each thing done.
+        say: receives a line for each thing that was done.
 
     Raises:
-        UserError: no folder of a run, or one that runs on another machine.
+        UserError: the folder is no run's, or the run is on another machine.
         TemporaryError: slurmctld does not answer.
     """
     if not is_run(run_dir):
@@ -45,7 +45,7 @@ def cancel(run_dir: Path, now: bool, say: Say) -> None:
 
 
 def _end_slurm_jobs(run_dir: Path, now: bool, say: Say) -> int:
-    """How many there were."""
+    """Take the run's SLURM jobs out of the queue or ask them to stop; returns how many there were."""
     if not (numbers := job_ids(run_dir)):
         return 0
     try:
@@ -67,7 +67,7 @@ def _end_slurm_jobs(run_dir: Path, now: bool, say: Say) -> int:
 
 
 def _ask_here(run_dir: Path, say: Say) -> int:
-    """Ask a run without SLURM: its supervisor, or the process that trains if it has none."""
+    """Ask a run outside of SLURM to stop: its supervisor, or the process that trains; returns how many were asked."""
     who = supervisor(run_dir)
     if who and who.alive and not who.job_id:
         _signal(who.identity, run_dir)
@@ -81,7 +81,7 @@ def _ask_here(run_dir: Path, say: Say) -> int:
 
 
 def _kill_here(run_dir: Path, say: Say) -> int:
-    """Kill the supervisor first, so that it starts nothing, and then all that carries the run's mark."""
+    """Kill the supervisor first, so that it starts nothing, and then all of the run's processes; returns how many."""
     killed = 0
     who = supervisor(run_dir)
     for identity in (who.identity if who and who.alive and not who.job_id else None, _trainer(run_dir)):
@@ -98,7 +98,7 @@ def _kill_here(run_dir: Path, say: Say) -> int:
 
 
 def _trainer(run_dir: Path) -> Identity | None:
-    """Rank 0 of a run that trains, as its lock tells; no SLURM job's."""
+    """The process of rank 0 that holds the run's lock; None if nobody does, or a SLURM job."""
     path = run_dir / "lock"
     holder = read_json(path)
     if not is_locked(path) or holder.get("slurm_job"):

@@ -1,4 +1,4 @@
-"""What a job needs to know of a cluster: one small YAML, beside the run's own."""
+"""The facts that a job needs of a cluster: one small YAML file, beside the run's own."""
 
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ from hyena_dist.errors import UserError
 
 
 class Container(Section):
-    """What ranks run in. Its image holds this package; the job layer itself runs outside."""
+    """The container that ranks run in. Its image holds this package; the job layer itself runs outside."""
 
     runtime: Literal["apptainer", "enroot"] = Field(description="enroot by SLURM's pyxis plugin: `slurm` launcher only")
     image: str = Field(description="a file, or what the runtime pulls")
@@ -72,7 +72,7 @@ def load_cluster(source: str | None) -> Cluster:
         source: a file, or the name of one in jobs/clusters; the defaults if not given.
 
     Raises:
-        UserError: no such file or name, an unknown key (the nearest is named), a wrong value.
+        UserError: there is no such file or name, or it has an unknown key (the nearest is named) or a wrong value.
     """
     if source is None:
         return Cluster()
@@ -97,6 +97,6 @@ def load_cluster(source: str | None) -> Cluster:
 
 
 def dump_cluster(cluster: Cluster) -> str:
-    """The YAML that load_cluster reads back; only what differs from the defaults."""
+    """Return the YAML that load_cluster reads back: what differs from the defaults."""
     tree = cluster.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(tree, sort_keys=False) if tree else "# the defaults\n"

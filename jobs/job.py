@@ -12,40 +12,29 @@ from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from jobs.cluster import Cluster, Container
 
-CPU_ENVIRONMENT = {
-    "DS_ACCELERATOR": "cpu",  # else each process warns that it looked for a GPU in vain
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
-"""Lets glibc keep freed activations instead of giving them back to the kernel: page faults of fresh memory cost more
-than the arithmetic of pointwise operations."""
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
+"""Variables of ranks on CPUs and of their launcher: without it, each process warns that it looked for a GPU in vain."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Consecutive stages, trained by one set of processes on some nodes."""
+    """Consecutive stages of the curriculum, which one set of processes trains on some nodes."""
 
     number: int
-    """Counted from 1."""
+    """The segment's place in the job, counted from 1."""
     nodes: int
     ranks_per_node: int
     layout: str
-    """One line for people."""
+    """The layout of its ranks, in one line for people."""
     stages: tuple[StagePlan, ...]
 
     @property
-    def ranks(self) -> int:
-        """On all nodes."""
-        return self.nodes * self.ranks_per_node
-
-    @property
     def last_stage(self) -> int:
-        """Counted from 1."""
+        """The number of the segment's last stage, counted from 1."""
         return self.stages[-1].number + 1
 
     def describe(self) -> list[str]:
-        """Lines for people: the machines, the layout, the stages."""
+        """Describe the machines, the layout and the stages in lines for people."""
         size = f"{_count(self.nodes, 'node')} x {_count(self.ranks_per_node, 'rank')}"
         again = ["", ", activations computed again in backward"]
         stages = [stage.describe() + again[stage.parallel.activation_checkpointing] for stage in self.stages]
@@ -54,17 +43,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Job:
-    """What launchers render and submit."""
+    """All that a launcher needs to render and submit."""
 
     config: RunConfig
-    """As given: what is `auto` stays so, and is planned by the processes that train."""
+    """The run as it was given: values that are `auto` stay so, and the processes that train plan them."""
     segments: tuple[Segment, ...]
     cluster: Cluster
     gpus_per_node: int
     directory: Path
-    """Where it is submitted; relative paths start here."""
+    """The folder in which the job is submitted; relative paths start here."""
     array: int | None = None
-    """Tasks of an array that take turns, in place of requeueing."""
+    """How many tasks of a SLURM array take turns, in place of requeueing; None for a plain job."""
 
     @property
     def run_dir(self) -> Path:
@@ -73,22 +62,22 @@ class Job:
 
     @property
     def nodes(self) -> int:
-        """The most that a part of it gets."""
+        """The largest number of nodes that a segment gets."""
         return max(segment.nodes for segment in self.segments)
 
     @property
     def ranks_per_node(self) -> int:
-        """The same in all of it."""
+        """Ranks on each node, of which all segments have equally many."""
         return self.segments[0].ranks_per_node
 
     @property
     def last_stage(self) -> int:
-        """Of the run, counted from 1."""
+        """The number of the run's last stage, counted from 1."""
         return self.segments[-1].last_stage
 
     @property
     def container(self) -> Container | None:
-        """What ranks run in."""
+        """The container that ranks run in, if there is one."""
         return self.cluster.container
 
     @property
@@ -98,7 +87,7 @@ class Job:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of the ranks; the cluster's come last and win."""
+        """The ranks' environment variables, of which the cluster's come last and win."""
         return {"OMP_NUM_THREADS": "1", **({} if self.gpus_per_node else CPU_ENVIRONMENT), **self.cluster.environment}
 
 
@@ -114,12 +103,12 @@ def make_job(
     Args:
         config: the run, which may have values that are `auto`.
         cluster: facts of where it will run.
-        nodes: how many; one number, or one for each segment of the curriculum, or one for each stage.
-        ranks_per_node: one for each GPU if not given, or one on CPUs.
-        array: so many tasks that take turns in place of requeueing.
+        nodes: numbers of nodes: one for all, one for each segment of the curriculum, or one for each stage.
+        ranks_per_node: ranks on each node; if not given, one for each GPU, or one on CPUs.
+        array: how many tasks take turns in place of requeueing; none if not given.
 
     Raises:
-        UserError: sizes that do not divide, or do not fit, with the nearest that do.
+        UserError: sizes do not divide or do not fit; the message has the nearest that do.
     """
     for name, value in [("--nodes", n) for n in nodes] + [("--ranks-per-node", ranks_per_node), ("--array", array)]:
         if value is not None and value < 1:
@@ -133,7 +122,7 @@ def make_job(
 
 
 def _segments(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> Iterator[Segment]:
-    """The curriculum cut where other processes are needed, or another number of nodes."""
+    """Cut the curriculum where other processes are needed, or another number of nodes."""
     if len(nodes) == len(config.train.curriculum):
         groups = list(nodes)
     else:
@@ -159,7 +148,7 @@ def _segments(config: RunConfig, nodes: Sequence[int], ranks_per_node: int) -> I
 
 
 def _planned(config: RunConfig, world_size: int) -> RunConfig:
-    """With what is `auto` filled in."""
+    """Return the run with a planned value in the place of each `auto`."""
     if not config.auto:
         return config
     from hyena_dist.plan.fit import fit
@@ -168,7 +157,7 @@ def _planned(config: RunConfig, world_size: int) -> RunConfig:
 
 
 def _gpus_here() -> int:
-    """GPUs of this machine, without asking a driver."""
+    """Count the GPUs of this machine without asking a driver."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     number = sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*"))
     return number if visible is None else min(number, len([d for d in visible.split(",") if d.strip()]))

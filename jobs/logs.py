@@ -1,7 +1,6 @@
-"""What ranks and the supervisor have printed."""
+"""`jobs logs` shows what ranks and the supervisor have printed."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,9 +17,9 @@ def show(run_dir: Path, rank: int | None, lines: int, follow: bool) -> None:
 
     Args:
         run_dir: the run's folder.
-        rank: whose; None for the supervisor's.
-        lines: how many.
-        follow: whether to go on.
+        rank: the rank whose log is shown; None for the supervisor's.
+        lines: how many lines of the end are shown.
+        follow: whether to wait for what is added.
 
     Raises:
         UserError: there is no such log; the message names those that are there.
@@ -35,12 +34,6 @@ def show(run_dir: Path, rank: int | None, lines: int, follow: bool) -> None:
             sys.stdout.flush()
     except (KeyboardInterrupt, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: no complaint at exit
-
-
-def ranks(run_dir: Path) -> list[int]:
-    """Those that have a log."""
-    found = (re.fullmatch(r"rank-(\d+)\.log", path.name) for path in (run_dir / "logs").glob("rank-*.log"))
-    return sorted(int(match[1]) for match in found if match)
 
 
 def _end_of(path: Path, lines: int, follow: bool) -> Iterator[bytes]:

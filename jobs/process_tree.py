@@ -1,4 +1,4 @@
-"""The processes below this one: started so that none outlives it, signalled where a signal is expected, and ended."""
+"""The processes below this one: they are started so that none outlives it, are signalled, and are ended."""
 
 import contextlib
 import os
@@ -14,24 +14,24 @@ import psutil
 from hyena_dist.system.processes import adopt_orphans, signal_when_parent_dies
 
 ASKING = frozenset({signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals that ask for an end: time limit, preemption or cancel, Ctrl-C, the terminal was closed."""
+"""Signals that ask for an end: after a time limit, preemption, a cancel, Ctrl-C, or when the terminal is closed."""
 
 
 class Tree:
-    """A command and all that it starts, whichever sessions those make for themselves; a context manager.
+    """A context manager around a command and all that it starts, whichever sessions those make for themselves.
 
     While it is entered, the signals of ASKING do not interrupt this process: `wait` returns them. Orphans of the
     command become children of this process (Linux' child subreaper), so that none is lost from sight.
 
     Args:
-        mark: a variable and its value. Processes of this machine that have it in their environment belong to the tree
-            as well, though a daemon has started them: pdsh's ranks are below sshd.
+        mark: name and value of an environment variable. Processes of this machine that have it belong to the tree as
+            well, though a daemon has started them: pdsh's ranks are below sshd.
     """
 
     def __init__(self, mark: tuple[str, str] | None = None) -> None:
         self._mark = mark
         self.codes: dict[int, int] = {}
-        """Exit codes of children that have ended, by pid; minus the signal of those that were killed."""
+        """Pid -> exit code of children that have ended; for those that were killed, minus the signal's number."""
 
     def __enter__(self) -> "Tree":
         # A shell's background job ignores Ctrl-C, one under nohup the end of its terminal: so do we.
@@ -58,7 +58,7 @@ class Tree:
             output: a file to append its output to; this process's output if not given.
 
         Raises:
-            OSError: no such program.
+            OSError: there is no such program, or its output cannot be written.
         """
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(output.open("ab")) if output else None
@@ -70,7 +70,7 @@ class Tree:
         return process.pid
 
     def wait(self, timeout_s: float) -> signal.Signals | None:
-        """Sleep until a child ends, a signal of ASKING comes (which is returned), or time is up."""
+        """Sleep until a child ends, time is up, or a signal of ASKING comes, which is returned."""
         info = signal.sigtimedwait(self._awaited, timeout_s)
         self._reap()
         if info is None or info.si_signo == signal.SIGCHLD:
@@ -78,12 +78,12 @@ class Tree:
         return signal.Signals(info.si_signo)
 
     def living(self) -> list[psutil.Process]:
-        """All processes of the tree but this one."""
+        """Return all processes of the tree but this one."""
         self._reap()
         return [p for p in [*psutil.Process().children(recursive=True), *self._elsewhere()] if p.is_running()]
 
     def taking(self, number: signal.Signals) -> list[int]:
-        """Pids of the topmost processes that have a handler for a signal, or wait for it.
+        """Return the pids of the topmost processes that have a handler for a signal, or wait for it.
 
         For SIGUSR1 those are ranks, or a program that hands it to its ranks, such as srun. What ranks have started
         is not among them. Those that a daemon has started are asked if there are no others.
@@ -99,12 +99,12 @@ class Tree:
         return list(_takers(topmost, number))
 
     def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to those that take it."""
+        """Send a signal to the processes that `taking` finds."""
         for pid in self.taking(number):
             _kill(pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to everything below this process; returns when nothing is left, or nothing but what cannot die."""
+        """Kill everything below this process; returns when nothing is left, or after 30 s with what cannot die."""
         deadline = time.monotonic() + 30
         while (living := self.living()) and time.monotonic() < deadline:
             for process in living:
@@ -112,7 +112,7 @@ class Tree:
             self.wait(0.02)
 
     def _elsewhere(self) -> list[psutil.Process]:
-        """Processes that have the mark and are not below this one."""
+        """Return the processes that have the mark and are not below this one."""
         if self._mark is None:
             return []
         below = {p.pid for p in psutil.Process().children(recursive=True)}
@@ -125,27 +125,27 @@ class Tree:
 
 
 class Stopping:
-    """What a signal sets in motion: ranks are asked to save and stop until they do, and killed if they do not.
+    """The way to an end after a signal: ranks are asked to save and stop until they do, and killed if they do not.
 
     Whatever the signal was, ranks get SIGUSR1, of which launchers do not die (Tree.start).
 
     Args:
         tree: the ranks and what started them.
-        grace_s: how long they may take.
-        say: gets a line for each decision.
+        grace_s: how long they may take to save, in seconds.
+        say: receives a line for each decision.
     """
 
     AGAIN_S = 2.0
-    """Ranks that are still importing do not hear."""
+    """Seconds until ranks are asked again: those that are still importing do not hear."""
 
     def __init__(self, tree: Tree, grace_s: float, say: Callable[[str], None]) -> None:
         self._tree, self._grace_s, self._say = tree, grace_s, say
         self.signal: signal.Signals | None = None
-        """The one that came first."""
+        """The signal that came first; None before one has."""
         self._deadline = self._next = 0.0
 
     def wait(self, timeout_s: float) -> None:
-        """Tree.wait, and what is due after it."""
+        """Wait as Tree.wait does, and then ask or kill the ranks if that is due."""
         if self.signal:
             timeout_s = max(0.0, min(timeout_s, min(self._next, self._deadline) - time.monotonic()))
         number, now = self._tree.wait(timeout_s), time.monotonic()
@@ -165,16 +165,16 @@ class Stopping:
 
 
 class Identity(NamedTuple):
-    """A process for as long as it lives: pids are used again, start times are not."""
+    """A name of a process that no other process ever has: pids are used again, start times are not."""
 
     host: str
     pid: int
     started: float
-    """Seconds since 1970."""
+    """When the process was started, in seconds since 1970."""
 
     @classmethod
     def of(cls, pid: int) -> "Identity":
-        """That of a process of this machine.
+        """Return the identity of a process of this machine.
 
         Raises:
             psutil.Error: there is no such process.
@@ -183,7 +183,7 @@ class Identity(NamedTuple):
 
     @property
     def here(self) -> bool:
-        """Whether it is, or was, a process of this machine."""
+        """Whether the process is, or was, one of this machine."""
         return self.host == os.uname().nodename
 
     @property
@@ -197,7 +197,7 @@ class Identity(NamedTuple):
 
 
 def with_variable(name: str, value: str) -> list[psutil.Process]:
-    """Processes of this machine that were started with an environment variable, but this one and its ancestors."""
+    """Return this machine's processes that were started with an environment variable, but no ancestors of this one."""
     me = psutil.Process()
     ours = {me.pid, *(parent.pid for parent in me.parents())}
     found = []
@@ -209,12 +209,12 @@ def with_variable(name: str, value: str) -> list[psutil.Process]:
 
 
 def exit_code(code: int) -> int:
-    """What a shell makes of it: 128 + N for a process that signal N ended."""
+    """Return a process's exit code as a shell does: 128 + N if signal N ended it."""
     return code if code >= 0 else 128 - code
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL, and wait until they are gone."""
+    """Kill processes, and wait until they are gone."""
     for process in processes:
         _kill(process.pid, signal.SIGKILL)
     psutil.wait_procs(processes, timeout=10)
@@ -247,7 +247,7 @@ def _kill(pid: int, number: signal.Signals) -> bool:
 
 
 def _prepare() -> None:
-    """Between fork and exec."""
+    """Set up a child between fork and exec."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING | {signal.SIGCHLD})
     signal_when_parent_dies(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A rank's log under launchers that keep none, or name it otherwise at each start."""
+"""`jobs rank` keeps a rank's log under launchers that keep none, or name it otherwise at each start."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def run_logged(command: Sequence[str], logs: Path) -> None:
         logs: the folder; files are appended to.
 
     Raises:
-        UserError: not started by a launcher, an unwritable folder, or no such program.
+        UserError: no launcher has started this process, the folder cannot be written, or there is no such program.
     """
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID")
     if not command:
@@ -43,6 +43,6 @@ def run_logged(command: Sequence[str], logs: Path) -> None:
 
 
 def _be_last() -> None:
-    """A rank that is asked to stop has something to say still: tee ends with it, not before."""
+    """Let tee ignore signals: a rank that is asked to stop has something to say still."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Where a run stands, from the files in its folder. Any of them may be missing."""
+"""Where a run stands, as the files in its folder tell. Any of them may be missing."""
 
 import contextlib
 import json
@@ -15,17 +15,17 @@ from jobs.process_tree import Identity
 
 
 class Standing(NamedTuple):
-    """What the newest checkpoint holds."""
+    """Where the newest checkpoint of a run was saved."""
 
     step: int
     stage: int
-    """Stages that are done."""
+    """How many stages are done."""
     time: float
     """When it was saved, in seconds since 1970; 0 without a checkpoint."""
 
 
 def standing(run_dir: Path) -> Standing:
-    """Where the newest whole checkpoint left the run; its contents are not checked."""
+    """Return where the newest whole checkpoint was saved; its contents are not checked."""
     for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
         with contextlib.suppress(OSError):
             saved = (folder / "files.json").stat().st_mtime
@@ -49,16 +49,16 @@ def cancelled(run_dir: Path) -> bool:
 
 
 class Supervisor(NamedTuple):
-    """Who looks after a run, or did last."""
+    """The process that looks after a run, or the last one that did."""
 
     identity: Identity
     job_id: str | None
-    """Of SLURM, if it runs under it."""
+    """The number of its SLURM job, if it is in one."""
     alive: bool
 
 
 def supervisor(run_dir: Path) -> Supervisor | None:
-    """Who looks after a run, or did last."""
+    """Return who looks after a run, or who did last; None if nobody ever has."""
     path = run_dir / "job/supervisor.json"
     record = read_json(path)
     try:
@@ -99,7 +99,7 @@ def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is none."""
+    """Return the JSON object in a file; an empty one if the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -21,14 +21,14 @@ def render(name: str, job: Job, templates: Path | None = None, segment: Segment 
     """Fill in a template.
 
     Args:
-        name: of the template, without .j2.
+        name: the template's file name without .j2.
         job: what to run.
         templates: a folder of the user's that is looked into first.
         segment: the part of the job that the script is for; all of it if not given.
         more: further variables of the template.
 
     Raises:
-        UserError: a template that cannot be used, with its line.
+        UserError: the template is wrong; the message has the line.
     """
     folders = [PACKAGED] if templates is None else [templates, PACKAGED]
     environment = jinja2.Environment(
@@ -63,7 +63,7 @@ def copy_templates(folder: Path) -> list[Path]:
     """Write the packaged templates to a folder, for `--templates`; returns the files.
 
     Raises:
-        UserError: one of them is there already, or the folder cannot be written.
+        UserError: a template is there already, or the folder cannot be written.
     """
     sources = sorted(PACKAGED.glob("*.j2"))
     for source in sources:
@@ -81,7 +81,7 @@ def _quote(value: object) -> str:
 
 
 def _line(error: BaseException) -> str | None:
-    """Where in a template an error arose: Jinja2 puts its files into the traceback."""
+    """Find the file and line of a template where an error arose: Jinja2 puts them into the traceback."""
     found, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(".j2"):

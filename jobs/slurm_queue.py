@@ -1,4 +1,4 @@
-"""What SLURM knows of our jobs, and what it is asked to do with them."""
+"""Questions to SLURM about our jobs, and requests to it."""
 
 import contextlib
 import re
@@ -12,29 +12,29 @@ from typing import NamedTuple
 from hyena_dist.errors import TemporaryError
 
 _AWAY = re.compile(r"unable to contact|timed out|refused|communication|try again|temporar", re.IGNORECASE)
-"""What SLURM's commands say when slurmctld does not answer."""
+"""Words of SLURM's commands when slurmctld does not answer."""
 
 
 class QueuedJob(NamedTuple):
     """A job, or a task of an array, that is not over."""
 
     id: str
-    """As scancel takes it: 17, 17_2, or 17_[2-5%1] of tasks that wait."""
+    """The job's number as scancel takes it: 17, 17_2, or 17_[2-5%1] for tasks that wait."""
     state: str
-    """PENDING, RUNNING, COMPLETING, ..."""
+    """SLURM's word for the job's state: PENDING, RUNNING, COMPLETING and others."""
     reason: str
-    """Why it waits, or None."""
+    """SLURM's word for why the job waits; "None" if it does not."""
     time_left: str
-    """Until its time limit."""
+    """The time until the job's limit, as SLURM prints it."""
 
     @property
     def waits(self) -> bool:
-        """Whether it has not started, or not started again."""
+        """Whether the job has not started, or not started again."""
         return self.state not in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED")
 
 
 def queue() -> dict[str, list[QueuedJob]] | None:
-    """This user's jobs by the number that sbatch gave; None where there is no SLURM.
+    """Return this user's jobs by the number that sbatch gave; None where there is no SLURM.
 
     Raises:
         TemporaryError: slurmctld does not answer.
@@ -53,10 +53,10 @@ def requeue(job_id: str, say: Callable[[str], None], patience_s: float = 600, pa
     """Put the job that this process runs in back into the queue; returns whether SLURM agreed.
 
     Args:
-        job_id: of SLURM.
-        say: gets a line for each refusal.
-        patience_s: how long to go on asking a slurmctld that does not answer.
-        pause_s: between two attempts.
+        job_id: the job's number.
+        say: receives a line for each refusal.
+        patience_s: how long to go on asking a slurmctld that does not answer, in seconds.
+        pause_s: seconds between two attempts.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -71,7 +71,7 @@ def requeue(job_id: str, say: Callable[[str], None], patience_s: float = 600, pa
 
 
 def state(job_id: str) -> tuple[str, str]:
-    """State and reason of a job, also of one that is over; both empty if SLURM does not say."""
+    """Return state and reason of a job, also of one that is over; both are empty if SLURM does not say."""
     try:
         shown = _run("scontrol", "--oneliner", "show", "job", job_id)
     except TemporaryError:
@@ -110,10 +110,10 @@ def kill_steps(job_id: str) -> None:
 
 
 def _run(*command: str) -> str:
-    """What a command of SLURM prints.
+    """Run a command of SLURM, and return what it prints.
 
     Raises:
-        TemporaryError: it failed, or did not end.
+        TemporaryError: the command failed, or did not end.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)

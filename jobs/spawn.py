@@ -1,4 +1,4 @@
-"""Ranks as plain processes of this machine, and a launcher's stand-in that hands signals to the ranks below it."""
+"""`jobs spawn` starts ranks as plain processes here; `jobs relay` hands signals to ranks below a launcher."""
 
 import contextlib
 import math
@@ -30,17 +30,17 @@ def spawn(
 
     Args:
         command: program and arguments, the same for all.
-        ranks: how many processes.
+        ranks: the number of processes.
         logs: the folder of rank-00000.log and so on, which are appended to.
-        port: where they meet; $MASTER_PORT, or a free one, if not given.
-        patience_s: how long the others may live on when one has failed.
-        grace_s: how long they may take to save after a signal.
+        port: the TCP port where they meet; $MASTER_PORT, or a free one, if not given.
+        patience_s: how long the others may live on when one has failed, in seconds.
+        grace_s: how long they may take to save after a signal, in seconds.
 
     Returns:
         0, or the exit code of the rank that failed first.
 
     Raises:
-        UserError: the command cannot be started, or the logs not be written.
+        UserError: the command cannot be started, or the logs cannot be written.
     """
     env = {"OMP_NUM_THREADS": "1", **rendezvous({}), **os.environ}
     env |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)} | ({"MASTER_PORT": str(port)} if port else {})
@@ -72,13 +72,15 @@ def spawn(
 
 
 def relay(command: Sequence[str], grace_s: float = 300.0) -> int:
-    """Run a command that would die of SIGUSR1, or keep it to itself; the ranks below it get what asks for an end.
+    """Run a launcher, and hand signals that ask for an end to the ranks below it instead of to the launcher.
+
+    torchrun, for one, dies of SIGUSR1.
 
     Returns:
         The command's exit code.
 
     Raises:
-        UserError: it cannot be started.
+        UserError: the command cannot be started.
     """
     with Tree() as tree:
         try:
@@ -105,7 +107,7 @@ def _say(text: str) -> None:
 
 
 class _Tail:
-    """Shows what is added to a file; a process that writes to a file does not depend on who shows it."""
+    """A reader that shows what is added to a file; who writes to the file does not depend on it."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -113,7 +115,7 @@ class _Tail:
         self._file.seek(0, os.SEEK_END)
 
     def copy(self) -> None:
-        """Show what is new."""
+        """Show what has been added since the last call."""
         if text := self._file.read():
             sys.stdout.buffer.write(text)
             sys.stdout.flush()

@@ -1,6 +1,7 @@
-"""Where runs stand: a line each, from their folders and from SLURM's queue."""
+"""`jobs status` shows where runs stand, a line each, from their folders and from SLURM's queue."""
 
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -23,23 +24,23 @@ _COLUMNS = ("RUN", "STATE", "STEP", "STAGE", "LENGTH", "LOSS", "TOKENS/S", "LEFT
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a run; None is not known (yet)."""
+    """What is known of a run; a field is None where nothing is known (yet)."""
 
     run: str
     folder: str
     state: str
-    """running, queued; or how it ended: finished, stopped, stage, failed, fault, crashed; new."""
+    """One of new, queued, running, or how the run ended: finished, stopped, stage, failed, fault, crashed."""
     message: str | None
-    """The last words of the run."""
+    """The sentence that the run's processes ended with."""
     launcher: str | None
     jobs: tuple[QueuedJob, ...]
-    """Of SLURM, that are not over."""
+    """The run's SLURM jobs that are not over."""
     process: str | None
-    """PID on HOST that looks after the run, if it lives."""
+    """The living process that looks after the run, as "PID on HOST"."""
     step: int
     steps: int | None
     stage: int | None
-    """The one at work, counted from 1."""
+    """The number of the stage at work, counted from 1."""
     stages: int | None
     seq_length: int | None
     loss: float | None
@@ -51,8 +52,12 @@ class Status:
 def show(folders: Sequence[Path], as_json: bool) -> None:
     """Print the status of runs; of all below runs/ if none are named.
 
+    Args:
+        folders: the runs' folders.
+        as_json: whether to print a list of JSON objects instead of a table.
+
     Raises:
-        UserError: a folder that is none of a run.
+        UserError: a folder is no run's.
     """
     for folder in folders:
         if not is_run(folder):
@@ -79,11 +84,11 @@ def show(folders: Sequence[Path], as_json: bool) -> None:
 
 
 def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
-    """Where a run stands; its folder may be half there.
+    """Return where a run stands; its folder may be half there.
 
     Args:
         run_dir: the run's folder.
-        queue: SLURM's, by job number.
+        queue: this user's jobs in SLURM's queue, by their numbers.
     """
     last, saved, ended, who = _last_metrics(run_dir), standing(run_dir), outcome.read(run_dir), supervisor(run_dir)
     jobs = tuple(job for number in job_ids(run_dir) for job in queue.get(number, ()))
@@ -128,19 +133,19 @@ def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
+    """Whether a folder is a run's."""
     return (folder / "run.yaml").is_file() or (folder / "job").is_dir()
 
 
 def job_ids(run_dir: Path) -> list[str]:
-    """The SLURM jobs that were submitted for a run, or that it has run in."""
+    """Return the numbers of the SLURM jobs that were submitted for a run, or that it has run in."""
     numbers = [str(number) for number in read_json(run_dir / "job/submission.json").get("job_ids") or ()]
     who = supervisor(run_dir)
     return numbers + ([who.job_id] if who and who.job_id and who.job_id not in numbers else [])
 
 
 def _last_metrics(run_dir: Path) -> dict[str, Any]:
-    """The last row of metrics.jsonl that tells of a training step."""
+    """Return the last row of metrics.jsonl that tells of a training step; an empty one if there is none."""
     with contextlib.suppress(OSError), (run_dir / "metrics.jsonl").open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
         for line in reversed(file.read().split(b"\n")):
@@ -152,18 +157,15 @@ def _last_metrics(run_dir: Path) -> dict[str, Any]:
 
 
 def _budget(run_dir: Path) -> tuple[int | None, int | None, list[int]]:
-    """Steps and tokens of the whole run, and the step after which each stage ends."""
+    """Return steps and tokens of the whole run, and the step after which each stage ends."""
     try:
         train = load_config(run_dir / "run.yaml", []).train
     except UserError:
         return None, None, []
-    ends, tokens = [0], 0
-    for stage in train.curriculum:
-        per_step = (train.global_batch_size or (train.global_batch_tokens or 0) // stage.seq_length) * stage.seq_length
-        steps = stage.train_iters or -(-(stage.tokens or 0) // max(1, per_step))
-        ends.append(ends[-1] + steps)
-        tokens += steps * per_step
-    return ends[-1], tokens, ends[1:]
+    steps = [train.steps_of(stage) for stage in train.curriculum]
+    sizes = [train.batch_of(stage) * stage.seq_length for stage in train.curriculum]
+    tokens = sum(n * size for n, size in zip(steps, sizes, strict=True))
+    return sum(steps), tokens, list(itertools.accumulate(steps))
 
 
 def _row(each: Status) -> tuple[str, ...]:
@@ -184,7 +186,7 @@ def _row(each: Status) -> tuple[str, ...]:
 
 
 def _duration(seconds: float | None) -> str:
-    """Two units: 3d04h, 2h05m, 7m10s, 12s."""
+    """Format a duration in its two largest units: 3d04h, 2h05m, 7m10s, 12s."""
     if seconds is None:
         return "-"
     minutes, s = divmod(int(seconds), 60)

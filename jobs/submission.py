@@ -1,4 +1,4 @@
-"""A job on its way from a run file to the launcher: what is written to the run's folder, and whether it may start."""
+"""The way of a job to its launcher: what is written to the run's folder, and whether it may start."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from jobs.run_state import read_json, supervisor
 
 
 def files_of(job: Job, name: str, templates: Path | None) -> dict[str, str]:
-    """What a job needs in the run's folder, by path below it.
+    """Return the text of each file that a job needs in the run's folder, by path below it.
 
     Raises:
         UserError: the launcher cannot start such a job, or a template is wrong.
@@ -33,7 +33,7 @@ def files_of(job: Job, name: str, templates: Path | None) -> dict[str, str]:
 
 
 def preview(job: Job, name: str, templates: Path | None) -> str:
-    """All that `submit` would write and run, as text. Nothing is touched."""
+    """Return all that `submit` would write and run, as text, and touch nothing."""
     parts = [f"==> {job.run_dir / path} <==\n{text}" for path, text in files_of(job, name, templates).items()]
     lines = "".join(f"{line}\n" for line in launcher(name).commands(job))
     also = (
@@ -48,15 +48,15 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
 
     Args:
         job: what to run.
-        name: of the launcher.
-        templates: a folder of the user's.
-        background: of launchers that run here: do not wait for the end.
+        name: the launcher's name.
+        templates: a folder of the user's that is looked into first.
+        background: whether a launcher that runs here returns before the end.
 
     Returns:
-        The exit code: the run's, of launchers that run here in the foreground; 0 if there is nothing left to do.
+        The exit code: the run's if the launcher runs here in the foreground, else 0.
 
     Raises:
-        UserError: the run is under way already, a folder that cannot be written, or what the launcher does not take.
+        UserError: the run is under way already, its folder cannot be written, or the launcher does not take the job.
         TemporaryError: SLURM does not answer.
     """
     run_dir = job.run_dir
@@ -98,10 +98,10 @@ def _is_finished(job: Job) -> bool:
 
 
 def _refuse_second(run_dir: Path) -> None:
-    """Two jobs of a run would wait for each other, or take the second's time for nothing.
+    """Refuse a run that is under way: two jobs would wait for each other, or the second would do nothing.
 
     Raises:
-        UserError: the run is queued or runs.
+        UserError: the run waits in a queue, or runs.
         TemporaryError: SLURM does not answer.
     """
     fix = f"wait for it, or end it with `hyena-dist jobs cancel {shlex.quote(str(run_dir))}`"
@@ -116,7 +116,7 @@ def _refuse_second(run_dir: Path) -> None:
 
 
 def _queue(known: set[str]) -> dict[str, list[slurm_queue.QueuedJob]]:
-    """SLURM's, if the run has been there."""
+    """Return this user's SLURM jobs by number if the run has `known` ones, else none."""
     try:
         return (slurm_queue.queue() or {}) if known else {}
     except TemporaryError as error:

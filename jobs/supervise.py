@@ -1,4 +1,4 @@
-"""Keeps a run going: starts its launcher, passes signals on, starts it again after a crash, queues its job again."""
+"""`jobs supervise` keeps a run going: it starts the launcher, passes signals on, and starts or queues it again."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing
 
 RUN_VARIABLE = "HYENA_DIST_RUN"
-"""Tells every process of a run by the run's folder, so that later supervisors find what earlier ones left."""
+"""The variable that every process of a run has, with the run's folder: supervisors find what earlier ones left."""
 
 _LONGEST_PAUSE_S = 60.0
 
@@ -30,11 +30,11 @@ class Slurm(NamedTuple):
 
     job_id: str
     more_tasks: bool | None
-    """Of an array, whose tasks take turns: whether others follow; None if it is none."""
+    """Whether later tasks of an array of jobs take their turns; None if the job is in no array."""
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Slurm | None":
-        """The job of an environment."""
+        """Return the job that an environment belongs to, if any."""
         if "SLURM_JOB_ID" not in env:
             return None
         task, last = env.get("SLURM_ARRAY_TASK_ID"), env.get("SLURM_ARRAY_TASK_MAX")
@@ -42,13 +42,13 @@ class Slurm(NamedTuple):
 
 
 class _Ended(NamedTuple):
-    """How an attempt ended."""
+    """The end of an attempt."""
 
     code: int
     outcome: Outcome | None
-    """None if its processes were killed."""
+    """What its processes left word of; None if they were killed."""
     asked: signal.Signals | None
-    """The signal that we got meanwhile."""
+    """The signal that asked this process to stop meanwhile, if one did."""
 
     @property
     def kind(self) -> str:
@@ -57,12 +57,12 @@ class _Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Supervision:
-    """Runs a launcher until the run, or a segment of its curriculum, is done."""
+    """A launcher that is run again and again until the run, or a segment of its curriculum, is done."""
 
     run_dir: Path
     """The run's folder: its outcome.json and checkpoints tell how it went."""
     command: Sequence[str]
-    """What trains; $MASTER_ADDR, $MASTER_PORT and other variables in its words are filled in at each start."""
+    """The command that trains; $MASTER_ADDR, $MASTER_PORT and other variables in it are filled in at each start."""
     segment: int | None = None
     """This job's part of a chain of jobs, counted from 1: it ends where other processes are needed."""
     segments: int | None = None
@@ -72,16 +72,16 @@ class Supervision:
     max_restarts: int = 3
     """How many attempts in a row, after the first, may end without a new checkpoint."""
     grace_s: float = 300.0
-    """How long ranks that were asked to stop may take to save."""
+    """How long ranks that were asked to stop may take to save, in seconds."""
     pause_s: float = 1.0
-    """Before an attempt after one that failed; doubles with each that made no progress."""
+    """Seconds before the attempt after one that failed; they double with each that made no progress."""
 
     def run(self) -> int:
-        """Attempt after attempt.
+        """Make one attempt after the other until one of them is the last.
 
         Returns:
-            The exit code: 0 done, stopped by a signal, or queued again; 2 a mistake of the user; 75 a fault that
-            another attempt may overcome; else the launcher's.
+            The exit code: 0 if the run is done, stopped by a signal, or queued again; 2 after a mistake of the user;
+            75 after a fault that another attempt may overcome; else the launcher's.
 
         Raises:
             UserError: another process supervises the run, or the command cannot be started.
@@ -95,7 +95,7 @@ class Supervision:
             return self._to_the_end(tree)
 
     def say(self, text: str) -> None:
-        """A line with its time, to the terminal and to logs/supervisor.log; a full disk is no reason to stop."""
+        """Write a line with the time to the terminal and to logs/supervisor.log; a full disk is no reason to stop."""
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
         with contextlib.suppress(OSError):
             print(f"supervisor: {line}", end="", flush=True)
@@ -177,7 +177,7 @@ class Supervision:
         return ended
 
     def _wait_for(self, tree: Tree, pid: int) -> signal.Signals | None:
-        """Until the launcher has ended; the first signal that asked us to stop, which is passed on to the ranks."""
+        """Wait until the launcher has ended, and pass signals on; returns the first that asked this process to stop."""
         stopping = Stopping(tree, self.grace_s, self.say)
         while pid not in tree.codes or (stopping.signal and tree.taking(signal.SIGUSR1)):
             stopping.wait(60)
@@ -196,7 +196,7 @@ class Supervision:
     # --- after a signal ---
 
     def _stopped(self, ended: _Ended) -> int:
-        """The ranks were asked to stop, by us or by others: whether and how the run goes on."""
+        """Arrange how the run goes on after its ranks were asked to stop; returns the exit code."""
         code = 0 if ended.kind in ("stopped", "stage") else exit_code(ended.code) or 1
         if cancelled(self.run_dir):
             self.say("cancelled")
@@ -220,11 +220,11 @@ class Supervision:
 
 
 def rendezvous(env: Mapping[str, str]) -> dict[str, str]:
-    """Where ranks meet: this machine or the job's first, at a port of this machine that is free now."""
+    """Return the variables that tell ranks where to meet: on this machine or the SLURM job's first, at a free port."""
     nodes = env.get("SLURM_JOB_NODELIST")
     return {"MASTER_ADDR": first_host(nodes) if nodes else "127.0.0.1", "MASTER_PORT": str(free_port(""))}
 
 
 def expand(word: str, env: Mapping[str, str]) -> str:
-    """Fill in $NAME and ${NAME}; names that `env` lacks stay."""
+    """Fill in $NAME and ${NAME}; names that `env` lacks stay as they are."""
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: env.get(m[1] or m[2], m[0]), word)

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="steps after the first; 0 times the first (%(default)s)"
     )
+    step.add_argument("--plain-malloc", action="store_true", help="do not ask glibc to keep freed memory")
     step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parts = verb(
         benches,
@@ -147,7 +148,13 @@ def _bench_step(args: argparse.Namespace) -> None:
     from hyena_dist.bench.step import StepCase, bench_step
 
     case = StepCase(
-        args.d_model, args.n_layer, args.dtype, args.activation_checkpointing, args.device, max(0, args.repeats)
+        args.d_model,
+        args.n_layer,
+        args.dtype,
+        args.activation_checkpointing,
+        args.device,
+        max(0, args.repeats),
+        args.plain_malloc,
     )
     bench_step(args.lengths, case, args.out)
 

@@ -29,6 +29,8 @@ class StepCase(NamedTuple):
     device: str
     repeats: int
     """Steps after the first, of which the median is taken; with 0 the first itself is."""
+    plain_malloc: bool = False
+    """Whether glibc allocates as it does by itself, for a comparison with what training asks of it."""
 
 
 def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None:
@@ -41,7 +43,7 @@ def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None
     checkpointing = "with" if case.activation_checkpointing else "without"
     print(
         f"{case.n_layer} layers, d_model {case.d_model}, batch 1, {case.dtype}, {case.device}, {checkpointing} "
-        f"activation checkpointing; forward, backward and AdamW, "
+        f"activation checkpointing{', plain malloc' * case.plain_malloc}; forward, backward and AdamW, "
         + (f"medians of {case.repeats} after the first step" if case.repeats else "the first step")
     )
     print(f"{'length':>9} {'step':>9} {'per token':>12} {'ratio':>7} {'over baseline':>14} {'in all':>9}")
@@ -59,13 +61,18 @@ def bench_step(lengths: Sequence[int], case: StepCase, out: Path | None) -> None
             flush=True,
         )
         if out is not None:
-            record(out, f"step-{case.device}-{case.n_layer}x{case.d_model}-{case.dtype}", COLUMNS, rows, case._asdict())
+            record(out, _name(case), COLUMNS, rows, case._asdict())
+
+
+def _name(case: StepCase) -> str:
+    plain = "-plain-malloc" * case.plain_malloc
+    return f"step-{case.device}-{case.n_layer}x{case.d_model}-{case.dtype}{plain}"
 
 
 def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
     """The seconds of a step, and 10^9 bytes: over what this process held before the first step, and in all."""
     device = torch.device(case.device)
-    if device.type == "cpu":
+    if device.type == "cpu" and not case.plain_malloc:
         keep_freed_memory(4 * length * case.d_model)
     torch.manual_seed(0)
     config = ModelConfig(d_model=case.d_model, n_layer=case.n_layer, l_max=length, embed_dropout=0.0)

@@ -103,7 +103,7 @@ class TrainConfig(Section):
         for index, (stage, (parallel, dp)) in enumerate(zip(self.curriculum, layouts, strict=True)):
             batch, micro = self._batches(stage, dp, math.lcm(*units))
             per_step = batch * stage.seq_length
-            iters = stage.train_iters or -(-(stage.tokens or 0) // per_step)
+            iters = self.steps_of(stage)
             accumulation = batch // (micro * dp)
             plan = StagePlan(
                 index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, token, parallel
@@ -111,6 +111,19 @@ class TrainConfig(Section):
             plans.append(plan)
             step, token = step + iters, token + iters * per_step
         return tuple(plans)
+
+    def batch_of(self, stage: CurriculumStage) -> int:
+        """Sequences of one optimizer step in a stage, over all ranks, however many there are."""
+        if self.global_batch_size is not None:
+            return self.global_batch_size
+        return (self.global_batch_tokens or 0) // stage.seq_length
+
+    def steps_of(self, stage: CurriculumStage) -> int:
+        """Optimizer steps of a stage, however many ranks there are."""
+        if stage.train_iters is not None:
+            return stage.train_iters
+        per_step = max(1, self.batch_of(stage) * stage.seq_length)  # 0: such a run is refused before it starts
+        return -(-(stage.tokens or 0) // per_step)
 
     def _batches(self, stage: CurriculumStage, dp: int, fits_all: int) -> tuple[int, int]:
         """Sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
@@ -123,7 +136,7 @@ class TrainConfig(Section):
             product = " x ".join(f"{what} {size}" for what, size in factors.items())
             product += f" = {unit}" if len(factors) > 1 else ""
             raise UserError(f"{name} {total} is not a multiple of {product}; try {-(-total // fits_all) * fits_all}")
-        batch = total // stage.seq_length if in_tokens else total
+        batch = self.batch_of(stage)
         if "micro_batch_size" in factors:
             return batch, factors["micro_batch_size"]
         fits = max(1, self.micro_batch_tokens // stage.seq_length)

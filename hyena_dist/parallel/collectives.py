@@ -12,20 +12,24 @@ from torch import Tensor
 
 
 def shares(channels: int, size: int, unit: int = 1) -> list[int]:
-    """Channels of each of `size` ranks: as equal as whole multiples of `unit` allow, the first ranks getting more."""
+    """Spread channels over `size` ranks, as equally as multiples of `unit` allow; the first ranks get more.
+
+    Returns:
+        The number of channels of each rank.
+    """
     groups, rest = divmod(channels // unit, size)
     return [(groups + (rank < rest)) * unit for rank in range(size)]
 
 
 class Exchange:
-    """An all-to-all that is under way; `wait` gives the result, so that work can be done until then."""
+    """An all-to-all that is under way, so that work can be done before its result is waited for."""
 
     def __init__(self, send: Tensor, receive: Tensor, send_counts: list[int], receive_counts: list[int], group: Any):
         self._send, self._receive = send, receive  # both must live until the end
         self._work = dist.all_to_all_single(receive, send, receive_counts, send_counts, group=group, async_op=True)
 
     def wait(self) -> Tensor:
-        """The received tensor."""
+        """Wait for the end of the exchange, and return the received tensor."""
         self._work.wait()
         return self._receive
 
@@ -34,9 +38,12 @@ def start_to_channels(x: Tensor, counts: Sequence[int], group: Any) -> Exchange:
     """Send [B, C, S] away; `finish_to_channels` makes [B, C_r, L] of what comes in.
 
     Args:
-        x: this rank's positions of all channels.
-        counts: channels of each rank, C in all.
+        x: [B, C, S], this rank's positions of all channels.
+        counts: how many channels go to each rank, C in all.
         group: the context ranks.
+
+    Returns:
+        The exchange that `finish_to_channels` takes.
     """
     batch, _, length = x.shape
     send = x.transpose(0, 1).contiguous()  # [C, B, S]: what goes to a rank lies together; no copy for one sequence
@@ -45,12 +52,21 @@ def start_to_channels(x: Tensor, counts: Sequence[int], group: Any) -> Exchange:
 
 
 def finish_to_channels(exchange: Exchange) -> Tensor:
-    """[B, C_r, L]: this rank's channels at all positions."""
+    """Wait for an exchange, and return [B, C_r, L]: this rank's channels at all positions."""
     return exchange.wait().permute(2, 1, 0, 3).flatten(2)
 
 
 def start_to_sequence(x: Tensor, counts: Sequence[int], group: Any) -> Exchange:
-    """Send [B, C_r, L] back; `finish_to_sequence` makes [B, C, S] of what comes in."""
+    """Send [B, C_r, L] back; `finish_to_sequence` makes [B, C, S] of what comes in.
+
+    Args:
+        x: [B, C_r, L], this rank's channels at all positions.
+        counts: how many channels each rank has, C in all.
+        group: the context ranks.
+
+    Returns:
+        The exchange that `finish_to_sequence` takes.
+    """
     batch, size = x.shape[0], len(counts)
     send = x.unflatten(2, (size, -1)).permute(2, 1, 0, 3).contiguous()  # [P, C_r, B, S]
     receive = x.new_empty(sum(counts), batch, send.shape[3])
@@ -58,7 +74,7 @@ def start_to_sequence(x: Tensor, counts: Sequence[int], group: Any) -> Exchange:
 
 
 def finish_to_sequence(exchange: Exchange) -> Tensor:
-    """[B, C, S]: all channels at this rank's positions."""
+    """Wait for an exchange, and return [B, C, S]: all channels at this rank's positions."""
     return exchange.wait().transpose(0, 1)
 
 
@@ -85,9 +101,14 @@ class _ToSequence(torch.autograd.Function):
 
 
 def to_channels(x: Tensor, counts: Sequence[int], group: Any) -> Tensor:
-    """[B, C, S] -> [B, C_r, L], each rank's positions of all channels to all positions of its channels.
+    """Exchange each rank's positions of all channels for all positions of its channels: [B, C, S] -> [B, C_r, L].
 
-    Sends B * S * (C - C_r) numbers. `counts` lists the channels of each rank; they need not be equal.
+    This sends B * S * (C - C_r) numbers.
+
+    Args:
+        x: [B, C, S], this rank's positions.
+        counts: how many channels each rank gets, C in all; they need not be equal.
+        group: the context ranks.
     """
     if group.size() == 1:
         return x
@@ -96,7 +117,7 @@ def to_channels(x: Tensor, counts: Sequence[int], group: Any) -> Tensor:
 
 
 def to_sequence(x: Tensor, counts: Sequence[int], group: Any) -> Tensor:
-    """[B, C_r, L] -> [B, C, S], the way back of `to_channels`. Sends B * C_r * (L - S) numbers."""
+    """Undo `to_channels`: [B, C_r, L] -> [B, C, S]. This sends B * C_r * (L - S) numbers."""
     if group.size() == 1:
         return x
     y: Tensor = _ToSequence.apply(x, counts, group)
@@ -135,11 +156,11 @@ class _LeftHalo(torch.autograd.Function):
 
 
 def left_halo(x: Tensor, width: int, group: Any) -> Tensor | None:
-    """The `width` positions left of this rank's chunk, zeros before the start of the sequence.
+    """Fetch the `width` positions left of this rank's chunk; they are zeros before the start of the sequence.
 
     Args:
         x: [B, C, S], this rank's chunk. With S < width they come from more than one neighbour.
-        width: positions wanted.
+        width: how many positions are wanted.
         group: the context ranks, in the order of their chunks.
 
     Returns:
@@ -152,7 +173,7 @@ def left_halo(x: Tensor, width: int, group: Any) -> Tensor | None:
 
 
 def _pieces(chunk: int, width: int, group: Any) -> dict[int, int]:
-    """How many of its last positions a rank gives to the neighbour so many hops to the right."""
+    """Return, for each number of hops to the right, how many of its last positions a rank gives to that neighbour."""
     hops = min(-(-width // chunk), group.size() - 1)
     return {hop: min(chunk, width - (hop - 1) * chunk) for hop in range(1, hops + 1)}
 

@@ -25,22 +25,25 @@ from hyena_dist.parallel.collectives import (
 )
 
 MOST_BLOCKS, SMALLEST_BLOCK = 4, 2**20
-"""Blocks of channels in flight, and their least size in bytes: below it, latency costs more than overlap gives. Where
-nothing overlaps, on a CPU, blocks still make the convolution faster: they stay in its caches (`bench context`)."""
+"""The largest number of blocks of channels in flight, and the smallest size of a block in bytes.
+
+Below it, latency costs more than overlap gives. On a CPU, where nothing overlaps, blocks still make the convolution
+faster, because they stay in its caches (`bench context`).
+"""
 
 
 def context_long_conv(u: Tensor, k: Tensor, group: Any, blocks: int | None = None) -> Tensor:
-    """The convolution of `long_conv` along a sequence of which each context rank holds a contiguous chunk.
+    """Convolve as `long_conv` does, along a sequence of which each context rank holds a contiguous chunk.
 
     Args:
         u: [B, C, S], this rank's positions.
-        k: [C_r, L], the filters of this rank's channels, `shares(C, P)` of them; all positions.
+        k: [C_r, L], the filters of this rank's channels at all positions; `shares(C, P)` gives each rank's C_r.
         group: the context ranks.
-        blocks: of channels to have in flight; by default what MOST_BLOCKS and SMALLEST_BLOCK say.
+        blocks: how many blocks of channels are in flight; MOST_BLOCKS and SMALLEST_BLOCK say it if not given.
 
     Returns:
-        [B, C, S] in the type of u. Sends B * S * (C - C_r) + B * C_r * (L - S) numbers forward, the same backward:
-        on average 2 * B * L * C * (P - 1) / P**2.
+        [B, C, S] in the type of u. The call sends B * S * (C - C_r) + B * C_r * (L - S) numbers, and backward sends as
+        many: on average over ranks 2 * B * L * C * (P - 1) / P**2.
     """
     if group.size() == 1:
         return long_conv(u, k)
@@ -51,7 +54,7 @@ def context_long_conv(u: Tensor, k: Tensor, group: Any, blocks: int | None = Non
 
 
 class _Block:
-    """A part of every rank's channels: [first, end) of each share, `counts` channels of each rank."""
+    """A part of every rank's channels; `counts` says how many of each rank's are in it."""
 
     def __init__(self, counts: list[int], index: int, number: int) -> None:
         bounds = [(n * index // number, n * (index + 1) // number) for n in counts]
@@ -61,7 +64,7 @@ class _Block:
         self._global = [slice(start + first, start + end) for start, (first, end) in zip(starts, bounds, strict=True)]
 
     def of_all(self, x: Tensor) -> Tensor:
-        """The block's channels of [B, C, S]."""
+        """Select the block's channels of all ranks from [B, C, S]."""
         return torch.cat([x[:, part] for part in self._global], dim=1)
 
     def put(self, x: Tensor, into: Tensor) -> None:
@@ -70,7 +73,7 @@ class _Block:
             into[:, part] = piece
 
     def of_rank(self, rank: int) -> slice:
-        """The block within the rank's own channels."""
+        """Return where the block lies within a rank's own channels."""
         return self._local[rank]
 
 
@@ -81,7 +84,7 @@ def _blocks(channels: int, size: int, number: int) -> list[_Block]:
 
 
 def _received(x: Tensor, blocks: list[_Block], group: Any) -> Iterator[Tensor]:
-    """[B, C_r of the block, L] of each block in turn; all are sent off before the first is waited for."""
+    """Yield [B, C_r of the block, L] for each block in turn; all are sent off before the first is waited for."""
     if len(blocks) == 1:
         exchanges = [start_to_channels(x, blocks[0].counts, group)]
     else:
@@ -91,7 +94,7 @@ def _received(x: Tensor, blocks: list[_Block], group: Any) -> Iterator[Tensor]:
 
 
 def _collect(exchanges: list[Exchange], blocks: list[_Block], like: Tensor) -> Tensor:
-    """[B, C, S] from the blocks that come back."""
+    """Put [B, C, S] together from the blocks that come back."""
     if len(blocks) == 1:
         return finish_to_sequence(exchanges[0])
     y = torch.empty_like(like)
@@ -101,7 +104,7 @@ def _collect(exchanges: list[Exchange], blocks: list[_Block], like: Tensor) -> T
 
 
 class _ContextLongConv(torch.autograd.Function):
-    """Keeps its input as received (this rank's channels, all positions), so that backward exchanges gradients alone."""
+    """The convolution, which keeps what it received ([B, C_r, L]), so that backward exchanges gradients alone."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, k: Tensor, group: Any, number: int) -> Tensor:

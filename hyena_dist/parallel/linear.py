@@ -7,7 +7,6 @@ Shapes: B batch, T tensor ranks, S positions of a context rank, R positions of a
 under Megatron's sequence parallelism. Activations are [S, B, features], Megatron's order.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyena_dist.ops import NormInput
+from hyena_dist.parallel.compat import quiet
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
@@ -26,14 +26,14 @@ with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel
     from megatron.core.tensor_parallel import mappings
 
-if not torch.cuda.is_available():  # advice about the order of CUDA kernels
-    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS")
+if not torch.cuda.is_available():
+    quiet.ignore_stream_order()
 
 Init = Callable[[Tensor], Any]
 
 
 def normal(std: float) -> Init:
-    """Normal initialisation with mean 0."""
+    """Return a function that fills a tensor from a normal distribution with mean 0."""
     return partial(nn.init.normal_, std=std)
 
 
@@ -49,7 +49,7 @@ def _megatron_config(mesh: Mesh, sequence_parallel: bool = False) -> ModelParall
 
 
 class _PlainState:
-    """Without the `_extra_state` that megatron-core keeps for Transformer Engine."""
+    """A base that keeps the `_extra_state` for Transformer Engine out of the state dicts of megatron-core's layers."""
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
@@ -61,11 +61,18 @@ class _PlainState:
 
 
 class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
-    """[R, B, in_features] -> [S, B, out_features / T]: each of T tensor ranks holds a part of the rows.
+    """A linear layer whose rows tensor ranks share: [R, B, in_features] -> [S, B, out_features / T].
 
-    With `blocks` = n the output is n blocks of channels and a rank holds the same channels of each of them, as the
-    order + 1 projections of Hyena need. With `on_parameters` the input comes from replicated parameters alone and is
-    whole on every rank: its gradient stays this rank's part, to be summed at the parameters, which are far smaller.
+    Args:
+        in_features: size of the input's last dimension.
+        out_features: size of the output's, over all tensor ranks.
+        mesh: this rank's groups.
+        init: fills the whole weight before a rank takes its part.
+        bias: whether the layer has one.
+        blocks: the output is so many blocks of channels, and a rank holds the same channels of each of them, as the
+            order + 1 projections of Hyena need.
+        on_parameters: whether the input comes from replicated parameters alone and is whole on every rank. Its gradient
+            then stays this rank's part, to be summed at the parameters, which are far smaller.
     """
 
     def __init__(
@@ -96,13 +103,13 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
         return super()._forward_impl(input, weight.to(input.dtype), bias=_to(bias, input.dtype), **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product in the type of x."""
+        """Return the product in the type of x."""
         if self.tp_group.size() == 1:
             return F.linear(x, self.weight.to(x.dtype), _to(self.bias, x.dtype))
         return super().forward(x)[0]
 
     def channels_first(self, x: Tensor) -> Tensor:
-        """[R, B, in_features] -> [out_features / T, B, S], contiguous: the product itself transposes, not a copy."""
+        """Return the product with channels first, [R, B, in_features] -> [out_features / T, B, S], without a copy."""
         if self.tp_group.size() > 1:
             return self(x).permute(2, 1, 0).contiguous()
         positions, batch, features = x.shape
@@ -116,7 +123,10 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
 
 
 class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
-    """[S, B, in_features / T] -> [R, B, out_features], summed over the T tensor ranks before the bias."""
+    """A linear layer whose columns tensor ranks share: [S, B, in_features / T] -> [R, B, out_features].
+
+    The products of the tensor ranks are summed before the bias is added.
+    """
 
     def __init__(self, in_features: int, out_features: int, *, mesh: Mesh, init: Init) -> None:
         super().__init__(
@@ -138,7 +148,7 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
         return super()._forward_impl(input, weight.to(input.dtype), **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The product in the type of x."""
+        """Return the product in the type of x."""
         if self.tp_group.size() == 1:
             return F.linear(x, self.weight.to(x.dtype), _to(self.bias, x.dtype))
         y, bias = super().forward(x)
@@ -146,7 +156,14 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
 
 
 class Norm(nn.LayerNorm):
-    """LayerNorm of a rank's residual stream: [R, B, D] -> [R, B, D] in `dtype` (the parameters' own by default)."""
+    """LayerNorm of a rank's residual stream, [R, B, D] -> [R, B, D].
+
+    Args:
+        size: D.
+        eps: added to the variance.
+        mesh: this rank's groups.
+        dtype: the output's type; the parameters' own if not given.
+    """
 
     def __init__(self, size: int, *, eps: float, mesh: Mesh, dtype: torch.dtype | None = None) -> None:
         super().__init__(size, eps=eps)
@@ -156,11 +173,11 @@ class Norm(nn.LayerNorm):
             sum_gradient_over_tensor_ranks(self.bias, mesh)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The norm, in the parameters' type and then cast."""
+        """Compute the norm in the parameters' type, and cast it."""
         return super().forward(x).to(self.compute_dtype)
 
     def as_op_input(self) -> NormInput:
-        """For an operator that does the norm itself."""
+        """Return what an operator that does the norm itself needs."""
         return NormInput(self.weight, self.bias, self.eps, self.compute_dtype)
 
 
@@ -180,7 +197,7 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
         self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """[B, S] int64 -> [R, B, D]."""
+        """Look tokens up: [B, S] int64 -> [R, B, D]."""
         if self.tp_group.size() == 1:
             return F.embedding(input_ids.t(), self.weight)
         if self.reduce_scatter_embeddings:
@@ -189,30 +206,30 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
 
 
 def tied_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
-    """[S, B, D] x [V / T, D] -> [S, B, V / T]: this tensor rank's columns of the logits."""
+    """Return this tensor rank's columns of the logits: [S, B, D] x [V / T, D] -> [S, B, V / T]."""
     if mesh.tensor.size() > 1 and not mesh.sequence_parallel:  # with it, gather_sequence sums the gradient
         hidden = mappings.copy_to_tensor_model_parallel_region(hidden, group=mesh.tensor)
     return F.linear(hidden, weight.to(hidden.dtype))
 
 
 def gather_sequence(x: Tensor, mesh: Mesh) -> Tensor:
-    """[R, B, D] -> [S, B, D] for a tensor-parallel layer that takes all positions."""
+    """Gather all positions for a tensor-parallel layer that takes them: [R, B, D] -> [S, B, D]."""
     if not mesh.sequence_parallel:
         return x
     return mappings.gather_from_sequence_parallel_region(x, tensor_parallel_output_grad=True, group=mesh.tensor)
 
 
 def vocab_parallel_nll(logits: Tensor, targets: Tensor, vocab_size: int, mesh: Mesh) -> Tensor:
-    """Negative log-likelihood in nats of each target, 0 where the target is negative (ignored).
+    """Return the negative log-likelihood in nats of each target, 0 where the target is negative (ignored).
 
-    megatron-core's vocab_parallel_cross_entropy with three differences: it stays in the type of the logits (there:
-    fp32 always), takes its group as an argument, and gives padded columns no probability.
+    It differs in three ways from megatron-core's vocab_parallel_cross_entropy: it stays in the type of the logits,
+    where that is always fp32, takes its group as an argument, and gives padded columns no probability.
 
     Args:
         logits: [..., V / T], this tensor rank's columns.
         targets: [...] int64.
         vocab_size: columns from here on belong to no token.
-        mesh: whose tensor ranks hold the columns.
+        mesh: this rank's groups, of which the tensor ranks hold the columns.
 
     Returns:
         [...] in the type of the logits, the same on every tensor rank.

@@ -1,4 +1,4 @@
-"""How a job is started: a module each, with `render` and `submit`."""
+"""Ways to start a job, a module each: see Launcher for what it offers."""
 
 import importlib
 from pathlib import Path
@@ -11,36 +11,36 @@ LAUNCHERS = ("local", "deepspeed", "torchrun", "slurm")
 
 
 class Launcher(Protocol):
-    """What a module of this package offers."""
+    """The functions that each module of this package has."""
 
     def render(self, job: "Job", templates: Path | None) -> dict[str, str]:
-        """The files that go to the run's folder job/, by name.
+        """Return the text of the files that go to the run's folder job/, by name.
 
         Raises:
-            UserError: the job cannot be started so, or a template is wrong.
+            UserError: this launcher cannot start the job, or a template is wrong.
         """
 
     def commands(self, job: "Job") -> list[str]:
-        """What `submit` does, as lines of shell; what is done already is left out."""
+        """Return what `submit` does as lines of shell, without what is done already."""
 
     def submit(self, job: "Job", background: bool, record: "Record") -> int:
         """Start what was rendered, and wait for its end if it runs here in the foreground; returns the exit code.
 
         Raises:
-            UserError: it cannot be started; nothing is left running.
+            UserError: the job cannot be started, and nothing of it is left running.
             TemporaryError: SLURM does not answer.
         """
 
 
 class Record(Protocol):
-    """Adds facts to submission.json."""
+    """A function that adds facts to submission.json."""
 
     def __call__(self, **facts: object) -> None:
-        """Each by its name."""
+        """Add each fact under its name."""
 
 
 def launcher(name: str) -> Launcher:
-    """The module of one of LAUNCHERS."""
+    """Return the module of one of LAUNCHERS."""
     return cast(Launcher, importlib.import_module(f"jobs.launchers.{name}"))
 
 

@@ -17,7 +17,7 @@ __all__ = ["command", "commands", "render", "run", "submit"]
 
 
 def render(job: Job, templates: Path | None) -> dict[str, str]:
-    """The script; for several nodes also the hostfile and the variables to export there, by name."""
+    """Return the script, and for several nodes the hostfile and the variables to export there, by file name."""
     here.one_size(job, "deepspeed")
     hosts = here.need_hosts(job, "deepspeed") if job.nodes > 1 else []
     if hosts and job.container:
@@ -33,11 +33,11 @@ def render(job: Job, templates: Path | None) -> dict[str, str]:
 
 
 def command(arguments: Sequence[str], *, ranks: int) -> list[str]:
-    """What runs `hyena-dist ARGUMENTS` on `ranks` processes of this machine, once."""
+    """Return the command that runs `hyena-dist ARGUMENTS` once, on `ranks` processes of this machine."""
     launcher = [program("deepspeed"), "-q", "--num_accelerators", str(ranks), "--master_port", str(free_port())]
     return [*launcher, "--module", "hyena_dist", *arguments]
 
 
 def run(command: Sequence[str], gpus: int) -> int:
-    """Run such a command to its end; returns its exit code. Ctrl-C reaches the ranks too and is waited for."""
+    """Run what `command` returned to its end, also after Ctrl-C, which reaches the ranks too; returns the exit code."""
     return here.run(command, {"OMP_NUM_THREADS": "1", **({} if gpus else CPU_ENVIRONMENT), **os.environ})

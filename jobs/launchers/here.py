@@ -1,4 +1,4 @@
-"""What launchers share that start job.sh on this machine."""
+"""Functions of the launchers that start job.sh on this machine."""
 
 import shlex
 import signal
@@ -14,17 +14,17 @@ SCRIPT = "job.sh"
 
 
 def command(job: Job) -> list[str]:
-    """What starts the rendered script."""
+    """Return the command that starts the rendered script."""
     return ["bash", str(job.run_dir / "job" / SCRIPT)]
 
 
 def commands(job: Job) -> list[str]:
-    """The same as a line of shell."""
+    """Return the command that starts the rendered script as a line of shell."""
     return [shlex.join(command(job))]
 
 
 def submit(job: Job, background: bool, record: Record) -> int:
-    """Run the script to its end, or leave it to itself."""
+    """Run the script to its end, or in the background; returns the exit code, 0 for the background."""
     if not background:
         return run(command(job))
     log = job.run_dir / "logs/job.log"
@@ -40,7 +40,7 @@ def submit(job: Job, background: bool, record: Record) -> int:
 
 
 def run(command: Sequence[str], env: dict[str, str] | None = None) -> int:
-    """Run a command in the foreground; signals that ask it to stop are handed on and its end is waited for."""
+    """Run a command to its end, and hand on signals that ask for one; returns the exit code."""
     with subprocess.Popen(command, env=env) as process:
 
         def hand_on(number: int, frame: FrameType | None) -> None:
@@ -61,10 +61,10 @@ def run(command: Sequence[str], env: dict[str, str] | None = None) -> int:
 
 
 def one_size(job: Job, name: str) -> None:
-    """A script that starts all segments needs the same machines for all.
+    """Refuse a job that one script, which starts all segments on the same machines, cannot start.
 
     Raises:
-        UserError: the job asks for more.
+        UserError: the job's segments need several numbers of nodes, or the job needs SLURM.
     """
     if len({segment.nodes for segment in job.segments}) > 1:
         raise UserError(f"--nodes with several numbers needs --launcher slurm; give {name} one number")
@@ -75,10 +75,10 @@ def one_size(job: Job, name: str) -> None:
 
 
 def need_hosts(job: Job, name: str) -> Sequence[str]:
-    """The machines that the job uses, without a scheduler to name them.
+    """Return the machines that the job uses, which no scheduler names.
 
     Raises:
-        UserError: the cluster's YAML has too few.
+        UserError: the cluster's YAML names too few.
     """
     if job.nodes > len(job.cluster.hosts):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Ranks as plain processes of this machine."""
+"""The `local` launcher: ranks are plain processes of this machine."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ __all__ = ["commands", "render", "submit"]
 
 
 def render(job: Job, templates: Path | None) -> dict[str, str]:
-    """The script, by name."""
+    """Return the script, by file name."""
     one_size(job, "local")
     if job.nodes > 1:
         raise UserError(f"--nodes {job.nodes} needs another launcher: local starts ranks on this machine alone")

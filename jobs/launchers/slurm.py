@@ -1,4 +1,4 @@
-"""SLURM: a job for each segment of the curriculum, of which each waits for the one before."""
+"""The `slurm` launcher: each segment of the curriculum is a SLURM job, which waits for the one before."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from jobs.scripts import render as fill_in
 
 
 def render(job: Job, templates: Path | None) -> dict[str, str]:
-    """A script for each segment, by name."""
+    """Return a script for each segment, by file name."""
     if job.cluster.ranks_by == "deepspeed" and job.container and job.container.runtime == "apptainer":
         raise UserError("ranks_by deepspeed does not start apptainer containers; use ranks_by srun or torchrun")
     return {_script(segment): fill_in("slurm.sh", job, templates, segment) for segment in job.segments}
 
 
 def commands(job: Job) -> list[str]:
-    """A line for each job, of which the later ones name the ones before."""
+    """Return a line of shell for each SLURM job, of which the later ones name the ones before."""
     lines: list[str] = []
     for segment in _left(job):
         *words, script = _sbatch(job, segment, f"$segment_{segment.number - 1}" if lines else None)
@@ -31,7 +31,7 @@ def commands(job: Job) -> list[str]:
 
 
 def submit(job: Job, background: bool, record: Record) -> int:
-    """Queue the chain; if a part of it is refused, none stays."""
+    """Queue a SLURM job for each segment; if one of them is refused, none stays. Returns 0."""
     ids: list[str] = []
     record(job_ids=ids)
     for segment in _left(job):
@@ -50,7 +50,7 @@ def submit(job: Job, background: bool, record: Record) -> int:
 
 
 def _left(job: Job) -> list[Segment]:
-    """The segments that are not done; the last one also evaluates, and says itself that there is nothing left."""
+    """Return the segments that are not done, and the last one always: it says itself if there is nothing left to do."""
     *others, last = job.segments
     return [*(segment for segment in others if not is_done(job.run_dir, segment.last_stage)), last]
 
@@ -65,7 +65,7 @@ def _sbatch(job: Job, segment: Segment, after: str | None = None) -> list[str]:
 
 
 def _queue(command: list[str]) -> str:
-    """The number that SLURM gives the job."""
+    """Run sbatch, and return the number that SLURM gives the job."""
     # What a job that submits was given must not shape the new one.
     env = {name: value for name, value in os.environ.items() if not re.match(r"(SLURM|SBATCH|SRUN)_", name)}
     keep = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}

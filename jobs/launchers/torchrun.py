@@ -1,4 +1,4 @@
-"""torchrun: one node with a port chosen at each start, several by a c10d rendezvous on the first."""
+"""The `torchrun` launcher: on one node with a new port at each start, on several by a c10d rendezvous on the first."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _NODE_SCRIPT = "node.sh"
 
 
 def render(job: Job, templates: Path | None) -> dict[str, str]:
-    """The script, and the one of nodes after the first, by name."""
+    """Return the script, and the one of nodes after the first, by file name."""
     here.one_size(job, "torchrun")
     if job.nodes == 1:
         return {SCRIPT: fill_in("torchrun.sh", job, templates)}
@@ -23,7 +23,7 @@ def render(job: Job, templates: Path | None) -> dict[str, str]:
 
 
 def commands(job: Job) -> list[str]:
-    """What is to be typed on each node."""
+    """Return the lines to be typed, of which each says on which node."""
     others = job.cluster.hosts[1 : job.nodes]
     node = job.directory / job.run_dir / "job" / _NODE_SCRIPT
     return [*here.commands(job), *(f"# on {host}: bash {node}" for host in others)]

@@ -20,7 +20,7 @@ def context_group(size: int) -> Any:
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
-    """The same on every rank."""
+    """Return random numbers that are the same on every rank."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 

@@ -38,7 +38,7 @@ TRAIN: dict[str, Any] = {
 
 
 class Submitted:
-    """A run on its way."""
+    """A submitted run, and the processes around it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.run = folder, folder / "run"
@@ -97,12 +97,12 @@ class Submitted:
 
     @property
     def ranks(self) -> list[psutil.Process]:
-        """In order."""
+        """Pids of the ranks, in order."""
         return ranks_below(self.supervisor)
 
 
 def ranks_below(process: psutil.Process) -> list[psutil.Process]:
-    """Those that it or others below it have started, in order."""
+    """Pids of the ranks that a process, or others below it, have started, in order."""
     below = {p: p.environ() for p in process.children(recursive=True)}
     # `tee`, and workers that ranks have started, have their variables too.
     found = {int(env["RANK"]): p for p, env in below.items() if "RANK" in env and "hyena_dist" in p.cmdline()}
@@ -125,7 +125,7 @@ def submitted(make_config: Callable[..., RunConfig], tmp_path: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def curves() -> dict[str, list[dict[str, float]]]:
-    """Of runs that nothing happened to, on one rank and on two; filled by whichever test comes first."""
+    """Curves of runs that nothing happened to, on one rank and on two; whichever test comes first fills them in."""
     return {}
 
 

@@ -78,7 +78,7 @@ def shards_that_are_wrong(engine: Engine) -> Iterator[str]:
         mine = (0, []) if shard is None else (shard.start, shard.flat[shard.offset :][: shard.size].tolist())
         found = torch.full((private.whole_shape(parameter).numel(),), torch.nan)
         count = 0
-        for start, values in engine.mesh.gather_objects(mine):
+        for start, values in engine.mesh.world.gather_objects(mine):
             found[start : start + len(values)] = torch.tensor(values)
             count += len(values)
         if count != found.numel() or not torch.equal(found, expected[name].flatten()):

@@ -1,7 +1,8 @@
 """What it takes to run well on a CPU: answers that megatron-core expects of torch.cuda, and advice to the allocator."""
 
 import ctypes
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,13 +26,44 @@ def enable_megatron_on_cpu() -> None:
     """
     if torch.cuda.is_available():
         return
-    torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
-    torch.cuda.synchronize = lambda device=None: None
+    answer_device()
+    answer_synchronize()
+    answer_random_states()
+
+
+def answer_device() -> None:
+    """Answer megatron-core that the current device is the CPU, where torch.cuda.current_device raises.
+
+    It asks for the device of buffers: of mappings between tensor ranks, sequence parallelism, seeds and checkpoints.
+    """
+    torch.cuda.current_device = _for_megatron(lambda: torch.device("cpu"), torch.cuda.current_device)
+
+
+def answer_synchronize() -> None:
+    """Let megatron-core's distributed checkpoints wait for nothing, where torch.cuda.synchronize raises."""
+    torch.cuda.synchronize = _for_megatron(lambda device=None: None, torch.cuda.synchronize)
+
+
+def answer_random_states() -> None:
+    """Let megatron-core's named random states be those of the CPU's generator; nothing outside of it is changed."""
     from megatron.core.tensor_parallel import random  # not when this module loads: the import takes seconds
 
     random.CudaRNGStatesTracker = _CpuRandomStates
     random._get_cuda_rng_state = lambda *_, **__: torch.get_rng_state()
     random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+
+
+def _for_megatron(answer: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that answers callers in megatron-core, and leaves all others to `original`."""
+    if hasattr(original, "for_megatron"):
+        return original
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        return (answer if caller.startswith("megatron.") else original)(*args, **kwargs)
+
+    call.for_megatron = True  # type: ignore[attr-defined]
+    return call
 
 
 def keep_freed_memory(largest: int = 0) -> None:

@@ -1,10 +1,9 @@
 """DeepSpeed and megatron-core, imported without what they bring along: half of the seconds in which a rank starts.
 
-Measured on 2 CPU cores: 4.8 s become 2.3 s. What is left out here is still there for who asks for it.
+Figures here are what `python -m hyena_dist.parallel.compat.measure` prints; see there. What is left out is still there
+for who asks for it.
 """
 
-import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from hyena_dist.parallel.compat import quiet
 from hyena_dist.parallel.engine.private import forbid_shared_memory_collectives
 
 
@@ -44,35 +44,37 @@ def compiling_when_called() -> Iterator[None]:
 
 
 @contextmanager
+def without_mlflow() -> Iterator[None]:
+    """Let `import mlflow` fail, unless it has been imported already.
+
+    DeepSpeed's autotuner imports it on every rank, and does without where it is not installed.
+    """
+    if "mlflow" in sys.modules:
+        yield
+        return
+    sys.modules["mlflow"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["mlflow"]
+
+
+@contextmanager
 def importing_megatron() -> Iterator[None]:
-    """Around imports of megatron.core: quick and quiet."""
+    """Imports of megatron.core inside of it are quick and quiet."""
     with warnings.catch_warnings(), compiling_when_called():
-        warnings.simplefilter("ignore")  # "Transformer Engine and Apex are not installed": they are not used
+        quiet.ignore_missing_kernels()
         yield
 
 
 def import_deepspeed() -> Any:
-    """DeepSpeed, quiet, and without compiling its shared-memory collectives (a minute of C++ for no gain on gloo)."""
+    """Import DeepSpeed, quick and quiet, and return its module."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # DeepSpeed calls collectives by names that newer torch versions are about to drop.
-    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)
-    with _without("mlflow"):  # its autotuner would import it on every rank, and does without
+        quiet.name_the_accelerator()
+    quiet.ignore_renamed_collectives()
+    with without_mlflow():
         import deepspeed
 
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    quiet.log_errors_only()
     forbid_shared_memory_collectives(deepspeed)
     return deepspeed
-
-
-@contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Let `import module` fail, unless it has been imported already."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[module]

@@ -1,1 +1,1 @@
-"""The DeepSpeed engine, what it holds, and how that is put together into whole tensors."""
+"""The DeepSpeed engine: training steps, the fragments that a rank holds, and the whole tensors they make."""

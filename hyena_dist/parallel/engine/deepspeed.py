@@ -1,6 +1,6 @@
-"""The DeepSpeed engine.
+"""A model under a DeepSpeed engine.
 
-ZeRO shards over data x context ranks together: the adapter below answers "data parallel" with that group.
+ZeRO shards over data x context ranks together: DeepSpeed is told that this group is the data-parallel one.
 """
 
 import math
@@ -47,7 +47,13 @@ class _MeshForDeepSpeed:
 
 
 def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
-    """AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, torch's own otherwise."""
+    """Make the AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, else torch's own.
+
+    Args:
+        groups: parameter groups, as torch's optimizers take them.
+        preset: from read_preset.
+        kwargs: passed on to the optimizer.
+    """
     if zero_traits(preset).offloads_optimizer and torch.cuda.is_available():
         import_deepspeed()
         from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -61,8 +67,10 @@ class Engine:
 
     Args:
         model: as built for one device; its parameters are the same on every data-parallel rank.
-        optimizer: over the model's parameters; see `adamw`.
+        optimizer: updates the model's parameters; see `adamw`.
+        mesh: this rank's groups.
         preset: from read_preset.
+        micro_batch_size: sequences of a forward pass on this rank.
         clip_grad: largest global 2-norm of the gradient; 0 for no limit.
         enter: told when backward begins, and when the reduction of gradients that follows it does.
     """
@@ -151,12 +159,12 @@ class Engine:
         return math.isfinite(self._norm) and self._norm <= self._norm_limit
 
     def _allows(self, norm: float) -> bool:
-        """Take note of the gradient's norm; whether it lets the step update parameters."""
+        """Note the gradient's norm; returns whether the step may update parameters."""
         self._norm = norm
         return self._updates()
 
     def _clip(self) -> Tensor:
-        """Clip by the norm over all parameters, each counted once however many tensor ranks share or repeat it."""
+        """Clip by the norm over all parameters, and return it; each counts once, however many tensor ranks hold it."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         parts = [p for p in parameters if getattr(p, "tensor_model_parallel", False)]
         whole = [p for p in parameters if not getattr(p, "tensor_model_parallel", False)]

@@ -1,7 +1,7 @@
-"""What an engine holds, fragment by fragment, and AdamW's moments into one, whatever the layout and ZeRO stage.
+"""The fragments of parameters and moments that a rank holds, whatever the layout and the ZeRO stage.
 
-An engine of ours holds, besides its layout, fp32 parameters and, for each, AdamW's two moments; AdamW's step count is
-the number of updates, the same for all.
+An engine holds fp32 parameters and, for each, AdamW's two moments; AdamW's step count is the number of updates, which
+is the same for all.
 """
 
 from collections.abc import Callable
@@ -20,25 +20,25 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Fragment(NamedTuple):
-    """The elements of a tensor that this rank answers for; those of all ranks are the tensor, each element once."""
+    """The elements of a tensor that this rank saves; those of all ranks are the tensor, each element once."""
 
     name: str
     partition: Partition | None
-    """How tensor ranks share the tensor."""
+    """How tensor ranks share the tensor; None if they do not."""
     shape: torch.Size
-    """Of the part that a tensor rank has: the whole tensor where there is no partition."""
+    """The shape of the part that a tensor rank has, which is the whole tensor without a partition."""
     start: int
-    """Of the fragment in the flattened part."""
+    """The place of the fragment's first element in the flattened part."""
     values: Tensor
-    """[n], perhaps empty; the engine's own memory, which the next step changes."""
+    """[n], the elements, perhaps none; they are the engine's own memory, which the next step changes."""
 
     def whole_shape(self, tensor_ranks: int) -> tuple[int, ...]:
-        """Of the tensor, from that of the part."""
+        """Return the shape of the whole tensor."""
         return tuple(self.shape) if self.partition is None else self.partition.whole_shape(self.shape, tensor_ranks)
 
 
 def weights(engine: Engine) -> list[Fragment]:
-    """Of every parameter and stored buffer; no rank talks to another."""
+    """Return this rank's fragment of every parameter and stored buffer; no rank talks to another."""
     parts, parameters = partitions(engine.model), dict(engine.model.named_parameters())
     found = []
     for name, value in engine.model.state_dict().items():
@@ -49,7 +49,10 @@ def weights(engine: Engine) -> list[Fragment]:
 
 
 def moments(engine: Engine) -> list[Fragment]:
-    """Of 'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>', as `weights`; zeros before the first update."""
+    """Return this rank's fragments of AdamW's moments, which are zeros before the first update.
+
+    They are named exp_avg.PARAMETER and exp_avg_sq.PARAMETER; no rank talks to another.
+    """
     parts = partitions(engine.model)
     found = []
     for name, parameter in engine.model.named_parameters():
@@ -61,7 +64,13 @@ def moments(engine: Engine) -> list[Fragment]:
 
 
 def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> None:
-    """Continue after `step` updates with the whole moments that `read` gives for the names of `whole_moments`."""
+    """Put moments into an engine, which then continues after `step` updates.
+
+    Args:
+        engine: every rank's engine; all ranks call this together.
+        read: returns a whole moment by its name, as in `moments`.
+        step: how many updates the moments have seen.
+    """
     parts = partitions(engine.model)
     _create_states(engine, step)
     for name, parameter in engine.model.named_parameters():
@@ -70,7 +79,7 @@ def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> Non
 
 
 def _create_states(engine: Engine, step: int) -> None:
-    """What AdamW makes at its first step, on the tensors that it updates: parameters, or flat shards of them."""
+    """Make the states that AdamW makes at its first step, for the parameters or flat shards that it updates."""
     zero = engine.engine.optimizer
     adamw = _adamw(engine)
     updated = private.updated_tensors(zero, engine.stage) if engine.stage else list(engine.model.parameters())
@@ -94,7 +103,7 @@ def _fragment(
 
 
 def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, Tensor]:
-    """(start, values) of the flattened parameter, or of its moment `key`, that this data and context rank updates."""
+    """Return start and values of what this rank updates of a flattened parameter, or of its moment `key`."""
     if engine.stage == 0:
         return _share(engine, _state(engine, parameter, key).flatten())
     shard = private.shard_of(engine.engine.optimizer, engine.stage, parameter, engine.mesh.data_context.rank())
@@ -104,14 +113,14 @@ def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, 
 
 
 def _share(engine: Engine, flat: Tensor) -> tuple[int, Tensor]:
-    """This data and context rank's share of what each of them holds."""
+    """Return start and values of this rank's share of a flat tensor that all data and context ranks hold whole."""
     ranks = engine.mesh.data_context
     size = -(-flat.numel() // ranks.size())
     return ranks.rank() * size, flat[ranks.rank() * size : (ranks.rank() + 1) * size]
 
 
 def _state(engine: Engine, updated: Tensor, key: str | None) -> Tensor:
-    """A tensor that AdamW updates, or its moment."""
+    """Return a tensor that AdamW updates, or its moment `key`, which is zeros before the first update."""
     if key is None:
         return updated
     state: dict[str, Tensor] = _adamw(engine).state.get(updated, {})

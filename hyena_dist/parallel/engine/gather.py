@@ -1,6 +1,6 @@
 """Whole tensors on the ranks that write them, out of the fragments that all ranks hold.
 
-Runs beside training: it talks over `mesh.world.background` alone and touches no engine.
+All of it may run beside training: it talks over `mesh.world.background` alone and touches no engine.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 
 def together(action: Callable[[], T], mesh: Mesh) -> list[T]:
-    """What `action` returns on each rank, by rank, on every rank; over `mesh.world.background`.
+    """Call a function on every rank, and return on each what it returned on all of them, by rank.
+
+    Args:
+        action: called once on each rank.
+        mesh: this rank's groups, of which `mesh.world.background` is used.
 
     Raises:
         OSError: `action` raised one on some rank; every rank raises the first of them.
@@ -37,7 +41,7 @@ def together(action: Callable[[], T], mesh: Mesh) -> list[T]:
 
 
 def exchange(value: Any, mesh: Mesh) -> list[Any]:
-    """The value of each rank, by rank, on every rank; over `mesh.world.background`."""
+    """Return the values that all ranks pass, by rank; over `mesh.world.background`."""
     values = [value] * mesh.world.background.size()
     if len(values) > 1:
         dist.all_gather_object(values, value, group=mesh.world.background)
@@ -45,11 +49,11 @@ def exchange(value: Any, mesh: Mesh) -> list[Any]:
 
 
 class _Held(NamedTuple):
-    """What the other ranks must know of a rank's fragments."""
+    """What the other ranks must know of a rank to take its fragments."""
 
     tensor_rank: int
     spans: list[tuple[int, int]]
-    """Start and number of elements, of each fragment."""
+    """Start and number of elements of each fragment."""
 
 
 def assemble(fragments: Sequence[Fragment], queues: Sequence[Sequence[int]], mesh: Mesh) -> Iterator[Tensor]:
@@ -59,8 +63,8 @@ def assemble(fragments: Sequence[Fragment], queues: Sequence[Sequence[int]], mes
     still waits for one, so a writer needs memory for one tensor at a time.
 
     Args:
-        fragments: of the same tensors in the same order on every rank.
-        queues: of each rank, indices of the tensors that it gets; the same on every rank.
+        fragments: this rank's, of the same tensors in the same order on every rank.
+        queues: for each rank, the indices of the tensors that it gets; the same on every rank.
         mesh: this rank's groups.
     """
     spans = [(f.start, f.values.numel()) for f in fragments]
@@ -84,7 +88,7 @@ def _bytes(values: Tensor) -> Tensor:
 
 
 def _deliver(to_send: list[Tensor], sizes: list[int], mesh: Mesh) -> Tensor:
-    """Bytes for each rank out, bytes of each rank in: all of them one after the other."""
+    """Send bytes to each rank, and return the `sizes` bytes from each rank, one after the other."""
     if len(to_send) == 1:
         return to_send[0]
     received = torch.empty(sum(sizes), dtype=torch.uint8)
@@ -94,7 +98,14 @@ def _deliver(to_send: list[Tensor], sizes: list[int], mesh: Mesh) -> Tensor:
 
 
 def _whole(fragment: Fragment, pieces: list[tuple[int, int, int]], received: Tensor, mesh: Mesh) -> Tensor:
-    """The tensor, from (tensor rank, start, elements) of each rank's piece and their bytes one after the other."""
+    """Put a tensor together.
+
+    Args:
+        fragment: this rank's, which says what the tensor is.
+        pieces: tensor rank, start and number of elements of each rank's fragment.
+        received: bytes of all fragments, one after the other.
+        mesh: this rank's groups.
+    """
     count = 1 if fragment.partition is None else mesh.tensor.size()
     parts = torch.empty(count, fragment.shape.numel(), dtype=fragment.values.dtype)
     values = received.view(fragment.values.dtype)

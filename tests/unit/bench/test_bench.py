@@ -78,6 +78,9 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert float(row["in_all_gb"]) > float(row["over_baseline_gb"]) >= 0
     assert json.loads((tmp_path / "step-cpu-2x16-bf16.json").read_text())["activation_checkpointing"] is True
     assert "with activation checkpointing" in capsys.readouterr().out
+    bench_step([64], StepCase(16, 1, "fp32", False, "cpu", 1, plain_malloc=True), tmp_path)
+    assert (tmp_path / "step-cpu-1x16-fp32-plain-malloc.csv").exists()
+    assert "plain malloc" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("started_at_once")

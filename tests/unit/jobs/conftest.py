@@ -69,7 +69,7 @@ for action in actions[min(number, len(actions) - 1)].split("+"):
 
 
 class Supervised:
-    """A supervisor of such a rank."""
+    """A supervisor of one rank, as a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -94,14 +94,14 @@ class Supervised:
         return process
 
     def end(self, actions: str, **settings: object) -> tuple[int, str]:
-        """Exit code and output of a supervisor that ends by itself."""
+        """Start a supervisor that ends by itself, and return its exit code and output."""
         process = self.start(actions, **settings)
         output = process.communicate(timeout=60)[0]
         return process.returncode, output
 
     @property
     def starts(self) -> list[str]:
-        """The ports that the attempts were given."""
+        """The port that each attempt was given."""
         return (self.run / "starts").read_text().split()
 
     def wait_for(self, name: str) -> Path:

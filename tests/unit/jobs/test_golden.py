@@ -53,7 +53,7 @@ CASES = _cases()
 
 
 def printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command prints, the same on every machine."""
+    """Return what the command prints, with what differs between machines replaced."""
     command = ["jobs", "submit", *words, "--dry-run"]
     assert main(command) == 0, capsys.readouterr().err
     output = capsys.readouterr().out

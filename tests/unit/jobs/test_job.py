@@ -49,7 +49,7 @@ def test_segments(stages: list[dict[str, Any]], nodes: list[int], expected: list
     for segment in job.segments:
         for stage in segment.stages:
             ranks = stage.data_parallel_size * stage.parallel.context_parallel_size
-            assert ranks == segment.ranks == segment.nodes
+            assert ranks == segment.nodes * segment.ranks_per_node == segment.nodes
 
 
 @pytest.mark.parametrize(

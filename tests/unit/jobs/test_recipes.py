@@ -18,7 +18,7 @@ PARAMETERS = {
     "medium-450k": 6_550_528,
     "large-1m": 6_550_528,
 }
-"""Of the published models, exactly."""
+"""Parameters of the published models, exactly."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

@@ -89,7 +89,7 @@ def test_one_fails(failing: str, code: int, said: str, start: Start, tmp_path: P
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 @pytest.mark.parametrize("how", ["", "relay(command)"])
 def test_signals(number: signal.Signals, how: str, start: Start, tmp_path: Path) -> None:
-    """Ranks hear SIGUSR1 alone, whatever it was."""
+    """Ranks hear SIGUSR1 alone, whatever the signal was."""
     program = f"signal.signal(signal.SIGUSR1, lambda *_: [print('saved'), sys.exit(0)]); {READY}; time.sleep(60)"
     process = start(program, 2, how)
     for rank in range(1 if how else 2):
@@ -101,7 +101,7 @@ def test_signals(number: signal.Signals, how: str, start: Start, tmp_path: Path)
 
 
 def test_what_launchers_below_a_relay_do(start: Start, tmp_path: Path) -> None:
-    """They may start sessions of their own, as torchrun does, and would die of SIGUSR1."""
+    """Launchers may start sessions of their own, as torchrun does, and would die of SIGUSR1."""
     handler = "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))"
     rank = f"import signal, sys, time; rank = 0; {handler}; {READY}; time.sleep(60)"
     popen = f"subprocess.Popen([sys.executable, '-c', {rank!r}], start_new_session=True)"

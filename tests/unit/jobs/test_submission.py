@@ -25,7 +25,7 @@ from jobs.scripts import copy_templates, render
 
 @pytest.fixture
 def run(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
-    """A run whose file is run.yaml in the present folder."""
+    """Make a run whose file is run.yaml in the present folder."""
     monkeypatch.chdir(tmp_path)
     config = make_config(output_dir="runs")
     (tmp_path / "run.yaml").write_text(dump_config(config))
@@ -33,7 +33,7 @@ def run(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pyte
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    """What another process does soon."""
+    """Wait for what another process does soon."""
     deadline = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < deadline
@@ -41,7 +41,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 
 def template(text: str) -> list[str]:
-    """Options that put a script of ours in the place of the local launcher's."""
+    """Return options that put a script of ours in the place of the local launcher's."""
     Path("templates").mkdir(exist_ok=True)
     Path("templates/local.sh.j2").write_text(text)
     return ["--templates", "templates"]
@@ -169,11 +169,11 @@ def test_mistakes(words: list[str], message: str, run: RunConfig, capsys: pytest
 
 
 class TestSlurm:
-    """Beside tests/slurm, where there is a cluster: refusals that a real one does not give when asked."""
+    """Refusals that a real cluster does not give when asked; tests/slurm has the rest."""
 
     @pytest.fixture(autouse=True)
     def _programs(self, run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Takes scripts of one node; a dependency must name an earlier job."""
+        """Write an sbatch that takes scripts of one node, and dependencies on earlier jobs."""
         self.program(
             "sbatch", 'echo "$@" >> calls; grep -q nodes=1$ "${@: -1}" || { echo no such nodes >&2; exit 1; }; echo 7'
         )
@@ -254,7 +254,7 @@ class TestTemplates:
         assert "mend it, or leave --templates out" in error
 
     def test_quoted(self, run: RunConfig, tmp_path: Path) -> None:
-        """Whatever the names, bash reads them as they are."""
+        """Bash reads names as they are, whatever is in them."""
         nasty = "a b'$HOME\"`x`;#"
         Path("t").mkdir()
         Path("t/echo.j2").write_text("printf %s {{ job.environment.NASTY }} {{ job.run_dir }}/x")

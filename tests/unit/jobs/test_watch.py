@@ -17,8 +17,7 @@ from hyena_dist.cli import main
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train import outcome
-from jobs.logs import ranks
-from jobs.status import _duration
+from jobs.status import _budget, _duration
 from tests.unit.jobs.conftest import Supervised
 
 Folder = Callable[..., Path]
@@ -56,7 +55,7 @@ def folder(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """SLURM's commands as far as these tests need them; the real ones are asked in tests/slurm."""
+    """Put SLURM's commands on PATH as far as these tests need them; tests/slurm asks the real ones."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("squeue", "scancel", "scontrol"):
@@ -173,7 +172,7 @@ def test_cancel_here(options: list[str], supervised: Supervised, capsys: pytest.
 
 
 def test_cancel_without_a_supervisor(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that was started by `hyena-dist train` itself."""
+    """`jobs cancel` also ends a run that was started by `hyena-dist train` itself."""
     run = folder()
     code = (
         "import signal, sys, time; from pathlib import Path; from hyena_dist.train.lock import run_lock\n"
@@ -198,7 +197,6 @@ def test_logs(folder: Folder, capfdbinary: pytest.CaptureFixture[bytes]) -> None
     text = "".join(f"line {i} {'x' * 1000}\n" for i in range(200)).encode()
     (run / "logs/rank-00003.log").write_bytes(text + b"torn \xff")
     (run / "logs/supervisor.log").write_text("started\n")
-    assert ranks(run) == [3]
     lines = [*text.splitlines(keepends=True), b"torn \xff"]
     for number in (1, 2, 100, 200, 1000):
         assert main(["jobs", "logs", str(run), "--rank", "3", "--lines", str(number)]) == 0
@@ -242,3 +240,16 @@ def test_no_torch(folder: Folder) -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert _duration(seconds) == text
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("batch", [{"global_batch_size": 8}, {"global_batch_size": None, "global_batch_tokens": 1024}])
+def test_the_budget_is_that_of_the_stages(
+    ranks: int, batch: dict[str, int | None], make_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    curriculum = [{"seq_length": 32, "tokens": 5000}, {"seq_length": 64, "train_iters": 7}]
+    config = make_config(train={"curriculum": curriculum, "micro_batch_size": 2, **batch})
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    stages = config.stages(ranks)
+    last = stages[-1]
+    assert _budget(tmp_path) == (last.end_step, last.tokens_at(last.end_step), [s.end_step for s in stages])

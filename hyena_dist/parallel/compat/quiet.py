@@ -1,0 +1,33 @@
+"""Messages that libraries print on every rank and that tell a user nothing; one function for each.
+
+How many lines each keeps away is what `python -m hyena_dist.parallel.compat.measure` counts.
+"""
+
+import logging
+import os
+import warnings
+
+
+def name_the_accelerator() -> None:
+    """Tell DeepSpeed that it runs on a CPU, which it finds out too, but warns that it looked for a GPU in vain."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def ignore_renamed_collectives() -> None:
+    """Ignore that torch has new names for collectives that DeepSpeed calls by the old ones."""
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)
+
+
+def log_errors_only() -> None:
+    """Keep DeepSpeed from saying that gradients overflow where the Engine drops an update for a reason of its own."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+def ignore_missing_kernels() -> None:
+    """Ignore, within `warnings.catch_warnings`, that Transformer Engine and Apex are not there: nothing uses them."""
+    warnings.simplefilter("ignore")
+
+
+def ignore_stream_order() -> None:
+    """Ignore megatron-core's advice about the order of CUDA kernels, where there is no CUDA."""
+    warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS")
