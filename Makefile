@@ -1,8 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# As many tests at once as there are CPUs; each worker and its server of processes take 1 GB of memory.
-PARALLEL := -n logical --maxprocesses 8 --dist loadgroup
+# A worker for each CPU, which takes one file of tests after another; it and its server of processes have 1 GB of memory.
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo install test test-all lint test-slurm test-chaos clean
 

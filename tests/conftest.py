@@ -58,3 +58,16 @@ def make_config(small_store: Path, tmp_path: Path) -> Callable[..., RunConfig]:
         return parse_config(tree | sections, "test")
 
     return make
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give one worker all of tests/slurm, whose files share a cluster; the others take a file each."""
+    from xdist.scheduler.loadfile import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/slurm/"
+            return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -20,7 +20,7 @@ from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here
 from tests.processes import free_port, run_ranks
 
-pytestmark = [pytest.mark.launcher, pytest.mark.xdist_group("jobs")]  # a group trains its calm runs once
+pytestmark = pytest.mark.launcher
 
 PROGRAM = Path(sys.executable).parent / "hyena-dist"
 STEPS = 24

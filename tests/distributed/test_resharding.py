@@ -21,8 +21,6 @@ from tests.distributed.parity import Layout
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
 
-pytestmark = pytest.mark.xdist_group("resharding")  # one worker trains each layout once
-
 LAYOUTS = {
     "alone": (Layout(), "zero1"),
     "zero3": (Layout(data=2), "zero3"),

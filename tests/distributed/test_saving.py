@@ -19,8 +19,6 @@ from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 
-pytestmark = pytest.mark.xdist_group("saving")  # one worker trains the calm runs once
-
 SHORT = {
     "curriculum": [{"seq_length": 32, "train_iters": 4}],
     "global_batch_size": 4,

@@ -17,8 +17,6 @@ from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 
-pytestmark = pytest.mark.xdist_group("segments")  # one worker trains the calm runs once
-
 CURRICULUM: list[dict[str, Any]] = [
     {"seq_length": 32, "train_iters": 3, "micro_batch_size": 4},
     {"seq_length": 64, "train_iters": 3, "micro_batch_size": 2, "parallel": {"activation_checkpointing": True}},

@@ -17,8 +17,6 @@ from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
 
-pytestmark = pytest.mark.xdist_group("stop and go")  # one worker trains the calm runs once
-
 
 def kill_at(ranks: Ranks, metrics: Path, rows: int) -> None:
     deadline = time.monotonic() + 90

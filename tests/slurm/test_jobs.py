@@ -9,7 +9,7 @@ from hyena_dist.train import outcome
 from jobs.run_state import standing
 from tests.slurm.conftest import STEPS, Cluster, Job
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900), pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 Make = Callable[[str], Job]
 Curve = list[dict[str, float]]
 

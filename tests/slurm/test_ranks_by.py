@@ -6,7 +6,7 @@ import pytest
 
 from tests.slurm.conftest import Cluster, Job
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900), pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 def test_deepspeed(make_job: Callable[[str], Job], cluster: Cluster, undisturbed: list[dict[str, float]]) -> None:

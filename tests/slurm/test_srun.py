@@ -13,7 +13,7 @@ from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
 from tests.slurm.conftest import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 
 
 def test_two_nodes(cluster: Cluster, make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
