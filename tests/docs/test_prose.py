@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("hyena_dist/data", "data_prep", "tests/unit/data", "tests/unit/data_prep")
 
 LEANING = (
-    "Above", "Also", "And", "As", "Because", "Below", "But", "Ditto", "It", "Its", "Like", "Likewise", "Of", "Or", "Same",
-    "See", "So", "Such", "Than", "That", "Their", "Them", "Then", "These", "They", "Those", "Thus", "Too",
+    "Above", "Also", "And", "As", "Because", "Below", "But", "Ditto", "It", "Its", "Like", "Likewise", "Of", "Or",
+    "Same", "See", "So", "Such", "Than", "That", "Their", "Them", "Then", "These", "They", "Those", "Thus", "Too",
 )  # fmt: skip
 """First words after which a text leans on something that the reader has not seen."""
 LEANING_ENTRIES = ("As", "Ditto", "For", "Like", "Likewise", "Of", "Same", "See")
