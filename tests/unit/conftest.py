@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         if fault == "change":
-            file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
+            file.write_bytes(file.read_bytes().translate(bytes(byte ^ 1 for byte in range(256))))
         content = file.read_bytes()
         etag = f'"{sha256(content).hexdigest()[:8]}"'
         if fault == "wrong":
