@@ -34,18 +34,27 @@ def enable_megatron_on_cpu() -> None:
 def answer_device() -> None:
     """Answer megatron-core that the current device is the CPU, where torch.cuda.current_device raises.
 
+    Without it, seeding raises "AssertionError: Torch not compiled with CUDA enabled" (compat.measure answer_device).
     It asks for the device of buffers: of mappings between tensor ranks, sequence parallelism, seeds and checkpoints.
     """
     torch.cuda.current_device = _for_megatron(lambda: torch.device("cpu"), torch.cuda.current_device)
 
 
 def answer_synchronize() -> None:
-    """Let megatron-core's distributed checkpoints wait for nothing, where torch.cuda.synchronize raises."""
+    """Let megatron-core's distributed checkpoints wait for nothing, where torch.cuda.synchronize raises.
+
+    Without it, saving one raises "AssertionError: Torch not compiled with CUDA enabled" (compat.measure
+    answer_synchronize).
+    """
     torch.cuda.synchronize = _for_megatron(lambda device=None: None, torch.cuda.synchronize)
 
 
 def answer_random_states() -> None:
-    """Let megatron-core's named random states be those of the CPU's generator; nothing outside of it is changed."""
+    """Let megatron-core's named random states be those of the CPU's generator; nothing outside of it is changed.
+
+    Without it, seeding raises "AssertionError: Torch not compiled with CUDA enabled" (compat.measure
+    answer_random_states).
+    """
     from megatron.core.tensor_parallel import random  # not when this module loads: the import takes seconds
 
     random.CudaRNGStatesTracker = _CpuRandomStates
@@ -70,10 +79,14 @@ def keep_freed_memory(largest: int = 0) -> None:
     """Let glibc keep freed memory for the next allocation instead of returning it to the system.
 
     A page that the system hands out anew costs several times what it takes to compute its contents, and every operation
-    on a long sequence allocates megabytes. Memory of whole activations is kept by
-    ops/fused/buffer_pool.py, without the gaps that
-    glibc leaves between tensors of very different sizes; the few large tensors that torch itself allocates come and go
-    where such gaps would be gigabytes.
+    on a long sequence allocates megabytes. Measured on 2 cores of a busy Xeon (2 layers, d_model 128, fp32, one thread,
+    medians of 5 steps): 32,768 tokens take 2.80 s of CPU time with 7 page faults a step, where they take 3.38 s with
+    50,129 without this; 2,048 tokens take 0.17 s either way. `hyena-dist bench step --lengths 2048,32768 --repeats 5`
+    compares them, with and without --plain-malloc.
+
+    Memory of whole activations is kept by ops/fused/buffer_pool.py, without the gaps that glibc leaves between tensors
+    of very different sizes; the few large tensors that torch itself allocates come and go where such gaps would be
+    gigabytes.
 
     Args:
         largest: bytes of an activation over the whole sequence.

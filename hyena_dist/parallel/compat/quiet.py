@@ -1,6 +1,6 @@
 """Messages that libraries print on every rank and that tell a user nothing; one function for each.
 
-How many lines each keeps away is what `python -m hyena_dist.parallel.compat.measure` counts.
+`python -m hyena_dist.parallel.compat.measure` counts the lines that are printed without each; with all, there are none.
 """
 
 import logging
@@ -9,7 +9,7 @@ import warnings
 
 
 def name_the_accelerator() -> None:
-    """Tell DeepSpeed that it runs on a CPU, which it finds out too, but warns that it looked for a GPU in vain."""
+    """Tell DeepSpeed that it runs on a CPU: it finds out too, but prints a line that it looked for a GPU in vain."""
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
@@ -19,7 +19,7 @@ def ignore_renamed_collectives() -> None:
 
 
 def log_errors_only() -> None:
-    """Keep DeepSpeed from saying that gradients overflow where the Engine drops an update for a reason of its own."""
+    """Keep DeepSpeed from printing, for each update that the Engine drops, that gradients overflow: they need not."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 
@@ -29,5 +29,5 @@ def ignore_missing_kernels() -> None:
 
 
 def ignore_stream_order() -> None:
-    """Ignore megatron-core's advice about the order of CUDA kernels, where there is no CUDA."""
+    """Ignore two lines of advice by megatron-core about the order of CUDA kernels, where there is no CUDA."""
     warnings.filterwarnings("ignore", message=".*CUDA_DEVICE_MAX_CONNECTIONS")
