@@ -1,1 +1,1 @@
-"""How a run is started, watched and ended. This package imports no torch, so that it works on login nodes."""
+"""The start, the watch and the end of runs. This package imports no torch, so that it works on login nodes."""

@@ -1,4 +1,4 @@
-"""Where a run stands, as the files in its folder tell. Any of them may be missing."""
+"""The state of a run, as the files in its folder tell. Any of them may be missing."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from jobs.process_tree import Identity
 
 
 class Standing(NamedTuple):
-    """Where the newest checkpoint of a run was saved."""
+    """The point of a run at which its newest checkpoint was saved."""
 
     step: int
     stage: int
@@ -34,7 +34,7 @@ def standing(run_dir: Path) -> Standing:
 
 
 def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
-    """Whether the run has finished, or has done stages up to `last_stage` (counted from 1)."""
+    """Return whether the run has finished, or has done stages up to `last_stage` (counted from 1)."""
     ended = outcome.read(run_dir)
     if ended is not None and ended.outcome == "finished":
         return True
@@ -44,7 +44,7 @@ def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
 
 
 def cancelled(run_dir: Path) -> bool:
-    """Whether `jobs cancel` has asked for an end."""
+    """Return whether `jobs cancel` has asked for the run to end."""
     return (run_dir / "job/cancel").exists()
 
 

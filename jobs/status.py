@@ -24,7 +24,7 @@ _COLUMNS = ("RUN", "STATE", "STEP", "STAGE", "LENGTH", "LOSS", "TOKENS/S", "LEFT
 
 @dataclass(frozen=True)
 class Status:
-    """What is known of a run; a field is None where nothing is known (yet)."""
+    """The status of a run; a field is None where nothing is known (yet)."""
 
     run: str
     folder: str
@@ -133,7 +133,7 @@ def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's."""
+    """Return whether a folder belongs to a run."""
     return (folder / "run.yaml").is_file() or (folder / "job").is_dir()
 
 

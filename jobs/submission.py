@@ -91,7 +91,7 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
 
 
 def _is_finished(job: Job) -> bool:
-    """Whether the run has come to the end of this very curriculum."""
+    """Return whether the run has come to the end of this very curriculum."""
     ended = outcome.read(job.run_dir)
     last = job.segments[-1].stages[-1]
     return ended is not None and (ended.outcome, ended.step) == ("finished", last.end_step)

@@ -1,4 +1,4 @@
-"""What tests need that is no part of the repository: an environment variable says where it is."""
+"""Paths that tests need outside of the repository: an environment variable says where each is."""
 
 import os
 from pathlib import Path

@@ -43,7 +43,7 @@ class Ranks:
             self.processes.append(process)
 
     def results(self, timeout: float = 400) -> list[Any]:
-        """What each rank returned; the first failure is raised here with its traceback."""
+        """Return what each rank returned; the first failure is raised here with its traceback."""
         results: dict[int, Any] = {}
         try:
             while len(results) < len(self.pipes):
@@ -60,7 +60,7 @@ class Ranks:
         return [results[i] for i in range(len(self.pipes))]
 
     def kill(self) -> None:
-        """SIGKILL, as a crashed node or an out-of-memory killer would."""
+        """Kill all by SIGKILL, as a crashed node or an out-of-memory killer would."""
         for process in self.processes:
             process.kill()
         for process in self.processes:

@@ -79,7 +79,7 @@ def bench_checkpoint(case: CheckpointCase, folder: Path | None, out: Path | None
     """Print, and write to `out`, the times of both ways of saving, in turns; the last row has the medians.
 
     Args:
-        case: what is saved.
+        case: the model that is saved, and its ranks.
         folder: where checkpoints are written, on the disk to be measured; a temporary folder if not given.
         out: where the table goes.
 
@@ -128,7 +128,8 @@ def _config(case: CheckpointCase, folder: Path) -> RunConfig:
 def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
     mesh = initialize(config.parallel_of(config.train.curriculum[0]))
     torch.manual_seed(0)
-    model, preset = HyenaDNA(config.model, mesh).to(mesh.device), read_preset(case.zero)
+    model = HyenaDNA(config.model, mesh).to(mesh.device)
+    preset = read_preset(case.zero)
     optimizer = adamw(parameter_groups(model, config.optimizer), preset, lr=1e-4)
     engine = Engine(model, optimizer, mesh, preset, micro_batch_size=1, clip_grad=1.0)
     saver = CheckpointWriter(config.run_dir / "checkpoints", engine, {}, config, mesh, lambda _: None)
@@ -151,7 +152,8 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
         baseline = statistics.median(_seconds(step, mesh) for _ in range(5))
         waiting = _seconds(lambda n=2 * number: save(n, wait=True), mesh)  # type: ignore[misc]
         copying = _seconds(lambda n=2 * number + 1: save(n, wait=False), mesh)  # type: ignore[misc]
-        writing, steps = 0.0, 0
+        writing = 0.0
+        steps = 0
         while mesh.world.any(saver.writing):
             writing += _seconds(step, mesh)
             steps += 1
@@ -162,7 +164,7 @@ def _measure(config: RunConfig, case: CheckpointCase) -> list[Times]:
 
 
 def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
-    """The seconds that the slowest rank takes where all start together."""
+    """Return the seconds that the slowest rank takes where all start together."""
     mesh.world.barrier()
     start = now(mesh.device)
     action()
@@ -170,7 +172,7 @@ def _seconds(action: Callable[[], None], mesh: Mesh) -> float:
 
 
 def _in_ranks(count: int, measure: Callable[..., Any], *arguments: Any) -> Any:
-    """What measure(*arguments) returns on the first of `count` ranks, each a process of its own."""
+    """Return what measure(*arguments) returns on the first of `count` ranks, each a process of its own."""
     port = free_port()
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""How context ranks share the filter's work, and how many channel blocks of a convolution to keep in flight.
+"""A measurement of ways to share the filter's work among context ranks, and of channel blocks in flight.
 
 Start it on as many ranks as there shall be context ranks, for example with torchrun.
 """
@@ -58,14 +58,17 @@ def _filters(d_model: int, length: int, mesh: Mesh) -> Iterator[tuple[str, Calla
     whole = HyenaFilter(config, Mesh()).to(mesh.device)
     torch.manual_seed(0)
     spread = HyenaFilter(config, mesh).to(mesh.device)
-    counts, rank = shares(d_model, mesh.context.size()), mesh.context.rank()
+    counts = shares(d_model, mesh.context.size())
+    rank = mesh.context.rank()
     mine = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
 
     def by_channel() -> Tensor:
         """The filter whose hidden layers are whole on every rank and whose last layer has the rank's channels alone."""
         z, t = whole.pos_emb(0, length, whole.bias.dtype, whole.bias.device)
-        network, window = whole.implicit_filter.as_op_input(), whole.modulation.as_op_input()
-        network, window = network._replace(last=network.last[mine]), window._replace(rates=window.rates[mine])
+        network = whole.implicit_filter.as_op_input()
+        network = network._replace(last=network.last[mine])
+        window = whole.modulation.as_op_input()
+        window = window._replace(rates=window.rates[mine])
         h = filter_values(network, window, z, t)
         return torch.cat((h[:1] + whole.bias[mine], h[1:])).t().contiguous()
 
@@ -92,7 +95,7 @@ def _backward(y: Tensor) -> None:
 
 
 def _measure(step: Callable[[], None], repeats: int, mesh: Mesh) -> tuple[float, float]:
-    """The seconds and the bytes sent of one step, means over ranks."""
+    """Return the seconds and the bytes sent of one step, means over ranks."""
     counter = TrafficCounter(mesh)
     with counter:  # and so the first, slower step is not timed
         step()

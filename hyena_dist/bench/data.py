@@ -71,7 +71,7 @@ def bench_data(
 
 
 def _rates(store: GenomeStore, fasta: Path, length: int, batch: int, workers: int, repeats: int) -> dict[str, float]:
-    """The median of tokens per second, for each way."""
+    """Return the median of tokens per second, for each way."""
     found: dict[str, list[float]] = {}
     with ExitStack() as loaders:
         ours, ours_int64 = (loaders.enter_context(_loader(store, length, batch, workers)) for _ in range(2))
@@ -105,8 +105,9 @@ def _published(store: GenomeStore, fasta: Path, length: int, batch: int) -> Iter
 
 
 def _rate(batches: Iterator[object], tokens: int) -> float:
-    """The tokens per second of these batches, over SECONDS at least."""
-    begin, done = time.perf_counter(), 0
+    """Return the tokens per second of these batches, over SECONDS at least."""
+    begin = time.perf_counter()
+    done = 0
     while (seconds := time.perf_counter() - begin) < SECONDS or not done:
         next(batches)
         done += tokens

@@ -25,7 +25,7 @@ COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_g
 
 
 class Case(NamedTuple):
-    """What one process measures."""
+    """One model at one length, which a process of its own measures."""
 
     what: str
     dtype: str
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one process found: medians of its repeats."""
+    """The medians of a case's repeats, in seconds and 2^30 bytes."""
 
     forward_s: float
     forward_backward_s: float
@@ -128,7 +128,7 @@ def measure(case: Case) -> Measured:
 
 
 def crossing(rows: Sequence[Sequence[Any]], dtype: str) -> float | None:
-    """The length from which attention takes longer than ours; None if all lengths are on one side.
+    """Return the length from which attention takes longer than ours; None if all lengths are on one side.
 
     Between two measured lengths, both times are taken to be powers of the length.
     """
@@ -142,7 +142,7 @@ def crossing(rows: Sequence[Sequence[Any]], dtype: str) -> float | None:
 
 
 def plot(path: Path, rows: list[list[Any]]) -> None:
-    """Seconds and peak memory over length, both axes logarithmic, a line for each method and type."""
+    """Plot seconds and peak memory over length, both axes logarithmic, a line for each method and type."""
     from hyena_dist.tracking.figures import new_figure, save
 
     figure, axes = new_figure(8, (1, 1))

@@ -1,4 +1,4 @@
-"""Where the time of a Hyena layer goes: its parts one by one, beside their matrix products or transforms alone."""
+"""The time of a Hyena layer's parts, one by one, beside that of their matrix products or transforms alone."""
 
 import math
 import statistics
@@ -24,7 +24,9 @@ from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.mesh import Mesh
 
 COLUMNS = ("part", "forward_s", "forward_backward_s", "of_layer", "alone_s", "to_alone")
-_TAPS, _ORDER, _WIDENING = 3, 2, 4
+_TAPS = 3
+_ORDER = 2
+_WIDENING = 4
 
 
 class PartsCase(NamedTuple):
@@ -38,7 +40,7 @@ class PartsCase(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one part of the layer takes."""
+    """The seconds and the operations of one part of the layer."""
 
     name: str
     forward_s: float
@@ -47,7 +49,7 @@ class Part(NamedTuple):
     """Floating-point operations of its matrix products (of the operator: its transforms), forward and backward, those
     that backward makes again included."""
     rate: float
-    """How many of these a second this device does of one such product or transform alone."""
+    """Operations per second that this device reaches in one such product or transform alone."""
 
     @property
     def alone_s(self) -> float:
@@ -81,7 +83,9 @@ def bench_parts(case: PartsCase, out: Path | None) -> None:
     rows = []
     for part in parts:
         name, forward, both, *_ = part
-        share, alone, ratio = both / layer, part.alone_s, both / part.alone_s
+        share = both / layer
+        alone = part.alone_s
+        ratio = both / alone
         rows.append([name, forward, both, share, alone, ratio])
         print(f"{name:<12} {forward:>9.3f} {both:>10.3f} {share:>9.0%} {alone:>9.3f} {ratio:>7.2f} x")
     print(f"{'layer':<12} {sum(part.forward_s for part in parts):>9.3f} {layer:>10.3f}")
@@ -91,7 +95,10 @@ def bench_parts(case: PartsCase, out: Path | None) -> None:
 
 def measure_parts(case: PartsCase) -> list[Part]:
     """Measure MLP, projections (the mixer less the operator), operator and filter in this process."""
-    d, length, device, dtype = case.d_model, case.length, torch.device(case.device), DTYPES[case.dtype]
+    d = case.d_model
+    length = case.length
+    device = torch.device(case.device)
+    dtype = DTYPES[case.dtype]
     if device.type == "cpu":
         keep_freed_memory(4 * length * d)
     torch.manual_seed(0)
@@ -99,7 +106,8 @@ def measure_parts(case: PartsCase) -> list[Part]:
     def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.randn(shape, device=device, dtype=dtype).div_(shape[-1] ** 0.5).requires_grad_()
 
-    hidden, rows = _WIDENING * d, (_ORDER + 1) * d
+    hidden = _WIDENING * d
+    rows = (_ORDER + 1) * d
     x = torch.randn(length, 1, d, device=device, requires_grad=True)
     norm = NormInput(parameter(d), parameter(d), 1e-5, dtype)
     weights = MLPWeights(parameter(hidden, d), parameter(hidden), parameter(d, hidden), parameter(d))
@@ -140,7 +148,7 @@ def measure_parts(case: PartsCase) -> list[Part]:
 
 
 def _product_rate(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Operations per second of a dense layer alone, at a stretch of positions whose outputs stay in the caches."""
+    """Return operations per second of a dense layer alone, at a stretch of positions whose outputs stay in caches."""
     positions = 2**20 // outputs
     x = torch.randn(positions, inputs, device=device, dtype=dtype)
     weight = torch.randn(outputs, inputs, device=device, dtype=dtype)
@@ -148,7 +156,7 @@ def _product_rate(inputs: int, outputs: int, dtype: torch.dtype, device: torch.d
 
 
 def _transform_rate(length: int, device: torch.device) -> float:
-    """Operations per second of transforms alone, of a block of channels as the operator has them."""
+    """Return the operations per second of transforms alone, of a block of channels as the operator has them."""
     fft = transform(length, torch.float32, device)
     channels = max(1, BLOCK_ELEMENTS // fft.points)
     u = torch.randn(channels, length, device=device)
@@ -157,7 +165,7 @@ def _transform_rate(length: int, device: torch.device) -> float:
 
 
 def _seconds(action: Callable[[], Tensor], device: torch.device) -> float:
-    """The median of a few calls after the first."""
+    """Return the median of the seconds of a few calls after the first ones."""
     times = []
     for _ in range(12):
         start = now(device)

@@ -14,7 +14,7 @@ from hyena_dist.ops.precision import DTYPES, precision_warning
 
 
 def in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
-    """What measure(*arguments) returns, or a str that says why it did not."""
+    """Return what measure(*arguments) returns, or a str that says why it did not."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_measure_and_send, args=(measure, arguments, send))
@@ -61,7 +61,7 @@ def check_precisions(option: str, names: Sequence[str], device: str) -> None:
 
 
 def now(device: torch.device) -> float:
-    """The time in seconds, once the device has done what it was asked."""
+    """Return the time in seconds, once the device has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""How measurements are kept: a table, and what its figures depend on."""
+"""The two files that keep a measurement: a table, and what its figures depend on."""
 
 import csv
 import json

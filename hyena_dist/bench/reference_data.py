@@ -23,7 +23,7 @@ _SPECIALS = [token for token in TOKENS if token.startswith("[")]
 
 
 class PublishedTokenizer:
-    """Text to token ids in Python, character by character."""
+    """A tokenizer from text to token ids in Python, character by character."""
 
     def __init__(self) -> None:
         self._ids = {token: i for i, token in enumerate(TOKENS)}
@@ -36,7 +36,7 @@ class PublishedTokenizer:
             node["end"] = {}
 
     def __call__(self, text: str, max_length: int) -> dict[str, list[int]]:
-        """Ids and attention mask, cut or padded on the left to `max_length`."""
+        """Return the ids and attention mask of a text, cut or padded on the left to `max_length`."""
         tokens: list[str] = []
         for piece in self._split(text):
             if piece in self._added:
@@ -48,7 +48,7 @@ class PublishedTokenizer:
         return {"input_ids": [PAD] * missing + ids, "attention_mask": [0] * missing + [1] * len(ids)}
 
     def _split(self, text: str) -> list[str]:
-        """Cut out special tokens, all begun ones of which are followed at once."""
+        """Split a text around its special tokens; all that have begun are followed at once."""
         begun: dict[int, dict[str, Any]] = {}
         cuts = [0]
         for at, letter in enumerate(text):
@@ -97,11 +97,14 @@ class PublishedDataset:
             raise UserError(f"pyfaidx cannot read {fasta} ({error}); give a plain FASTA file") from error
         if missing := {interval.contig for interval in intervals} - set(self._contigs.keys()):
             raise UserError(f"{fasta} lacks contig {min(missing)!r} of the store; give the FASTA that the store has")
-        self._intervals, self._max_length, self._tokenizer = intervals, max_length, PublishedTokenizer()
+        self._intervals = intervals
+        self._max_length = max_length
+        self._tokenizer = PublishedTokenizer()
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         contig, start, end = self._intervals[index]
-        sequence, extra = self._contigs[contig], self._max_length - (end - start)
+        sequence = self._contigs[contig]
+        extra = self._max_length - (end - start)
         if extra > 0:
             start, end = max(0, start - extra // 2), min(len(sequence), end + extra - extra // 2)
         else:
@@ -112,6 +115,6 @@ class PublishedDataset:
         return whole[:-1].clone(), whole[1:].clone()
 
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, int64 [B, L]."""
+        """Return inputs and targets, int64 [B, L]."""
         inputs, targets = zip(*(self[i] for i in indices), strict=True)
         return torch.stack(inputs), torch.stack(targets)

@@ -27,8 +27,9 @@ class PublishedMixer(nn.Module):
         self.mixer = mixer
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """The mixer of norm(x): [L, B, D] -> [L, B, D]."""
-        m, length = self.mixer, x.shape[0]
+        """Return the mixer's value of norm(x), [L, B, D] as x is."""
+        m = self.mixer
+        length = x.shape[0]
         u = m.in_proj(norm(x).transpose(0, 1)).transpose(1, 2)  # [B, (N + 1) D, L]
         short = m.short_filter
         taps = short.weight.shape[-1]
@@ -55,13 +56,13 @@ class PublishedMLP(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor, norm: Norm) -> Tensor:
-        """The MLP of norm(x): [L, B, D] -> [L, B, D]."""
+        """Return the MLP's value of norm(x), [L, B, D] as x is."""
         y: Tensor = self.mlp.fc2(F.gelu(self.mlp.fc1(norm(x)), approximate="tanh"))
         return y
 
 
 def fft_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
-    """Causal convolution of [B, D, L] with [D, L], plus skip [D] times u, by transforms of 2 L points."""
+    """Return the causal convolution of u [B, D, L] with k [D, L], plus skip [D] times u, by FFTs of 2 L points."""
     size = 2 * u.shape[-1]
     k_f = torch.fft.rfft(k, n=size) / size
     u_f = torch.fft.rfft(u.to(k.dtype), n=size)
@@ -70,7 +71,7 @@ def fft_conv(u: Tensor, k: Tensor, skip: Tensor) -> Tensor:
 
 
 def as_published(model: HyenaDNA) -> HyenaDNA:
-    """The model with its Hyena mixers and MLPs computed as published; parameters are shared with what it was."""
+    """Replace a model's Hyena mixers and MLPs by the published computation, with the same parameters; return it."""
     for layer in model.backbone.layers:
         assert isinstance(layer, Block)
         if isinstance(layer.mixer, HyenaMixer):

@@ -1,4 +1,4 @@
-"""Whether a device computes what it should: our layers and kernels against the published formulas in float64.
+"""A check that a device computes what it should: our layers and kernels against published formulas in float64.
 
 A first thing to run on hardware that we have not seen. It takes about a minute on a CPU.
 """
@@ -21,7 +21,7 @@ from hyena_dist.ops.conv.fft import PlainTransform
 FORWARD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """The error allowed for values of each type, as a share of the largest of them."""
 GRADIENT = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""The same for gradients."""
+"""The error allowed for gradients of models of each type, as a share of the largest of them."""
 LENGTHS = (1, 2, 37, 1000, 8192, 131_071, 131_072)
 
 Check = tuple[str, float, float]
@@ -102,7 +102,8 @@ def _kernels(device: torch.device) -> Iterator[Check]:
         for name, actual, value in zip(names, found, expected, strict=True):
             yield f"Triton, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype]
     for length in (101, 500, 2000, 8000):
-        u, k, exact = draw(4, 2, length), draw(4, length), PlainTransform(length)
+        u, k = draw(4, 2, length), draw(4, length)
+        exact = PlainTransform(length)
         y = exact.inverse(exact.forward(u.double()) * exact.forward(k.double())[:, None])
         found_y = triton_conv.fft_conv(u, triton_conv.kernel_spectrum(k))
         yield f"Triton, convolution in one kernel, length {length:,}", _error(found_y, y), 1e-4
@@ -117,7 +118,7 @@ def _gates_of(
 
 
 def _training(device: torch.device) -> Check:
-    """Train in bf16 on one batch: the share of its loss that is left."""
+    """Train in bf16 on one batch, and check the share of its loss that is left."""
     torch.manual_seed(0)
     model = HyenaDNA(ModelConfig(d_model=64, n_layer=2, l_max=512, embed_dropout=0.0), compute_dtype=torch.bfloat16)
     model.to(device)

@@ -1,4 +1,4 @@
-"""What a change of the curriculum's stage costs inside a run, in steps of the new stage."""
+"""The cost of a change of the curriculum's stage inside a run, in steps of the new stage."""
 
 import contextlib
 import os
@@ -88,7 +88,7 @@ def _config(case: StagesCase, store: Path, folder: Path, name: str) -> RunConfig
 
 
 def _measure(config: RunConfig) -> list[tuple[float, float]]:
-    """The seconds of a settled step, and those beyond the steps, for every stage but the first."""
+    """Return the seconds of a settled step, and those beyond the steps, for every stage but the first."""
     from hyena_dist.parallel.world import join_world
     from hyena_dist.train.run import train
 
@@ -100,7 +100,7 @@ def _measure(config: RunConfig) -> list[tuple[float, float]]:
 
 
 def changes(ends: dict[int, float], first: int, last: int) -> tuple[float, float]:
-    """The seconds of a settled step after step `first`, and the first few steps' on top of it, by when steps ended."""
+    """Return the seconds of a settled step after step `first`, and what the first few steps take on top of as many."""
     settled = statistics.median(_durations(ends, range(first + _SETTLED, last)))
     return settled, sum(_durations(ends, range(first, first + _SETTLED))) - _SETTLED * settled
 

@@ -70,7 +70,7 @@ def _name(case: StepCase) -> str:
 
 
 def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
-    """The seconds of a step, and 10^9 bytes: over what this process held before the first step, and in all."""
+    """Return the seconds of a step, and 10^9 bytes: over what this process held before the first one, and in all."""
     device = torch.device(case.device)
     if device.type == "cpu" and not case.plain_malloc:
         keep_freed_memory(4 * length * case.d_model)
@@ -80,7 +80,8 @@ def measure_step(length: int, case: StepCase) -> tuple[float, float, float]:
     model.backbone.activation_checkpointing = case.activation_checkpointing
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     inputs, targets = (torch.randint(7, 11, (1, length), device=device) for _ in range(2))
-    before, seconds = peak_bytes(device), []
+    before = peak_bytes(device)
+    seconds = []
     for _ in range(case.repeats + 1):
         start = now(device)
         loss = model(inputs, targets, skip_logits=True).nll_sum

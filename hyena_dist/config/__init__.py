@@ -1,1 +1,1 @@
-"""What a run is told: one frozen tree of settings and every size that follows from it. No module here imports torch."""
+"""The settings of a run: one frozen tree, and every size that follows from it. No module here imports torch."""

@@ -1,4 +1,4 @@
-"""What the costs of a model are counted in: one micro-batch under a layout, parameters, bytes sent, operations.
+"""The terms that the costs of a model are counted in: a micro-batch under a layout, parameters, bytes sent, operations.
 
 The records of config/mixers/ state the costs of a mixer in these terms, plan/ those of a run.
 
@@ -26,20 +26,20 @@ class Shape(NamedTuple, Generic[M]):
     model: M
     parallel: ParallelConfig
     batch: int
-    """B, sequences of one data-parallel rank."""
+    """Sequences of one data-parallel rank, B."""
     length: int
-    """L, positions of the whole sequence."""
+    """Positions of the whole sequence, L."""
     activation_bytes: int
-    """s, 4 for fp32 and 2 for bf16."""
+    """Bytes of one activation, s: 4 for fp32 and 2 for bf16."""
 
     @property
     def tensor(self) -> int:
-        """T, the number of tensor ranks."""
+        """The number of tensor ranks, T."""
         return self.parallel.tensor_model_parallel_size
 
     @property
     def context(self) -> int:
-        """P, the number of context ranks."""
+        """The number of context ranks, P."""
         return self.parallel.context_parallel_size
 
     @property
@@ -77,19 +77,19 @@ class Parameter(NamedTuple):
     """One parameter tensor of a model."""
 
     name: str
-    """As the module that holds it names it."""
+    """The tensor's name in the module that holds it."""
     numbers: int
-    """Its elements over all tensor ranks, each counted once."""
+    """The tensor's elements over all tensor ranks, each counted once."""
     spread: bool
-    """Whether each tensor rank holds an equal part; all of them hold it whole otherwise."""
+    """Whether each tensor rank holds an equal part of the tensor; all of them hold it whole otherwise."""
 
     def local(self, tensor: int) -> int:
-        """The elements that one of `tensor` ranks holds."""
+        """Return the number of elements that one of `tensor` ranks holds."""
         return self.numbers // tensor if self.spread else self.numbers
 
 
 def linear(name: str, inputs: int, outputs: int, *, column: bool) -> list[Parameter]:
-    """Weight and bias of a linear layer that spreads its outputs (column-parallel) or its inputs (row-parallel)."""
+    """Return weight and bias of a linear layer that spreads its outputs (column-parallel) or its inputs (row-parallel)."""
     return [Parameter(f"{name}.weight", inputs * outputs, True), Parameter(f"{name}.bias", outputs, column)]
 
 
@@ -97,20 +97,20 @@ class Traffic(NamedTuple):
     """Bytes that a rank sends for one purpose, the mean over the ranks of the group."""
 
     group: str
-    """tensor, context, data_context or world, as Mesh names them."""
+    """The group's name as in Mesh: tensor, context, data_context or world."""
     collective: str
-    """The kind, as profile/traffic.py names it."""
+    """The kind of collective, as profile/traffic.py names it."""
     purpose: str
     bytes: float
 
     def times(self, factor: float) -> "Traffic":
-        """The same line for `factor` times as many bytes."""
+        """Return the traffic with `factor` times as many bytes."""
         return self._replace(bytes=self.bytes * factor)
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations; a product of M x K and K x N matrices has 2 M N K, and pointwise work none."""
+    """Numbers of floating-point operations: a product of M x K and K x N matrices has 2 M N K, pointwise work none."""
 
     forward: float
     backward: float
@@ -126,12 +126,12 @@ class Flops:
 
 
 def product(rows: float, *weights: int, repeated: int = 0) -> Flops:
-    """Matrix products of `rows` rows with weights of so many numbers, and the two gradients of each.
+    """Return the operations of products of `rows` rows with weight matrices, and of the two gradients of each.
 
     Args:
         rows: number of rows that are multiplied.
-        weights: numbers of each weight.
-        repeated: of the weights' numbers, those whose product backward makes again.
+        weights: how many numbers each weight has.
+        repeated: how many of the weights' numbers take part in products that backward makes again.
     """
     forward = 2.0 * rows * sum(weights)
     return Flops(forward, 2 * forward, 2.0 * rows * repeated)

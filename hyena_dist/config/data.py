@@ -8,7 +8,7 @@ from hyena_dist.config.section import Section
 
 
 class DataConfig(Section):
-    """What is read, and in what order."""
+    """The data that a run reads, and the order in which it does."""
 
     path: str = Field(description="a store, or shards, made by `hyena-dist data`; shards may be at a URL")
     sampling: Literal["interval", "published", "uniform"] = Field(

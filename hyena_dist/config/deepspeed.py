@@ -1,4 +1,4 @@
-"""From a preset of ds_configs/ to the configuration that DeepSpeed gets."""
+"""Presets of ds_configs/, and the configurations that DeepSpeed gets from them."""
 
 import difflib
 import json
@@ -20,17 +20,17 @@ OWNED = {
     "torch_autocast": "precision",
     "data_efficiency": "train.curriculum",
 }
-"""DeepSpeed key -> the place in RunConfig that says it. A preset may give these as "auto" only."""
+"""Keys of DeepSpeed -> the places in RunConfig that say them. A preset may give these keys as "auto" only."""
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the project."""
+    """Return the names of the presets that come with the project."""
     names = (file.name for file in resources.files("ds_configs").iterdir())
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A preset by name, or any JSON file by path.
+    """Read a preset by name, or any JSON file by path.
 
     Raises:
         UserError: unknown name, unreadable JSON, or a key that RunConfig owns.
@@ -59,7 +59,7 @@ def read_preset(name: str) -> dict[str, Any]:
 def compose(
     preset: dict[str, Any], *, micro_batch_size: int, data_context_size: int, clip_grad: float
 ) -> dict[str, Any]:
-    """The whole DeepSpeed configuration.
+    """Return the whole DeepSpeed configuration.
 
     Accumulation is 1 here because the training loop marks its boundaries itself: DeepSpeed counts micro-batches over
     the whole run, which goes wrong when a curriculum stage changes their number per step.
@@ -77,16 +77,16 @@ def compose(
 
 
 class ZeroTraits(NamedTuple):
-    """What memory, traffic and training depend on in a DeepSpeed configuration."""
+    """The parts of a DeepSpeed configuration that memory, traffic and training depend on."""
 
     stage: int
-    """0 to 3. Stages 0 and 1 reduce gradients once a step, 2 and 3 after each micro-batch."""
+    """The ZeRO stage, 0 to 3. Stages 0 and 1 reduce gradients once a step, 2 and 3 after each micro-batch."""
     offloads_optimizer: bool = False
     """Whether optimizer states live in CPU memory."""
     persistence_threshold: int = 10**5
-    """Stage 3 keeps parameters of at most so many numbers and gathers them once a step."""
+    """Parameters of at most so many numbers are kept whole by stage 3, which gathers them once a step."""
     live_parameters: int = 10**9
-    """Up to so many numbers, stage 3 keeps what a forward pass gathered for the backward pass."""
+    """If the larger parameters have at most so many numbers, stage 3 keeps them from the forward to the backward pass."""
 
     @property
     def late_gradients(self) -> bool:
@@ -98,12 +98,12 @@ class ZeroTraits(NamedTuple):
         return self.stage < 3 and not self.offloads_optimizer
 
     def filter_evaluations(self, micro_batches: int, *, activation_checkpointing: bool) -> int:
-        """How often an optimizer step evaluates the filters, forward and backward; see HyenaDNA.share_filters."""
+        """Count the evaluations of the filters in an optimizer step, forward and backward; see HyenaDNA.share_filters."""
         return 1 if self.late_gradients and not activation_checkpointing else micro_batches
 
 
 def zero_traits(preset: dict[str, Any]) -> ZeroTraits:
-    """The traits of a configuration, with DeepSpeed's defaults where it is silent."""
+    """Return the traits of a configuration, with DeepSpeed's defaults where it is silent."""
     zero = preset.get("zero_optimization", {})
     live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
     return ZeroTraits(

@@ -1,4 +1,4 @@
-"""Which cuts of a run over tensor, context and data-parallel ranks work, and the nearest one where one does not."""
+"""The cuts of a run over tensor, context and data-parallel ranks that work, and the nearest one where one does not."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,17 +8,21 @@ from hyena_dist.errors import UserError
 
 
 class _Rule(NamedTuple):
+    """A condition on a layout, and what to say if it does not hold."""
+
     holds: bool
     problem: str
-    """Value and reason, for when it does not hold."""
+    """The value that breaks the rule, and the reason."""
     knobs: tuple[str | int, ...] = ()
-    """What mends it: names of fields, or the place of a length in `lengths`. The first is what `problem` is about."""
+    """What can mend a broken rule: names of fields, or the place of a length in `lengths`. The first is what `problem`
+    is about."""
     otherwise: str = "set tensor_model_parallel_size and context_parallel_size to 1"
+    """The fix to name if no value of a knob mends the rule."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes that ranks share among them, and by how many."""
+    """The sizes that ranks share among them, and the numbers of ranks that share them."""
 
     tensor_model_parallel_size: int
     context_parallel_size: int
@@ -28,13 +32,13 @@ class Layout:
     vocabulary: int
     """Rows of the embedding."""
     mixer_units: tuple[tuple[str, int], ...]
-    """(name, size) of what mixers split over tensor ranks and share among context ranks, such as attention heads."""
+    """What mixers split over tensor ranks and share among context ranks, such as attention heads: (name, size) each."""
     l_max: int
     lengths: tuple[tuple[str, int], ...]
-    """(where it comes from, seq_length) of every stage and evaluation."""
+    """The lengths of all stages and evaluations: (where it comes from, seq_length) each."""
 
     def problem(self) -> str | None:
-        """The first broken rule as a sentence with the nearest values that mend it; None if the layout works."""
+        """Return the first broken rule as a sentence with the nearest values that mend it; None if the layout works."""
         rules = list(self._rules())
         for number, rule in enumerate(rules):
             if rule.holds:
@@ -47,7 +51,7 @@ class Layout:
         return None
 
     def data_parallel_size(self, world_size: int) -> int:
-        """Ranks that hold different samples.
+        """Return the data-parallel size: how many groups of ranks hold different samples.
 
         Raises:
             UserError: the ranks do not make whole groups.
@@ -62,7 +66,7 @@ class Layout:
         return world_size // (t * c)
 
     def describe(self, world_size: int) -> str:
-        """One line for people."""
+        """Return a line that tells people how the ranks are laid out and what each holds."""
         t, c = self.tensor_model_parallel_size, self.context_parallel_size
         line = (
             f"layout: {world_size} rank{'s' * (world_size > 1)} = tensor {t} x context {c} x "
@@ -77,11 +81,11 @@ class Layout:
 
     @property
     def _length_unit(self) -> int:
-        """What a length must be a multiple of."""
+        """The number that a length must be a multiple of."""
         return self.context_parallel_size * (self.tensor_model_parallel_size if self.sequence_parallel else 1)
 
     def _rules(self) -> Iterator[_Rule]:
-        """Always as many and in the same order, so that a number tells a rule in any layout of the same run."""
+        """Yield all rules, always as many and in the same order: a number tells a rule in any layout of the same run."""
         t, c = self.tensor_model_parallel_size, self.context_parallel_size
         for where, length in self.lengths:
             yield _Rule(
@@ -115,7 +119,7 @@ class Layout:
             )
 
     def _nearest_that_work(self, knob: str | int, number: int) -> str:
-        """Values of a knob that mend rule `number` and break no other, as a choice; empty if there are none."""
+        """Return the values of a knob that mend rule `number` and break no other, as a choice; empty if there are none."""
         before = self._broken()
         broken = {value: other._broken() for value, other in self._turned(knob)}
         mending = {value: left for value, left in broken.items() if left <= before - {number}}
@@ -130,7 +134,7 @@ class Layout:
         return value
 
     def _turned(self, knob: str | int) -> Iterator[tuple[int, "Layout"]]:
-        """Values around the present one, and the layout with each."""
+        """Yield values of a knob around its present one, and the layout with each."""
         now = self._value(knob)
         if isinstance(knob, int):
             for length in _multiples_around(now, self._length_unit):
@@ -144,13 +148,13 @@ class Layout:
 
 
 def nearest(value: int, choices: Sequence[int]) -> str:
-    """The nearest choices below and above a value: '2 or 4', empty if there are none."""
+    """Return the nearest choices below and above a value as text: '2 or 4', empty if there are none."""
     below = sorted(n for n in choices if n < value)
     above = sorted(n for n in choices if n > value)
     return " or ".join(str(n).lower() for n in below[-1:] + above[:1])
 
 
 def _multiples_around(value: int, unit: int) -> list[int]:
-    """The positive ones among the multiples next to a value."""
+    """Return the multiples of a unit next to a value, those that are positive."""
     below = max(value, 0) // unit * unit
     return [n for n in (below, below + unit) if n > 0]

@@ -41,7 +41,7 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 
 
 def dump_config(config: BaseModel) -> str:
-    """The resolved configuration as YAML that load_config reads back."""
+    """Return the resolved configuration as YAML that load_config reads back."""
     tree = config.model_dump(mode="json")
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
@@ -53,7 +53,7 @@ def dump_config(config: BaseModel) -> str:
 
 
 def _explicit_fields(tree: dict[str, Any]) -> dict[str, Any]:
-    """A tree without null values and empty sections."""
+    """Return a tree without its null values and empty sections."""
     items = ((key, _explicit_fields(value) if isinstance(value, dict) else value) for key, value in tree.items())
     return {key: value for key, value in items if value is not None and value != {}}
 
@@ -86,7 +86,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """The first error in a tree of sections as one sentence; for an unknown key, the nearest known one."""
+    """Return the first error in a tree of sections as one sentence; for an unknown key, the nearest known one."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -114,5 +114,5 @@ def _section_at(section: type[BaseModel], path: Sequence[str | int]) -> type[Bas
 
 
 def _fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a section by the keys of a run file."""
+    """Return the fields of a section by the keys of a run file."""
     return {field.alias or name: field for name, field in section.model_fields.items()}

@@ -30,7 +30,7 @@ class ModelConfig(Architecture):
 
     @property
     def mixers(self) -> str:
-        """One letter a layer."""
+        """The letters of the layers' mixers, one for each layer."""
         return self.layer_pattern or DEFAULT * self.n_layer
 
     @property
@@ -46,7 +46,8 @@ class ModelConfig(Architecture):
     @property
     def parameters(self) -> list[Parameter]:
         """All parameters by their names in models/lm.py, the tied head counted once."""
-        d, inner = self.d_model, self.inner_size
+        d = self.d_model
+        inner = self.inner_size
         embedding = Parameter("backbone.embeddings.word_embeddings.weight", self.padded_vocab_size * d, True)
         mlp = [*linear("mlp.fc1", d, inner, column=True), *linear("mlp.fc2", inner, d, column=False)]
         found = [embedding, *_norm("backbone.ln_f", d)]

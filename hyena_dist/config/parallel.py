@@ -1,4 +1,4 @@
-"""How a run, or one stage of its curriculum, is spread over ranks."""
+"""The layout of a run, or of one stage of its curriculum: how it is spread over ranks."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from hyena_dist.config.section import Section
 
 
 class ParallelConfig(Section):
-    """How a run is spread over ranks; data_parallel_size is derived."""
+    """The layout of a run: how it is spread over ranks; data_parallel_size is derived."""
 
     tensor_model_parallel_size: int = Field(1, gt=0)
     context_parallel_size: int = Field(1, gt=0)
@@ -24,7 +24,7 @@ class ParallelConfig(Section):
 
 
 class StageParallel(Section):
-    """What a stage of the curriculum sets otherwise than the run's `parallel`."""
+    """The settings that a stage of the curriculum has otherwise than the run's `parallel`; None where it has the run's."""
 
     tensor_model_parallel_size: int | None = Field(None, gt=0)
     context_parallel_size: int | None = Field(None, gt=0)
@@ -33,5 +33,5 @@ class StageParallel(Section):
     activation_checkpointing: bool | None = None
 
     def over(self, run: ParallelConfig) -> ParallelConfig:
-        """The run's settings with this stage's in their place."""
+        """Return the run's settings with this stage's in their place."""
         return run.model_copy(update=self.model_dump(exclude_none=True))

@@ -20,7 +20,7 @@ from hyena_dist.config.section import Section
 
 
 class EvaluationConfig(Section):
-    """Held-out perplexity."""
+    """The settings of the evaluation: held-out perplexity."""
 
     split: Literal["valid", "test"] = "valid"
     lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
@@ -32,7 +32,7 @@ class EvaluationConfig(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow; metrics.jsonl is always written."""
+    """The settings of MLflow; metrics.jsonl is always written."""
 
     mlflow: bool = True
     uri: str | None = Field(None, description="any MLflow tracking URI; a SQLite file beside the runs if not given")
@@ -47,11 +47,11 @@ AUTO = (
     "parallel.zero",
     "train.micro_batch_size",
 )
-"""What may be given as `auto`: plan/ fills it in for every stage that does not say it itself."""
+"""Fields that may be given as `auto`: plan/ fills them in for every stage that does not say them itself."""
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """Everything that is set about a run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     output_dir: Path = Field(Path("runs"), description="the run's folder is output_dir/name")
@@ -73,10 +73,11 @@ class RunConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _take_autos(cls, tree: Any) -> Any:
-        """`auto` in the place of a value becomes an entry in `auto`."""
+        """Turn every `auto` in the place of a value into an entry of the field `auto`."""
         if not isinstance(tree, dict):
             return tree
-        tree, auto = dict(tree), list(tree.get("auto", ()))
+        tree = dict(tree)
+        auto = list(tree.get("auto", ()))
         for path in AUTO:
             section, key = path.split(".")
             values = tree.get(section)
@@ -103,11 +104,11 @@ class RunConfig(Section):
         return tuple(sorted(set(self.evaluation.lengths or [s.seq_length for s in self.train.curriculum])))
 
     def layout_of(self, segment: Sequence[StagePlan]) -> Layout:
-        """What the ranks that train some stages share; all of them have one layout."""
+        """Return what the ranks that train some stages share among them; all of the stages have one layout."""
         return self.layout_with(segment[0].parallel, [(stage.number + 1, stage.seq_length) for stage in segment])
 
     def stages(self, world_size: int) -> tuple[StagePlan, ...]:
-        """The curriculum for `world_size` ranks.
+        """Return the curriculum for `world_size` ranks.
 
         Raises:
             UserError: a world size or batch sizes that do not divide, with the arithmetic and the nearest that does.
@@ -116,20 +117,20 @@ class RunConfig(Section):
         return self.train.stages([(p, self.layout_with(p).data_parallel_size(world_size)) for p in parallels])
 
     def segments(self, world_size: int) -> tuple[tuple[StagePlan, ...], ...]:
-        """The curriculum cut where the layout of processes changes: each part is trained by other processes.
+        """Return the curriculum cut where the layout of processes changes: each part is trained by other processes.
 
         Raises:
-            UserError: as `stages`.
+            UserError: a world size or batch sizes that do not divide, as in `stages`.
         """
         groups = itertools.groupby(self.stages(world_size), lambda stage: stage.parallel.processes)
         return tuple(tuple(stages) for _, stages in groups)
 
     def parallel_of(self, stage: CurriculumStage) -> ParallelConfig:
-        """The layout of a stage: what it says itself, and the run's defaults for the rest."""
+        """Return the layout of a stage: what it says itself, and the run's defaults for the rest."""
         return stage.parallel.over(self.parallel_defaults)
 
     def _layouts(self) -> Iterator[Layout]:
-        """One for every set of processes, with the lengths that they see; the last ones evaluate."""
+        """Yield the layout of every set of processes, with the lengths that they see; the last processes evaluate."""
         numbered = list(enumerate(self.train.curriculum, 1))
         groups = [list(g) for _, g in itertools.groupby(numbered, lambda pair: self.parallel_of(pair[1]).processes)]
         for group in groups:
@@ -139,7 +140,13 @@ class RunConfig(Section):
     def layout_with(
         self, parallel: ParallelConfig, stages: Sequence[tuple[int, int]] = (), evaluates: bool = True
     ) -> Layout:
-        """What ranks would share under a layout, with the lengths of some (number, seq_length) of stages."""
+        """Return what ranks would share under a layout.
+
+        Args:
+            parallel: the layout.
+            stages: number, counted from 1, and seq_length of each stage whose length counts.
+            evaluates: whether the lengths of the evaluation count too.
+        """
         model = self.model
         evaluation = [("evaluation", n) for n in self.evaluation.lengths] if evaluates else []
         return Layout(

@@ -49,7 +49,7 @@ class StagePlan(NamedTuple):
         return self.global_batch_size * self.seq_length
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return a line that tells people the sizes of the stage."""
         return (
             f"stage {self.number + 1}: length {self.seq_length:,}, steps {self.first_step:,} to {self.end_step:,}, "
             f"batch {self.global_batch_size} = {self.micro_batch_size} x {self.gradient_accumulation_steps} "
@@ -58,7 +58,7 @@ class StagePlan(NamedTuple):
         )
 
     def tokens_at(self, step: int) -> int:
-        """Tokens seen after `step` optimizer steps of the run, for a step within this stage."""
+        """Return the tokens seen after `step` optimizer steps of the run, for a step within this stage."""
         return self.first_token + (step - self.first_step) * self.tokens_per_step
 
 
@@ -92,7 +92,7 @@ class TrainConfig(Section):
         return self
 
     def stages(self, layouts: Sequence[tuple[ParallelConfig, int]]) -> tuple[StagePlan, ...]:
-        """The curriculum, of which each stage is spread as `layouts` says: (layout, data-parallel size).
+        """Work out the curriculum, of which each stage is spread as `layouts` says: (layout, data-parallel size).
 
         Raises:
             UserError: batch sizes that do not divide, with the arithmetic and the nearest size that does.
@@ -109,24 +109,25 @@ class TrainConfig(Section):
                 index, stage.seq_length, batch, micro, accumulation, dp, step, step + iters, token, parallel
             )
             plans.append(plan)
-            step, token = step + iters, token + iters * per_step
+            step += iters
+            token += iters * per_step
         return tuple(plans)
 
     def batch_of(self, stage: CurriculumStage) -> int:
-        """Sequences of one optimizer step in a stage, over all ranks, however many there are."""
+        """Return the sequences of one optimizer step in a stage, over all ranks, however many there are."""
         if self.global_batch_size is not None:
             return self.global_batch_size
         return (self.global_batch_tokens or 0) // stage.seq_length
 
     def steps_of(self, stage: CurriculumStage) -> int:
-        """Optimizer steps of a stage, however many ranks there are."""
+        """Return the optimizer steps of a stage, however many ranks there are."""
         if stage.train_iters is not None:
             return stage.train_iters
         per_step = max(1, self.batch_of(stage) * stage.seq_length)  # 0: such a run is refused before it starts
         return -(-(stage.tokens or 0) // per_step)
 
     def _batches(self, stage: CurriculumStage, dp: int, fits_all: int) -> tuple[int, int]:
-        """Sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
+        """Return the sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
         factors = self._factors(stage, dp)
         in_tokens = self.global_batch_size is None
         name = "global_batch_tokens" if in_tokens else "global_batch_size"
@@ -143,7 +144,7 @@ class TrainConfig(Section):
         return batch, max(m for m in range(1, batch // dp + 1) if (batch // dp) % m == 0 and m <= fits)
 
     def _factors(self, stage: CurriculumStage, dp: int) -> dict[str, int]:
-        """What the global batch must be a multiple of, by name."""
+        """Return the numbers, by name, whose product the global batch must be a multiple of."""
         micro = stage.micro_batch_size or self.micro_batch_size
         factors = {"seq_length": stage.seq_length} if self.global_batch_size is None else {}
         factors |= {"micro_batch_size": micro} if micro else {}

@@ -1,4 +1,4 @@
-"""What every section of a configuration has in common."""
+"""The properties that all sections of a configuration have in common."""
 
 import re
 from typing import Any

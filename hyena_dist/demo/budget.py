@@ -1,4 +1,4 @@
-"""How many tokens the demo trains on: as many of its recipe's as fit into a few minutes on this machine."""
+"""The number of tokens that the demo trains on: as many of its recipe's as fit into a few minutes on this machine."""
 
 import json
 import math

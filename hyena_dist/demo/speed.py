@@ -1,4 +1,4 @@
-"""How fast this machine trains a model: real steps at each length, in as many processes as are going to train."""
+"""The speed at which this machine trains a model: real steps at each length, in as many processes as will train."""
 
 import multiprocessing
 import time
@@ -17,7 +17,7 @@ _PATIENCE_S = 300.0
 
 
 class Speed(NamedTuple):
-    """What was measured by the wall clock, so that whatever else runs on the machine is in it."""
+    """Times by the wall clock, which include whatever else runs on the machine."""
 
     step_s: tuple[float, ...]
     """Seconds of an optimizer step in each stage."""

@@ -1,1 +1,1 @@
-"""What is trained: the Hyena model, and published checkpoints of it."""
+"""The model that is trained, and published checkpoints of it."""

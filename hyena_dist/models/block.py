@@ -19,7 +19,7 @@ from hyena_dist.parallel.mesh import Mesh
 
 
 class MLP(nn.Module):
-    """fc2(gelu(fc1(norm(x)))) with the tanh form of gelu; the norm belongs to the layer."""
+    """The MLP fc2(gelu(fc1(norm(x)))) with the tanh form of gelu; the norm belongs to the layer."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class MLP(nn.Module):
         return self.mesh.tensor.size() == 1
 
     def forward(self, x: Tensor, norm: Norm, residual: bool = False) -> Tensor:
-        """The MLP of norm(x): [R, B, D] in the parameters' type -> [R, B, D] in the compute type.
+        """Return the MLP of norm(x): [R, B, D] in the parameters' type -> [R, B, D] in the compute type.
 
-        Where `adds_residual`, one operator does it, and can add x as well.
+        Where `adds_residual`, one operator does it, and can add x as well if `residual` is set.
         """
         if self.adds_residual:
             weights = MLPWeights(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
@@ -59,7 +59,7 @@ class Block(nn.Module):
         self.dropout2 = Dropout(config.resid_dropout, 2 * index + 2, mesh)
 
     def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
-        """[R, B, D] -> [R, B, D], both in the parameters' type."""
+        """Return the residual stream after the layer, [R, B, D] -> [R, B, D], both in the parameters' type."""
         for branch, norm, dropout in ((self.mixer, self.norm1, self.dropout1), (self.mlp, self.norm2, self.dropout2)):
             if branch.adds_residual and not dropout.active:
                 residual = branch(residual, norm, residual=True)

@@ -15,21 +15,23 @@ from torch import Tensor, nn
 from hyena_dist.parallel.mesh import Mesh
 
 BLOCK = 1024
-"""Positions that one random stream covers: a rank draws the blocks that its chunk touches."""
+"""The number of positions that one random stream covers: a rank draws the blocks that its chunk touches."""
 
 
 class Dropout(nn.Module):
     """Zeroes values with probability p while training and scales the others by 1 / (1 - p).
 
     Args:
-        p: probability.
+        p: probability with which a value is zeroed.
         site: a number that no other dropout of the model has.
         mesh: says which positions this rank holds.
     """
 
     def __init__(self, p: float, site: int, mesh: Mesh) -> None:
         super().__init__()
-        self.p, self.site, self.mesh = p, site, mesh
+        self.p = p
+        self.site = site
+        self.mesh = mesh
 
     @property
     def active(self) -> bool:
@@ -37,7 +39,7 @@ class Dropout(nn.Module):
         return self.training and self.p > 0
 
     def forward(self, x: Tensor, seeds: Sequence[int] | None) -> Tensor:
-        """[R, B, D] -> [R, B, D].
+        """Return x with values dropped, [R, B, D] -> [R, B, D].
 
         Args:
             x: this rank's positions.
@@ -52,7 +54,7 @@ class Dropout(nn.Module):
         return x * kept.mul_(1 / (1 - self.p))
 
     def _kept(self, seed: int, x: Tensor) -> Tensor:
-        """[R, D]: 1 where the sample's values stay."""
+        """Return the mask of one sample, [R, D]: 1 where values stay, else 0."""
         length, features = x.shape[0], x.shape[2]
         first = self.mesh.residual_shard[0] * length
         blocks = []

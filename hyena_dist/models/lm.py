@@ -30,24 +30,24 @@ from hyena_dist.parallel.mesh import Mesh
 
 
 class LMOutput(NamedTuple):
-    """What a call of the model returns."""
+    """The results of a call of the model."""
 
     logits: Tensor | None
-    """[B, S, V / T] in the parameters' type; columns from vocab_size on belong to no token. None if skipped."""
+    """Logits in the parameters' type, [B, S, V / T]; columns from vocab_size on belong to no token. None if skipped."""
     hidden_states: Tensor | None
-    """[B, S, D] after the final norm, in the parameters' type. None if skipped."""
+    """Hidden states after the final norm in the parameters' type, [B, S, D]. None if skipped."""
     nll: Tensor | None
-    """[B, S] negative log-likelihood in nats of each target, 0 where it is ignored; None without targets. The same on
-    every tensor rank."""
+    """Negative log-likelihood of each target in nats, [B, S], 0 where a target is ignored and the same on every tensor
+    rank; None without targets."""
 
     @property
     def nll_sum(self) -> Tensor | None:
-        """Sum of `nll` over this rank's targets."""
+        """The sum of `nll` over this rank's targets."""
         return None if self.nll is None else self.nll.sum()
 
 
 class Embeddings(nn.Module):
-    """Token embedding alone: Hyena needs no position embedding."""
+    """The token embedding alone: Hyena needs no position embedding."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Embeddings(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Token ids to hidden states."""
+    """The embedding and the layers, which turn token ids into hidden states."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh, compute_dtype: torch.dtype) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Backbone(nn.Module):
         self.activation_checkpointing = False
 
     def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
-        """[B, S] -> the residual stream after the last layer, [R, B, D]."""
+        """Return the residual stream after the last layer: [B, S] -> [R, B, D]."""
         x = self.embed_dropout(self.embeddings.word_embeddings(input_ids), dropout_seeds)
         for layer in self.layers:
             # A call, not a wrapper module: parameters keep their names whether or not activations are recomputed.
@@ -102,7 +102,7 @@ class HyenaDNA(nn.Module):
         self.backbone = Backbone(config, self.mesh, self.compute_dtype)
 
     def double(self) -> "HyenaDNA":
-        """Everything in float64, activations included: for reference values."""
+        """Convert everything to float64, activations included: for reference values."""
         for module in self.modules():
             if isinstance(module, HyenaDNA | Norm):
                 module.compute_dtype = torch.float64
@@ -115,7 +115,7 @@ class HyenaDNA(nn.Module):
         dropout_seeds: Sequence[int] | None = None,
         skip_logits: bool = False,
     ) -> LMOutput:
-        """Logits, hidden states and, with targets, the loss of each.
+        """Return logits, hidden states and, with targets, the loss of each.
 
         Args:
             input_ids: [B, S] int64 token ids: this context rank's contiguous chunk of the sequences.
@@ -175,5 +175,5 @@ class HyenaDNA(nn.Module):
         save_published(self, directory)
 
     def num_parameters(self) -> int:
-        """Trainable parameters, the tied head counted once."""
+        """Count the trainable parameters, those of the tied head once."""
         return sum(p.numel() for p in self.parameters())

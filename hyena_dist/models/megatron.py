@@ -53,11 +53,11 @@ NAMES = (
     (".norm2.", ".pre_mlp_layernorm."),
     (".mlp.fc", ".mlp.linear_fc"),
 )
-"""Part of a tensor's name in HyenaDNA, and in GPTModel."""
+"""Parts of a tensor's name in HyenaDNA, and what stands for them in GPTModel."""
 
 
 def transformer_config(config: ModelConfig, **overrides: Any) -> TransformerConfig:
-    """Megatron's configuration of the same model, for the tensor and context sizes of the current parallel_state.
+    """Return Megatron's configuration of the same model, for the tensor and context sizes of the current parallel_state.
 
     Args:
         config: the architecture.
@@ -90,7 +90,7 @@ def transformer_config(config: ModelConfig, **overrides: Any) -> TransformerConf
 
 
 def hyena_layer_spec(config: ModelConfig, mixer: str) -> ModuleSpec:
-    """One TransformerLayer around a mixer of ours.
+    """Return the specification of one TransformerLayer around a mixer of ours.
 
     Args:
         config: the architecture.
@@ -112,12 +112,12 @@ def hyena_layer_spec(config: ModelConfig, mixer: str) -> ModuleSpec:
 
 
 def hyena_block_spec(config: ModelConfig) -> TransformerBlockSubmodules:
-    """All layers as ModelConfig.layer_pattern has them, and the final norm: GPTModel's transformer_layer_spec."""
+    """Return all layers as ModelConfig.layer_pattern has them, and the final norm: GPTModel's transformer_layer_spec."""
     return TransformerBlockSubmodules([hyena_layer_spec(config, letter) for letter in config.mixers], LayerNorm)
 
 
 def gpt_arguments(config: ModelConfig, **overrides: Any) -> dict[str, Any]:
-    """Keyword arguments of GPTModel that make it the HyenaDNA of `config`; overrides are TransformerConfig's."""
+    """Return keyword arguments of GPTModel that make it the HyenaDNA of `config`; overrides are TransformerConfig's."""
     return {
         "config": transformer_config(config, **overrides),
         "transformer_layer_spec": hyena_block_spec(config),
@@ -129,7 +129,7 @@ def gpt_arguments(config: ModelConfig, **overrides: Any) -> dict[str, Any]:
 
 
 def gpt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a HyenaDNA under GPTModel's names.
+    """Return the state dict of a HyenaDNA under GPTModel's names.
 
     The parts of a tensor rank are those of the same rank in GPTModel, so load whole weights into a HyenaDNA of the same
     layout first. Position grids that a published checkpoint brought along (`.pos_emb.z`) have no place in GPTModel.
@@ -140,7 +140,7 @@ def gpt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hyena_state_dict(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The inverse of gpt_state_dict, without the `_extra_state` that Megatron keeps for Transformer Engine."""
+    """Return the state dict of a GPTModel under HyenaDNA's names, without the `_extra_state` that Megatron keeps for Transformer Engine."""
     state = {name: value for name, value in state.items() if not name.endswith("._extra_state")}
     for ours, theirs in NAMES:
         state = {name.replace(theirs, ours): value for name, value in state.items()}
@@ -148,7 +148,7 @@ def hyena_state_dict(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class LayerNorm(nn.LayerNorm):
-    """[R, B, D] -> [R, B, D]. Megatron's own needs Apex or Transformer Engine to go with sequence parallelism."""
+    """A layer norm, [R, B, D] -> [R, B, D]. Megatron's own takes sequence parallelism with Apex or Transformer Engine only."""
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float) -> None:
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype, device=_device(config))
@@ -195,7 +195,9 @@ class MixerAsAttention(nn.Module):
         packed_seq_params: Any = None,
         **_: Any,
     ) -> tuple[Tensor, None]:
-        """[R, B, D] -> [R, B, D], and no bias left to add. Masks and rotary embeddings are ignored: mixers are causal.
+        """Return the mixer of the hidden states, [R, B, D] -> [R, B, D], and no bias that is left to add.
+
+        Masks and rotary embeddings are ignored: mixers are causal.
 
         Raises:
             UserError: an inference context or packed sequences.
@@ -220,7 +222,7 @@ class MixerAsAttention(nn.Module):
         sharded_offsets: tuple[tuple[int, int, int], ...] = (),
         metadata: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Tensors for dist_checkpointing, which can be loaded with another number of tensor ranks.
+        """Return tensors for dist_checkpointing, which can be loaded with another number of tensor ranks.
 
         A tensor of n blocks of channels is stored with an axis of size n before the channels, as a rank's part is only
         contiguous within a block.
@@ -230,7 +232,8 @@ class MixerAsAttention(nn.Module):
         held = partitions(self)
         sharded: dict[str, Any] = {}
         for name, tensor in self.state_dict(keep_vars=True).items():
-            key, partition = prefix + name, held.get(name)
+            key = prefix + name
+            partition = held.get(name)
             if partition is None:
                 sharded[key] = make_sharded_tensor_for_checkpoint(tensor, key, sharded_offsets, **groups)
             else:
@@ -239,7 +242,7 @@ class MixerAsAttention(nn.Module):
 
 
 def _sharded(tensor: Tensor, key: str, partition: Partition, **kwargs: Any) -> Any:
-    """Megatron's description of this rank's part of a tensor."""
+    """Return Megatron's description of this rank's part of a tensor."""
     dim = partition.dim % tensor.dim()
     if partition.blocks == 1:
         return make_tp_sharded_tensor_for_checkpoint(tensor, key, dim, **kwargs)
@@ -253,5 +256,5 @@ def _sharded(tensor: Tensor, key: str, partition: Partition, **kwargs: Any) -> A
 
 
 def _device(config: TransformerConfig) -> torch.device:
-    """Where Megatron puts new parameters."""
+    """Return the device on which Megatron puts new parameters."""
     return torch.device("cpu") if config.use_cpu_initialization else torch.device("cuda", torch.cuda.current_device())

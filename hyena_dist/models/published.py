@@ -77,17 +77,17 @@ _ONLY = {
 
 
 def from_published_config(path: str | Path, modulation_shift: float | None = None) -> HyenaDNA:
-    """A model with fresh weights from a published config.json alone.
+    """Build a model with fresh weights from a published config.json alone.
 
     Args:
         path: the file, or the folder that holds it.
-        modulation_shift: see load_published.
+        modulation_shift: shift of the filters' decay; if not given, chosen as in load_published.
     """
     return _build(_read_config(Path(path)), modulation_shift)
 
 
 def load_published(directory: str | Path, modulation_shift: float | None = None) -> HyenaDNA:
-    """A published model, in evaluation mode, in one process.
+    """Load a published model, in evaluation mode, in one process.
 
     Args:
         directory: holds config.json and weights.ckpt or model.safetensors. Nothing that a pickle carries is executed.
@@ -108,7 +108,7 @@ def load_published(directory: str | Path, modulation_shift: float | None = None)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file under our names."""
+    """Read the tensors of a safetensors or torch file; they get our names."""
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else read_state_dict(path)
     except UserError:
@@ -151,7 +151,8 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
     parts = partitions(model)
     for name, value in model.state_dict().items():
         if name in tensors:
-            part, shape = parts.get(name), tuple(value.shape)
+            part = parts.get(name)
+            shape = tuple(value.shape)
             shape = part.whole_shape(shape, model.mesh.tensor.size()) if part else shape
             if tensors[name].shape != shape:
                 raise UserError(
@@ -173,7 +174,7 @@ def save_published(model: HyenaDNA, directory: str | Path) -> None:
 
 
 def published_config(model: HyenaDNA) -> dict[str, Any]:
-    """The fields of a published config.json; those a loaded model came with are kept as they were."""
+    """Return the fields of a published config.json; those a loaded model came with are kept as they were."""
     c = model.config
     config: dict[str, Any] = dict(model.published_fields or {"_name_": "lm"})
     layer = config  # the -hf port has no layer

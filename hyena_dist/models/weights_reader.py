@@ -38,13 +38,13 @@ class _Inert:
         pass
 
     def append(self, item: Any) -> None:
-        """Ignored."""
+        """Ignore an item that a pickle appends."""
 
     def extend(self, items: Any) -> None:
-        """Ignored."""
+        """Ignore items that a pickle appends."""
 
     def add(self, item: Any) -> None:
-        """Ignored."""
+        """Ignore an item that a pickle adds to a set."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> "_Inert":
         return self
@@ -109,7 +109,7 @@ def _read(path: Path) -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of `path`: those under "state_dict" if it has such a key, as Lightning files do, else all.
+    """Return the tensors of `path`: those under "state_dict" if it has such a key, as Lightning files do, else all.
 
     Raises:
         UserError: the file cannot be read or holds no tensors.

@@ -22,7 +22,7 @@ Shape = torch.Size
 
 
 def _forward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any], int]], None]:
-    """Make the function that follows, of the operator's inputs, the formula of its forward pass."""
+    """Return a decorator that makes a function of the operator's inputs the formula of its forward pass."""
 
     def register(formula: Callable[[Any], int]) -> None:
         def count(*flat: Any, **_: Any) -> int:
@@ -35,7 +35,7 @@ def _forward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any], int]], None
 
 
 def _backward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any, Any], int]], None]:
-    """Make the function that follows, of the operator's inputs and what it kept, the formula of its backward pass."""
+    """Return a decorator that makes a function of the operator's inputs and kept tensors its backward formula."""
 
     def register(formula: Callable[[Any, Any], int]) -> None:
         def count(*flat: Any, **_: Any) -> int:
@@ -49,19 +49,19 @@ def _backward_of(op: RecordOp[Any, Any]) -> Callable[[Callable[[Any, Any], int]]
 
 @_forward_of(gated.OPERATOR)
 def _operator(inputs: Any) -> int:
-    """The convolutions."""
+    """Count the convolutions."""
     return _convolutions(inputs.projected[1], inputs.filters.kernels)
 
 
 @_backward_of(gated.OPERATOR)
 def _operator_backward(inputs: Any, kept: gated.Kept) -> int:
-    """The convolutions' gradients."""
+    """Count the convolutions' gradients."""
     return _convolutions_backward(inputs.projected[1], inputs.filters.kernels)
 
 
 @_forward_of(mixer.OPERATOR)
 def _mixer(inputs: Any) -> int:
-    """Both projections and the operator."""
+    """Count both projections and the operator."""
     positions, batch, _ = inputs.x
     weights = math.prod(inputs.projections.in_weight) + math.prod(inputs.projections.out_weight)
     return 2 * positions * batch * weights + _convolutions(batch, inputs.filters.kernels)
@@ -69,7 +69,7 @@ def _mixer(inputs: Any) -> int:
 
 @_backward_of(mixer.OPERATOR)
 def _mixer_backward(inputs: Any, kept: mixer.Kept) -> int:
-    """Each projection's two gradients, and the first projection again unless it was kept."""
+    """Count each projection's two gradients, and the first projection again unless it was kept."""
     positions, batch, _ = inputs.x
     all_kept = kept.everything is not None
     of_first = (2 if all_kept else 3) * math.prod(inputs.projections.in_weight)
@@ -80,25 +80,25 @@ def _mixer_backward(inputs: Any, kept: mixer.Kept) -> int:
 
 @_forward_of(mlp.OPERATOR)
 def _mlp(inputs: Any) -> int:
-    """Two products."""
+    """Count the products of both layers, whose weights have as many numbers."""
     return 2 * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weights.fc1_weight)
 
 
 @_backward_of(mlp.OPERATOR)
 def _mlp_backward(inputs: Any, kept: list[mlp.Activation]) -> int:
-    """Two gradients of each product, and the first product again unless its activation was kept."""
+    """Count two gradients of each product, and the first product again unless its activation was kept."""
     return (4 if kept else 5) * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weights.fc1_weight)
 
 
 @_forward_of(head.OPERATOR)
 def _head(inputs: Any) -> int:
-    """One product."""
+    """Count the product of the positions with the head's weight."""
     return 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weight)
 
 
 @_backward_of(head.OPERATOR)
 def _head_backward(inputs: Any, kept: None) -> int:
-    """The product's two gradients, over the columns of tokens alone, and itself again; counted with all columns."""
+    """Count the product again and its two gradients, with all columns, though the padded ones are left out."""
     return 3 * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weight)
 
 
@@ -108,13 +108,16 @@ def _transform(length: int) -> float:
 
 
 def _convolutions(batch: int, kernels: Shape) -> int:
-    """For each convolution the spectra of B sequences and of the kernel, and B sequences back."""
+    """Count, for each convolution, the transforms of B sequences and of the kernel, and the B inverse ones."""
     convolutions, channels, length = kernels
     return int(convolutions * channels * (2 * batch + 1) * _transform(length))
 
 
 def _convolutions_backward(batch: int, kernels: Shape, kept: bool = False) -> int:
-    """Spectra of input and kernel unless kept, that of the gradient, gradients back; all values but the last again."""
+    """Count the transforms of the value's gradient, and the inverse ones of the gradients of input and kernel.
+
+    All values but the last are made again, and the spectra of input and kernel too unless they were kept.
+    """
     convolutions, channels, length = kernels
     each = 4 * batch + 2 - (batch + 1 if kept else 0)
     return int(channels * (convolutions * each - batch) * _transform(length))

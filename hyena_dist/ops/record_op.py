@@ -31,7 +31,7 @@ class RecordOp(Generic[Inputs, Kept]):
         inputs: the type of the record that it takes. Its floating tensors are differentiated.
         forward: (inputs, whether a backward pass may follow) -> its value, and what `backward` wants to
             have besides the inputs: tensors, in any records, and None for what there is not.
-        empty: the same as `forward`, with new tensors of the right shapes and types that nothing is written into.
+        empty: returns what `forward` does, as new tensors of the right shapes and types that nothing is written into.
         kept: puts together from a flat list what `forward` kept.
         backward: (gradient of the value, inputs, kept) -> a record of the inputs' type with gradients in place of the
             floating tensors; its other fields are ignored.
@@ -102,23 +102,23 @@ class RecordOp(Generic[Inputs, Kept]):
         self.backward_packet = getattr(torch.ops.hyena_dist, f"{name}_backward")
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        """The operator's value."""
+        """Return the operator's value for these inputs."""
         y: Tensor = self._run(*flatten(inputs), torch.is_grad_enabled())[0]
         return y
 
     def forward_arguments(self, flat: Iterable[Any]) -> tuple[Inputs, bool]:
-        """(inputs, keep) of the flat arguments of hyena_dist::<name>."""
+        """Return (inputs, keep), put together from the flat arguments of hyena_dist::<name>."""
         *given, keep = flat
         return _gather(self.inputs, iter(given)), keep
 
     def backward_arguments(self, flat: Iterable[Any]) -> tuple[Tensor, Inputs, Kept]:
-        """(dy, inputs, kept) of the flat arguments of hyena_dist::<name>_backward."""
+        """Return (dy, inputs, kept), put together from the flat arguments of hyena_dist::<name>_backward."""
         dy, *given, kept = flat
         return dy, _gather(self.inputs, iter(given)), self.kept(kept)
 
 
 def flatten(record: Any) -> list[Any]:
-    """All fields of a record and of the records and sequences in it, in their order, without those that are None."""
+    """Return all fields of a record and of records and sequences in it, in their order, without those that are None."""
     if record is None:
         return []
     if not isinstance(record, tuple | list):

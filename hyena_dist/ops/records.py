@@ -1,4 +1,4 @@
-"""What the operators take: named tensors and their shapes. The gradients of a record come in a record of its kind.
+"""The records that the operators take, tensors with names and shapes. A record's gradients come in one of its kind.
 
 Shapes: C channels, D d_model, E features of a position, H hidden width of the MLP, K taps, L length, N order, T
 positions, W width of the sine network.
@@ -18,9 +18,9 @@ class NormInput(NamedTuple):
     """A LayerNorm over the last dimension, which has D numbers."""
 
     weight: Tensor
-    """[D]."""
+    """Factor of each number of a row, [D]."""
     bias: Tensor
-    """[D]."""
+    """Summand of each number of a row, [D]."""
     eps: float
     """The number added to the variance."""
     dtype: torch.dtype
@@ -31,56 +31,56 @@ class Projections(NamedTuple):
     """The dense layers at both ends of the Hyena operator."""
 
     in_weight: Tensor
-    """[(N + 1) C, D]: the rows of x0, then those of x1, ..., then those of v."""
+    """Weight of the first layer, [(N + 1) C, D]: the rows of x0, then those of x1, ..., then those of v."""
     in_bias: Tensor
-    """[(N + 1) C]."""
+    """Bias of the first layer, [(N + 1) C]."""
     out_weight: Tensor
-    """[D, C]."""
+    """Weight of the last layer, [D, C]."""
     out_bias: Tensor
-    """[D]."""
+    """Bias of the last layer, [D]."""
 
 
 class Filters(NamedTuple):
-    """What the Hyena operator filters its projections with, and what it convolves with."""
+    """The short filters of the Hyena operator's projections, and the long filters that it convolves with."""
 
     taps: Tensor
-    """[(N + 1) C, K], the causal short filters; the last tap meets the present position."""
+    """Taps of the causal short filters, [(N + 1) C, K]; the last one meets the present position."""
     bias: Tensor
-    """[(N + 1) C], the bias of each short filter."""
+    """Bias of each short filter, [(N + 1) C]."""
     kernels: Tensor
-    """[N - 1, C, L], the long filters, of which the first is applied first; float32 (float64)."""
+    """The long filters, of which the first is applied first, [N - 1, C, L] in float32 (float64)."""
 
 
 class MLPWeights(NamedTuple):
     """The two dense layers of fc2(gelu(fc1(x)))."""
 
     fc1_weight: Tensor
-    """[H, D]."""
+    """Weight of the first layer, [H, D]."""
     fc1_bias: Tensor
-    """[H]."""
+    """Bias of the first layer, [H]."""
     fc2_weight: Tensor
-    """[D, H]."""
+    """Weight of the second layer, [D, H]."""
     fc2_bias: Tensor
-    """[D]."""
+    """Bias of the second layer, [D]."""
 
 
 class SineNetwork(NamedTuple):
     """The network last @ sin(freq * (... sin(freq * (weights[0] @ z + biases[0])) ...))."""
 
     weights: tuple[Tensor, ...]
-    """[W, E], then [W, W] for each further layer."""
+    """Weights of the hidden layers, [W, E] and then [W, W] for each further one."""
     biases: tuple[Tensor, ...]
-    """[W] for each layer."""
+    """Biases of the hidden layers, [W] each."""
     freq: Tensor
-    """[1, W], the frequencies, which all layers share."""
+    """The frequencies, which all hidden layers share, [1, W]."""
     last: Tensor
-    """[C, W]."""
+    """Weight of the last layer, which has no bias, [C, W]."""
 
 
 class DecayWindow(NamedTuple):
     """The factor exp(-t * rates) + shift of each channel, which is not trained."""
 
     rates: Tensor
-    """[C]."""
+    """The rate at which each channel decays, per unit of time t, [C]."""
     shift: float
     """What is left of a filter where the exponential has vanished."""

@@ -1,4 +1,4 @@
-"""megatron-core's tensor-parallel layers with what this project adds: a compute type, plain outputs, plain state dicts.
+"""The tensor-parallel layers of megatron-core, with a compute type, plain outputs and plain state dicts.
 
 Parameters stay in their own type (fp32); inputs and weights are cast to the compute type for the product, so bf16 runs
 need no second copy of the filter network and no loss scaling.

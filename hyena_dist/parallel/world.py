@@ -1,4 +1,4 @@
-"""What the launcher gave: the ranks of a run, before any grid is cut from them, and what concerns all of them.
+"""The ranks that a launcher gave a run, before any grid is cut from them, and what concerns all of them.
 
 `join_world` is called once per process; parallel/mesh.py cuts the grid of tensor, context and data ranks from it.
 """
@@ -119,7 +119,7 @@ class World:
 
 @dataclass(frozen=True)
 class Launch:
-    """What the launcher told this process by environment variables."""
+    """The place that the launcher gave this process, by environment variables."""
 
     rank: int
     local_rank: int

@@ -14,13 +14,13 @@ from hyena_dist.errors import UserError
 from hyena_dist.plan.memory import GIB, step_memory
 
 _USABLE = 0.9
-"""Of a device's memory: the rest is the driver's, the libraries' and lost between tensors."""
+"""The share of a device's memory that a step may take: the driver, libraries and gaps between tensors have the rest."""
 
 _MOST_TENSOR_RANKS = 8
 
 
 def fit(config: RunConfig, world_size: int) -> RunConfig:
-    """The run with every `auto` filled in for a number of ranks; unchanged if it has none.
+    """Return the run with every `auto` filled in for a number of ranks; unchanged if it has none.
 
     What a stage or the run sets stays. The result is a function of the run and the number of ranks alone.
 
@@ -35,11 +35,12 @@ def fit(config: RunConfig, world_size: int) -> RunConfig:
 
 
 def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStage:
-    """The first candidate that works, with everything in it said by the stage itself."""
+    """Return the first candidate that works, with everything in it said by the stage itself."""
     stage = config.train.curriculum[index]
     device_memory_gib = config.parallel_of(stage).device_memory_gib
     budget = _USABLE * device_memory_gib * GIB
-    least, reasons = float("inf"), []
+    least = float("inf")
+    reasons: list[str] = []
     for parallel in _layouts(config, stage, world_size):
         for micro in _micro_batches(config, stage, parallel, world_size):
             candidate = stage.model_copy(update={"parallel": _explicit_fields(parallel), "micro_batch_size": micro})
@@ -62,12 +63,12 @@ def _fit_stage(config: RunConfig, index: int, world_size: int) -> CurriculumStag
 
 
 def _alone(config: RunConfig, stage: CurriculumStage) -> RunConfig:
-    """The run with one stage only."""
+    """Return the run with one stage only."""
     return config.model_copy(update={"train": config.train.model_copy(update={"curriculum": (stage,)})})
 
 
 def _layouts(config: RunConfig, stage: CurriculumStage, world_size: int) -> Iterator[ParallelConfig]:
-    """Layouts that the model, the length and the ranks allow, the cheapest first."""
+    """Yield the layouts that the model, the length and the ranks allow, the cheapest first."""
     given = config.parallel_of(stage)
 
     def choices(field: str, values: list[int]) -> list[int]:
@@ -95,7 +96,7 @@ def _layouts(config: RunConfig, stage: CurriculumStage, world_size: int) -> Iter
 def _micro_batches(
     config: RunConfig, stage: CurriculumStage, parallel: ParallelConfig, world_size: int
 ) -> Iterator[int | None]:
-    """Sizes that divide a rank's share of the global batch, the largest first; None leaves it to the run."""
+    """Yield the sizes that divide a rank's share of the global batch, the largest first; None leaves it to the run."""
     fixed = stage.micro_batch_size or config.train.micro_batch_size
     if "train.micro_batch_size" not in config.auto or stage.micro_batch_size:
         yield fixed

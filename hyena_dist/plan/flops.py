@@ -11,7 +11,7 @@ from hyena_dist.plan.stage import ModelShape, shape_of, zero_of
 
 
 def step_flops(config: RunConfig, stage: StagePlan, *, recomputation: bool = False) -> float:
-    """Operations of an optimizer step in a stage, forward and backward, over all ranks together.
+    """Return the operations of an optimizer step in a stage, forward and backward, over all ranks together.
 
     Args:
         config: the run.
@@ -23,8 +23,11 @@ def step_flops(config: RunConfig, stage: StagePlan, *, recomputation: bool = Fal
     Returns:
         Operations. Filters count once for each data-parallel rank and step, since they depend on parameters alone.
     """
-    shape, data, micro_batches = shape_of(config, stage), stage.data_parallel_size, stage.gradient_accumulation_steps
-    each, filters = micro_batch(shape), filter_evaluation(shape)
+    shape = shape_of(config, stage)
+    data = stage.data_parallel_size
+    micro_batches = stage.gradient_accumulation_steps
+    each = micro_batch(shape)
+    filters = filter_evaluation(shape)
     needed = micro_batches * (each.forward + each.backward) + filters.forward + filters.backward
     if not recomputation:
         return data * needed
@@ -38,7 +41,7 @@ def step_flops(config: RunConfig, stage: StagePlan, *, recomputation: bool = Fal
 
 
 def micro_batch(shape: ModelShape) -> Flops:
-    """Operations of one data-parallel rank's micro-batch on all its tensor and context ranks, without filters."""
+    """Count the operations of one data-parallel rank's micro-batch on all its tensor and context ranks, without filters."""
     total = head(shape)
     for record in shape.model.layers:
         total += record.flops(shape) + mlp(shape)
@@ -46,7 +49,7 @@ def micro_batch(shape: ModelShape) -> Flops:
 
 
 def filter_evaluation(shape: ModelShape) -> Flops:
-    """Operations of one evaluation of the filters of all layers on the tensor and context ranks."""
+    """Count the operations of one evaluation of the filters of all layers on the tensor and context ranks."""
     total = Flops(0, 0)
     for record in shape.model.layers:
         if record.filters:
@@ -55,13 +58,13 @@ def filter_evaluation(shape: ModelShape) -> Flops:
 
 
 def mlp(shape: ModelShape) -> Flops:
-    """Both products of one layer's MLP; the fused operator makes the first again for a long stream."""
+    """Count both products of one layer's MLP; the fused operator makes the first again for a long stream."""
     weight = shape.model.d_model * shape.model.inner_size
     made_again = shape.tensor == 1 and not shape.keeps_all
     return product(shape.rows, weight, weight, repeated=weight if made_again else 0)
 
 
 def head(shape: ModelShape) -> Flops:
-    """The logits, padded columns included, which one operator on one tensor rank makes again in backward."""
+    """Count the logits, padded columns included, which one operator on one tensor rank makes again in backward."""
     weight = shape.model.d_model * shape.model.padded_vocab_size
     return product(shape.rows, weight, repeated=weight if shape.tensor == 1 else 0)

@@ -1,4 +1,4 @@
-"""What a training step needs of one rank's memory, by formula.
+"""The memory that a training step needs on one rank, by formula.
 
 Symbols: B micro batch size, L sequence length, P context ranks, S = L / P, T tensor ranks, D d_model, R ranks that hold
 the same parameters (context x data), s bytes of an activation. The stream is the residual stream of one rank: B S D
@@ -20,16 +20,16 @@ from hyena_dist.plan.stage import ModelShape, shape_of, zero_of
 GIB = 2**30
 
 _FIXED = 0.35 * GIB
-"""Groups of channels and stretches of positions that operators work on, buckets of gradients."""
+"""Bytes of the groups of channels and stretches of positions that operators work on, and of buckets of gradients."""
 
 
 class Memory(NamedTuple):
-    """Bytes on one rank."""
+    """The memory of one rank by purpose, in bytes."""
 
     states: float
     """Parameters, gradients and the optimizer's moments."""
     activations: float
-    """What layers keep for backward."""
+    """What layers keep from their forward to their backward pass."""
     workspace: float
     """What lives within a step besides: gradients of the stream and of filters, and the layer that is made again."""
 
@@ -39,16 +39,16 @@ class Memory(NamedTuple):
         return sum(self)
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return a line that tells people the memory of one rank in GiB."""
         parts = ", ".join(f"{name} {value / GIB:.1f}" for name, value in self._asdict().items())
         return f"{self.total / GIB:.1f} GiB a rank ({parts})"
 
 
 def step_memory(config: RunConfig, stage: StagePlan) -> Memory:
-    """Memory of one rank in an optimizer step of a stage, under the stage's own layout and ZeRO preset.
+    """Return the memory of one rank in an optimizer step of a stage, under the stage's own layout and ZeRO preset.
 
     Raises:
-        UserError: as read_preset.
+        UserError: the ZeRO preset cannot be read, as in read_preset.
     """
     shape = shape_of(config, stage)
     stream = STATE_BYTES * shape.residual
@@ -63,7 +63,7 @@ def step_memory(config: RunConfig, stage: StagePlan) -> Memory:
 
 
 def _states(shape: ModelShape, zero: ZeroTraits, ranks: int) -> float:
-    """Bytes of parameters, gradients and moments on one of the `ranks` that share them."""
+    """Return the bytes of parameters, gradients and moments on one of the `ranks` that share them."""
     mine = STATE_BYTES * shape.model.num_parameters / shape.tensor
     if zero.stage == 0:
         return 4 * mine
@@ -73,7 +73,7 @@ def _states(shape: ModelShape, zero: ZeroTraits, ranks: int) -> float:
 
 
 def _layer(shape: ModelShape, record: Mixer) -> float:
-    """Bytes that a layer keeps for backward, its input included."""
+    """Return the bytes that a layer keeps for backward, its input included."""
     inner = shape.stream // shape.model.d_model * shape.model.inner_size
     # One operator keeps the activation and its slope for a short stream alone; layers that are spread over tensor ranks
     # keep the normed input, and the hidden layer before and after its activation.
@@ -84,5 +84,5 @@ def _layer(shape: ModelShape, record: Mixer) -> float:
 
 
 def _filters(shape: ModelShape, record: Mixer) -> float:
-    """Bytes of one layer's filters, if its mixer has any."""
+    """Return the bytes of one layer's filters, if its mixer has any."""
     return record.filters.bytes(shape) if record.filters else 0.0

@@ -1,4 +1,4 @@
-"""What plans read of a run: one stage of its curriculum, under the stage's own layout and ZeRO preset."""
+"""The part of a run that plans read: one stage of its curriculum, under the stage's own layout and ZeRO preset."""
 
 from hyena_dist.config.costs import Shape
 from hyena_dist.config.deepspeed import ZeroTraits, read_preset, zero_traits
@@ -11,15 +11,15 @@ ModelShape = Shape[ModelConfig]
 
 
 def shape_of(config: RunConfig, stage: StagePlan) -> ModelShape:
-    """A micro-batch of a stage."""
+    """Return the shape of a stage's micro-batch."""
     activation_bytes = 2 if config.precision == "bf16" else 4
     return Shape(config.model, stage.parallel, stage.micro_batch_size, stage.seq_length, activation_bytes)
 
 
 def zero_of(stage: StagePlan) -> ZeroTraits:
-    """The traits of a stage's ZeRO preset.
+    """Return the traits of a stage's ZeRO preset.
 
     Raises:
-        UserError: as read_preset.
+        UserError: the preset cannot be read, as in read_preset.
     """
     return zero_traits(read_preset(stage.parallel.zero))

@@ -1,4 +1,4 @@
-"""What the ranks of a layout send, by formula: bytes per rank and optimizer step, the mean over the ranks of a group.
+"""The traffic of a layout, by formula: bytes per rank and optimizer step, the mean over the ranks of a group.
 
 Symbols: B micro batch size, L sequence length, P context ranks, T tensor ranks, R ranks that hold the same parameters
 (context x data). What the mixers send is in their records (config/mixers/). Collectives count as in profile/traffic.py:
@@ -17,12 +17,14 @@ from hyena_dist.plan.stage import ModelShape, shape_of, zero_of
 
 
 def step_traffic(config: RunConfig, stage: StagePlan) -> list[Traffic]:
-    """An optimizer step in a stage, under the stage's own layout and ZeRO preset; lines without bytes are left out.
+    """Return what an optimizer step of a stage sends under the stage's own layout; lines without bytes are left out.
 
     Raises:
-        UserError: as read_preset.
+        UserError: the ZeRO preset cannot be read, as in read_preset.
     """
-    shape, traits, micro_batches = shape_of(config, stage), zero_of(stage), stage.gradient_accumulation_steps
+    shape = shape_of(config, stage)
+    traits = zero_of(stage)
+    micro_batches = stage.gradient_accumulation_steps
     checkpointing = shape.parallel.activation_checkpointing
     evaluations = traits.filter_evaluations(micro_batches, activation_checkpointing=checkpointing)
     ranks = stage.data_parallel_size * shape.context
@@ -35,7 +37,7 @@ def step_traffic(config: RunConfig, stage: StagePlan) -> list[Traffic]:
 
 
 def micro_batch(shape: ModelShape) -> list[Traffic]:
-    """Forward and backward of one micro-batch, without filters and ZeRO."""
+    """Return the traffic of one micro-batch, forward and backward, without filters and ZeRO."""
     recomputed = shape.parallel.activation_checkpointing
     found: list[Traffic] = []
     for record in shape.model.layers:
@@ -49,8 +51,9 @@ def micro_batch(shape: ModelShape) -> list[Traffic]:
 
 
 def filters(shape: ModelShape) -> list[Traffic]:
-    """Forward and backward of one evaluation of the filters of all layers."""
-    t, passes = shape.tensor, 3 if shape.parallel.activation_checkpointing else 2
+    """Return the traffic of one evaluation of the filters of all layers, forward and backward."""
+    t = shape.tensor
+    passes = 3 if shape.parallel.activation_checkpointing else 2
     found: list[Traffic] = []
     for record in shape.model.layers:
         if record.filters:
@@ -61,7 +64,7 @@ def filters(shape: ModelShape) -> list[Traffic]:
 
 
 def layer_tensor_traffic(shape: ModelShape) -> tuple[list[Traffic], list[Traffic]]:
-    """Tensor traffic of the mixer's or the MLP's pair of linear layers: (forward, backward)."""
+    """Return the tensor traffic of the mixer's or the MLP's pair of linear layers: (forward, backward)."""
     t = shape.tensor
     part = shape.stream * shape.activation_bytes * (t - 1) / t
     if not shape.sequence_parallel:
@@ -76,7 +79,7 @@ def layer_tensor_traffic(shape: ModelShape) -> tuple[list[Traffic], list[Traffic
 
 
 def embedding_and_head(shape: ModelShape) -> list[Traffic]:
-    """Tensor traffic of the vocabulary-parallel embedding, the tied head and the loss, forward and backward."""
+    """Return the tensor traffic of the vocabulary-parallel embedding, the tied head and the loss, forward and backward."""
     t = shape.tensor
     part = shape.stream * STATE_BYTES * (t - 1) / t
     targets = shape.batch * shape.length // shape.context
@@ -98,7 +101,7 @@ def embedding_and_head(shape: ModelShape) -> list[Traffic]:
 
 
 def replicated_gradients(shape: ModelShape) -> list[Traffic]:
-    """Tensor traffic that sums gradients of norms and biases, which count a rank's positions alone, per backward."""
+    """Return what summing gradients of norms and biases, each of a rank's positions alone, sends in a backward pass."""
     t = shape.tensor
     norms_and_biases = _whole(shape.model.parameters) - _whole(filter_parameters(shape))
     size = 2 * norms_and_biases * STATE_BYTES * (t - 1) / t
@@ -106,7 +109,7 @@ def replicated_gradients(shape: ModelShape) -> list[Traffic]:
 
 
 def zero(shape: ModelShape, traits: ZeroTraits, ranks: int, micro_batches: int) -> list[Traffic]:
-    """Traffic of DeepSpeed ZeRO in an optimizer step over the R `ranks` that hold the same parameters."""
+    """Return the traffic of DeepSpeed ZeRO in an optimizer step over the R `ranks` that hold the same parameters."""
     scale = STATE_BYTES * (ranks - 1) / ranks
     held = [p.local(shape.tensor) for p in shape.model.parameters]
     size = sum(held) * scale
@@ -130,17 +133,17 @@ def zero(shape: ModelShape, traits: ZeroTraits, ranks: int, micro_batches: int) 
 
 
 def filter_parameters(shape: ModelShape) -> list[Parameter]:
-    """The parameters that the filters of all layers are computed from."""
+    """Return the parameters that the filters of all layers are computed from."""
     return [p for record in shape.model.layers if record.filters for p in record.filters.parameters(shape.model)]
 
 
 def _whole(parameters: Iterable[Parameter]) -> int:
-    """Numbers in those that every tensor rank holds whole."""
+    """Count the numbers in the parameters that every tensor rank holds whole."""
     return sum(p.numbers for p in parameters if not p.spread)
 
 
 def _merged(lines: Iterable[Traffic]) -> list[Traffic]:
-    """One line for each purpose of each collective."""
+    """Add up lines of the same group, collective and purpose, and drop those without bytes."""
     sums: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for line in lines:
         sums[line[:3]] += line.bytes

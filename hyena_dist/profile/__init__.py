@@ -1,1 +1,1 @@
-"""Why a run is slow, and where a rank that stands still is: phases, traces, FLOPs utilization, traffic, watchdog."""
+"""Means to find why a run is slow and where a rank stands still: phases, traces, FLOPs utilization, traffic, watchdog."""

@@ -44,7 +44,7 @@ def peak_flops(device: torch.device, precision: Precision) -> float | None:
 
     Args:
         device: what the rank computes on.
-        precision: of its matrix products; fp32 is TF32 where torch is set to use that.
+        precision: the precision of matrix products; fp32 is TF32 where torch is set to use that.
 
     Returns:
         FLOP/s, or None for a GPU that has no line in the table or no such precision.

@@ -1,4 +1,4 @@
-"""Where a rank is in its run: the watchdog reads it, and the same switches of phase time every part of a step."""
+"""The phase that a rank is in: the watchdog reads it, and the switches between phases time every part of a step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ class Where(NamedTuple):
 
 @dataclass(frozen=True)
 class Lap:
-    """What one rank did between two calls of `Phases.lap`."""
+    """The work of one rank between two calls of `Phases.lap`, and the time that it took."""
 
     steps: int
-    """Optimizer steps."""
+    """The number of optimizer steps."""
     tokens: int
     """Tokens of these steps, over all ranks."""
     seconds: float

@@ -19,7 +19,7 @@ from hyena_dist.parallel.world import LocalGroup
 
 
 class Sent(NamedTuple):
-    """What a rank sent in one kind of collective of one process group."""
+    """The traffic of a rank in one kind of collective of one process group."""
 
     group: str
     """The group's name: tensor, context, data, data_context or world."""

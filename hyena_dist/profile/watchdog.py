@@ -31,7 +31,7 @@ _PREFIX = "watchdog/"
 
 
 class Report(NamedTuple):
-    """What a rank tells the others about where it is."""
+    """A message in which a rank tells the others where it is."""
 
     rank: int
     host: str

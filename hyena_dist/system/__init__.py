@@ -1,1 +1,1 @@
-"""What every part asks of the machine, in one place: files, locks, processes, hosts, programs, sizes. No torch."""
+"""The things that every part asks of the machine: files, locks, processes, hosts, programs, sizes. No torch."""

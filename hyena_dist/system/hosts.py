@@ -15,7 +15,7 @@ def expand_hosts(nodes: str) -> Iterator[str]:
     zeros stay: n[08-10] is n08, n09, n10.
 
     Args:
-        nodes: for example $SLURM_JOB_NODELIST.
+        nodes: the node list, for example $SLURM_JOB_NODELIST.
 
     Raises:
         UserError: the text is no list of nodes.

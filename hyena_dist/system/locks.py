@@ -58,7 +58,7 @@ def lock(path: Path, *, wait_s: float = math.inf, note: str = "", required: bool
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process, on this machine or another that shares the folder, holds the lock of a file."""
+    """Return whether a process, on this machine or another that shares the folder, holds the lock of a file."""
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -81,7 +81,7 @@ def _acquire(file: IO[str], required: bool) -> bool:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file is still the one of that name: the owner before may have removed it."""
+    """Return whether an open file is still the one at `path`: the owner before may have removed that."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""When progress without a terminal is worth a line: every few seconds at first, less often in long work."""
+"""The pace of progress lines without a terminal: one every few seconds at first, fewer in long work."""
 
 import time
 
@@ -14,7 +14,7 @@ class LinePacer:
         self._begin = self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last line is 5 s old, or after the first minutes a twentieth of all the time, at most 30 s."""
+        """Return whether the last line is 5 s old, or after the first minutes a twentieth of all the time, at most 30 s."""
         now = time.monotonic()
         return now - self._last >= min(LONGEST_S, max(SHORTEST_S, _SHARE * (now - self._begin)))
 

@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None)  # loaded here: between fork and exec little is allowe
 
 
 def usable_cores() -> int:
-    """How many cores this process may use, which SLURM and containers make fewer than there are."""
+    """Return how many cores this process may use, which SLURM and containers make fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -38,7 +38,7 @@ def die_with_parent() -> None:
 
 
 def adopt_orphans(adopt: bool) -> None:
-    """Whether descendants whose parent has ended become children of this process; Linux alone can do so."""
+    """Set whether descendants whose parent has ended become children of this process; Linux alone can do so."""
     _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 

@@ -6,7 +6,7 @@ import sys
 
 
 def program(name: str) -> str:
-    """What to type here to call `name` of this environment: its name if PATH leads to it, else its path."""
+    """Return what to type here to call `name` of this environment: its name if PATH leads to it, else its path."""
     beside = os.path.join(os.path.dirname(sys.executable), name)
     if not os.path.exists(beside):
         return name

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, parameters, plots and a record of where it ran."""
+"""The traces that a run leaves behind: metrics, parameters, plots and a record of where it ran."""
 
 from hyena_dist.tracking.base import Status, Tracker, Trackers
 from hyena_dist.tracking.environment import environment

@@ -30,26 +30,26 @@ class Trackers(list[Tracker]):
     """Several trackers that are used as one; an empty list records nothing."""
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """See `Tracker.log_params`."""
+        """Record settings with every tracker; see `Tracker.log_params`."""
         for tracker in self:
             tracker.log_params(params)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `Tracker.log_metrics`."""
+        """Record numbers of one step with every tracker; see `Tracker.log_metrics`."""
         for tracker in self:
             tracker.log_metrics(metrics, step)
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """See `Tracker.log_artifact`."""
+        """Record a copy of a file with every tracker; see `Tracker.log_artifact`."""
         for tracker in self:
             tracker.log_artifact(path, folder)
 
     def log_text(self, text: str, name: str) -> None:
-        """See `Tracker.log_text`."""
+        """Record a text with every tracker; see `Tracker.log_text`."""
         for tracker in self:
             tracker.log_text(text, name)
 
     def finish(self, status: Status) -> None:
-        """See `Tracker.finish`."""
+        """Let every tracker record how the run ended; see `Tracker.finish`."""
         for tracker in self:
             tracker.finish(status)

@@ -1,4 +1,4 @@
-"""What the plots share: figures without a display, CSV files, and labels that do not overlap."""
+"""The parts that plots share: figures without a display, CSV files, and labels that do not overlap."""
 
 import csv
 import math

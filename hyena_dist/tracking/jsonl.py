@@ -1,4 +1,4 @@
-"""metrics.jsonl: every metric of a run, one JSON object per line, exact to the last bit."""
+"""The file metrics.jsonl: every metric of a run, one JSON object per line, exact to the last bit."""
 
 import contextlib
 import json

@@ -89,7 +89,7 @@ class MlflowTracker:
             raise UserError(mlflow_store.cannot_open(uri, error)) from error
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Record settings; nested ones get dotted names, long ones are cut.
+        """Record settings under dotted names where they are nested, and cut where they are long.
 
         MLflow never changes a parameter, so one that a resumed run has changed is recorded as the tag
         ``changed.<name>``.

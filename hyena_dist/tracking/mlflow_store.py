@@ -1,4 +1,4 @@
-"""Which MLflow store a run uses, how long its calls may take, and what is said when it cannot be opened."""
+"""The MLflow store that a run uses, how long its calls may take, and what is said when it cannot be opened."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite, or spikes: `train.on_nan` and `train.spike_sigma`.
+"""The answer to a loss or a gradient that is not finite, or spikes: `train.on_nan` and `train.spike_sigma`.
 
 Decisions depend on losses and norms alone, which are the same on every rank and in every attempt, and on what the
 checkpoint remembers: a run that was killed decides as one that was not.
@@ -15,14 +15,17 @@ from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.files import write_atomically
 from hyena_dist.train.state import AnomalyMemory, TrainState
 
-WINDOW, FEWEST = 128, 32
-"""Accepted steps that a spike is told from, and how many of them it takes."""
+WINDOW = 128
+"""The number of last accepted steps that a spike is told from."""
+
+FEWEST = 32
+"""The number of accepted steps that it takes before anything counts as a spike."""
 
 MOST_IN_A_ROW = 10
-"""Steps that may be skipped one after the other: more are no accident."""
+"""The number of steps that may be skipped one after the other: more are no accident."""
 
 MOST_ROLLBACKS = 20
-"""Of a run: it does not diverge for ever."""
+"""The number of rollbacks that a run may have, so that it does not diverge for ever."""
 
 
 class Rollback(TemporaryError):
@@ -30,7 +33,8 @@ class Rollback(TemporaryError):
 
     def __init__(self, message: str, first: int, last: int) -> None:
         super().__init__(message)
-        self.first, self.last = first, last
+        self.first = first
+        self.last = last
 
 
 class AnomalyGuard:
@@ -67,20 +71,20 @@ class AnomalyGuard:
         self._left_out = _read(run_dir)
 
     def leaves_out(self, step: int) -> bool:
-        """Whether a step is passed over, its samples unseen."""
+        """Return whether a step is passed over, its samples unseen; it counts as skipped if so."""
         out = any(first <= step <= last for first, last in self._left_out)
         if out:
             self.skipped.append(step)
         return out
 
     def norm_limit(self, loss: float | None) -> float:
-        """The largest gradient norm with which the update may happen: 0 if the loss alone forbids it."""
+        """Return the largest gradient norm with which the update may happen: 0 if the loss alone forbids it."""
         if loss is not None and not loss <= self._limit(self.losses):  # NaN is never below
             return 0.0
         return self._limit(self.norms)
 
     def judge(self, step: int, loss: float | None, norm: float, applied: bool, lr: float) -> str | None:
-        """After the update: None if all is well, a sentence if the step was skipped.
+        """Judge a step after its update: return None if all is well, a sentence if the step was skipped.
 
         Raises:
             UserError: on_nan is "stop", or too many steps were skipped in a row.
@@ -117,7 +121,7 @@ class AnomalyGuard:
         return f"WARNING: {what} at step {step}: it updates nothing ({len(self.skipped)} steps skipped so far)"
 
     def saved(self, step: int) -> None:
-        """A checkpoint is in place to which a rollback would go."""
+        """Note that the checkpoint of a step is in place, to which a rollback would go."""
         self.restart = step
 
     def _limit(self, accepted: deque[float]) -> float:

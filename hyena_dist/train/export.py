@@ -1,4 +1,4 @@
-"""A model alone, out of a run and into a folder that load_published and others' code read."""
+"""The export of a model from a run, into a folder that load_published and others' code read."""
 
 import json
 import shutil
@@ -28,7 +28,8 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
     Raises:
         UserError: nothing to load in `source`, an `out` that holds other things, or a disk that is full.
     """
-    source, out = model_folder(source).resolve(), out.resolve()
+    source = model_folder(source).resolve()
+    out = out.resolve()
     if out == source:
         raise UserError(f"{out} is where the model is read from; name another folder to export to")
     others = sorted({p.name for p in out.iterdir()} - _OURS) if out.is_dir() else []

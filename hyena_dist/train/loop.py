@@ -28,7 +28,7 @@ from hyena_dist.train.stop import StopSignal
 
 
 class Loop:
-    """What one set of processes does of a run; every rank has one.
+    """The part of a run that one set of processes does; every rank has a loop.
 
     Args:
         config: the run, planned for these ranks.
@@ -85,8 +85,8 @@ class Loop:
         """Train, save, and report if the run is done.
 
         Args:
-            stop: asked once a step.
-            on_hang: gets the watchdog's last words.
+            stop: asked once a step whether to end.
+            on_hang: called with the watchdog's last words.
         """
         status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
         point = self.point
@@ -150,7 +150,7 @@ class Loop:
         return batch
 
     def _step(self, batch: Batch[Any], stop: StopSignal) -> bool:
-        """Take one optimizer step; False if training is to end before it."""
+        """Take one optimizer step; return False if training is to end before it."""
         mesh = self.mesh
         with self.traffic or nullcontext():
             self.phases.enter("reduce", detail="what all ranks must know")
@@ -206,7 +206,7 @@ class Loop:
         return loss_sum
 
     def _update(self, loss_sum: torch.Tensor, weight: float) -> tuple[float | None, float, float]:
-        """Let the optimizer step unless numbers went wrong: (mean loss if it was needed, gradient norm, rate)."""
+        """Let the optimizer step unless numbers went wrong: (mean loss if needed, gradient norm, rate)."""
         step = self.step
         tokens = self.point.tokens_at(step)
         lr = learning_rate(self.config.optimizer, tokens, self.point.tokens_at(self.point.last_step))

@@ -6,12 +6,12 @@ from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, tokens: int, total_tokens: int) -> float:
-    """Linear warm-up, then a cosine to min_lr, both over tokens, so that length and batch may change on the way.
+    """Return the rate: a linear warm-up, then a cosine to min_lr, both over tokens, so that length and batch may change on the way.
 
     Args:
         config: lr, min_lr and lr_warmup_tokens.
-        tokens: seen after the step that uses this rate.
-        total_tokens: of the whole run.
+        tokens: tokens seen after the step that uses this rate.
+        total_tokens: tokens of the whole run.
     """
     if tokens < config.lr_warmup_tokens:
         return config.lr * tokens / config.lr_warmup_tokens

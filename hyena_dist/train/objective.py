@@ -1,4 +1,4 @@
-"""What a run optimises, as the loop sees it: batches in, a summed loss out, an evaluation and a report.
+"""The task of a run, as the loop sees it: batches in, a summed loss out, an evaluation and a report.
 
 The loop, the engine, the anomaly guard, checkpoints, the reporter and jobs know nothing else of a task. Pretraining is
 one Objective (train/pretraining.py); a fine-tuning task is another.
@@ -26,13 +26,13 @@ MicroBatch = TypeVar("MicroBatch")
 
 
 class Batch(NamedTuple, Generic[MicroBatch]):
-    """What this rank contributes to one optimizer step."""
+    """The share of one rank in one optimizer step."""
 
     stage: StagePlan
     step: int
-    """The optimizer steps done before this one."""
+    """The number of optimizer steps done before this one."""
     micro_batches: Sequence[MicroBatch]
-    """As many as stage.gradient_accumulation_steps, each what `Objective.loss` takes."""
+    """The micro-batches, stage.gradient_accumulation_steps of them, each as `Objective.loss` takes it."""
     weight: float
     """The sum of the weights of this rank's targets. The step's loss is the sum of the losses over all ranks, divided
     by the sum of these; tensor ranks, which hold the same targets, each give the same weight."""
@@ -40,7 +40,7 @@ class Batch(NamedTuple, Generic[MicroBatch]):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found."""
+    """The findings of an evaluation."""
 
     metrics: Mapping[str, float]
     """Numbers for metrics.jsonl and MLflow by name, such as valid/loss."""
@@ -68,7 +68,7 @@ class RunRecord(NamedTuple):
 
 
 class Objective(ABC, Generic[MicroBatch]):
-    """What a run optimises. Every rank makes its own, from the same configuration.
+    """The task of a run. Every rank makes an objective of its own, from the same configuration.
 
     `batches` takes a range of steps rather than a stage, so that data is read ahead across the stages' boundaries; and
     the weight that a step's loss is divided by comes with the batch, since the first backward pass needs it before the
@@ -156,8 +156,8 @@ class Objective(ABC, Generic[MicroBatch]):
         """Return a context around the forward and backward passes of one optimizer step.
 
         Args:
-            model: that is trained.
-            micro_batches: of this step.
+            model: the model that is trained.
+            micro_batches: the number of micro-batches of this step.
             late_gradients: whether a parameter may get its gradient in the last of them alone.
         """
         return nullcontext()

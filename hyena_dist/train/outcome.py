@@ -1,4 +1,4 @@
-"""How a run's processes ended: outcome.json in the run's folder, for whoever starts the next ones."""
+"""The end of a run's processes, told by outcome.json in the run's folder to whoever starts the next ones."""
 
 import contextlib
 import json
@@ -11,16 +11,17 @@ Ending = Literal["finished", "stage", "stopped", "failed", "fault"]
 
 
 class Outcome(NamedTuple):
-    """Where a run's processes left it."""
+    """The state in which a run's processes left it."""
 
     outcome: Ending
-    """finished: the curriculum is done; stage: what comes next needs other processes; stopped: by a signal; failed: a
-    mistake of the user; fault: something that another attempt may overcome."""
+    """One of finished (the curriculum is done), stage (what comes next needs other processes), stopped (by a signal),
+    failed (by a mistake of the user) and fault (something that another attempt may overcome)."""
     step: int
-    """Optimizer steps done and saved; of an error, when it happened."""
+    """The number of optimizer steps done and saved; after an error, the step at which it happened."""
     stage: int
-    """Stages done."""
+    """The number of stages that are done."""
     stages: int
+    """The number of stages of the whole curriculum."""
     message: str
     """One sentence for people."""
 
@@ -38,7 +39,7 @@ def write(run_dir: Path, outcome: Outcome) -> None:
 
 
 def read(run_dir: Path) -> Outcome | None:
-    """How the last processes ended; None if they were killed, still run or never ran."""
+    """Read how the last processes ended; None if they were killed, still run or never ran."""
     try:
         return Outcome(**json.loads((run_dir / "outcome.json").read_text()))
     except (OSError, ValueError, TypeError):

@@ -8,7 +8,7 @@ from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Two groups: with and without weight decay.
+    """Return two groups of parameters, with and without weight decay.
 
     "paper": everything but the filter network decays, biases and norms included, as the published code did.
     "sane": matrices decay; biases, norms, embedding, short filters, D and the filter network do not.

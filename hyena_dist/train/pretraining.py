@@ -32,11 +32,11 @@ class TokenBatch(NamedTuple):
     """One micro-batch of windows: B sequences, of which this context rank holds S positions."""
 
     tokens: Tensor
-    """uint8 [B, S + 1]; the last S are the targets."""
+    """Tokens, uint8 [B, S + 1]; the last S are the targets."""
     weights: Tensor | None
-    """float32 [B, S], the weight of each target in the summed loss; None if all are 1."""
+    """The weight of each target in the summed loss, float32 [B, S]; None if all are 1."""
     dropout_seeds: Sequence[int]
-    """[B]; what is dropped depends on the samples, not on which rank has them or on what was drawn before."""
+    """The seeds of dropout, [B], so that what is dropped depends on the samples, not on their rank or earlier draws."""
 
 
 class Pretraining(Objective[TokenBatch]):
@@ -189,7 +189,7 @@ class Pretraining(Objective[TokenBatch]):
         return Batch(read.stage, read.step, micro_batches, read.total_weight)
 
     def _interim_lengths(self, mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
-        """The longest context that these processes are made for: of all in the last segment, else of none longer."""
+        """Return the longest context, as a tuple, that suits these processes; those of the last segment suit all contexts."""
         if point.in_last_segment:
             return self.lengths[-1:]
         longest = max(stage.seq_length for stage in point.segment)
@@ -208,10 +208,10 @@ def nll_sum(
 
     Args:
         model: calls a HyenaDNA.
-        inputs: [B, S] int64, this context rank's chunk.
-        targets: [B, S] int64, negative where nothing is to be predicted.
-        dropout_seeds: one per sample.
-        weights: [B, S] float32, of each target; all 1 if not given.
+        inputs: tokens of this context rank's chunk, int64 [B, S].
+        targets: the token that follows each input, int64 [B, S]; negative where nothing is to be predicted.
+        dropout_seeds: the seeds of dropout, one per sample, [B].
+        weights: the weight of each target, float32 [B, S]; all 1 if not given.
     """
     nll: Tensor = model(inputs, targets, dropout_seeds, skip_logits=True).nll
     return (nll if weights is None else nll * weights).sum()

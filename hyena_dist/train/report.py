@@ -1,4 +1,4 @@
-"""What a finished run leaves for its reader: summary.json, two plots and a page of text."""
+"""The report that a finished run leaves for its reader: summary.json, two plots and a page of text."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ def write_report(run: RunRecord, store: GenomeStore) -> dict[str, Any]:
     """Write summary.json and the plots of a pretraining run, log them as artifacts and print the comparison.
 
     Args:
-        run: finished and evaluated.
-        store: what its Markov chains are fitted on.
+        run: the run, finished and evaluated.
+        store: the genome store that Markov chains are fitted on.
 
     Returns:
         The content of summary.json: valid_ppl (at the longest context), valid_ppl_interval, markov_ppl by order,
@@ -71,8 +71,9 @@ def write_report(run: RunRecord, store: GenomeStore) -> dict[str, Any]:
 
 
 def summary_lines(summary: dict[str, Any], by_length: dict[int, Perplexity]) -> list[str]:
-    """The summary as text."""
-    model, markov = summary["valid_ppl"], summary["markov_ppl"]
+    """Return the summary as lines of text."""
+    model = summary["valid_ppl"]
+    markov = summary["markov_ppl"]
     order = min(markov, key=lambda k: markov[k])
     verdict = "below every Markov chain" if model < markov[order] else f"NOT below the Markov chain of order {order}"
     width = 44

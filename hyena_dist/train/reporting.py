@@ -1,4 +1,4 @@
-"""What a run tells while it trains: progress for people, metrics.jsonl, MLflow."""
+"""The reports of a run while it trains: progress for people, metrics.jsonl, MLflow."""
 
 import json
 from typing import Any, Literal
@@ -17,18 +17,18 @@ from hyena_dist.train.state import TrainState
 
 
 class RunReporter:
-    """Rank 0 writes; on other ranks nothing happens. Every rank makes one, together.
+    """Tells people and trackers how a run goes: rank 0 writes, the others do nothing. All ranks make one together.
 
     Args:
         config: the run.
         mesh: this rank's groups.
         point: where these processes take the run up.
         objective: says what people read beside the loss.
-        phases: what this rank enters phases of.
-        deepspeed: what DeepSpeed was given, for the record.
+        phases: the phases that this rank goes through, from which times and rates come.
+        deepspeed: the configuration that DeepSpeed was given, for the record.
 
     Raises:
-        UserError: metrics.jsonl cannot be written, or MLflow not be reached.
+        UserError: metrics.jsonl cannot be written, or MLflow cannot be reached.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class RunReporter:
             say=self.note,
         )
         self.trackers.append(mlflow)
-        self.run_id, self.ui_command = mlflow.run_id, mlflow.ui_command
+        self.run_id = mlflow.run_id
+        self.ui_command = mlflow.ui_command
         if not state.step:
             mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world.size})
         mlflow.log_text(dump_config(config), "run.yaml")
@@ -88,7 +89,7 @@ class RunReporter:
         return describe_peak(self.mesh.device, self.config.precision, self.peak_flops)
 
     def step(self, step: int, stage: StagePlan, *, loss: float, norm: float, lr: float) -> None:
-        """The state of training after `step` steps; rates are over the steps since the last call."""
+        """Report the state of training after `step` steps; rates are over the steps since the last call."""
         lap = self.phases.lap()
         timing = lap.metrics()
         tokens = stage.tokens_at(step)

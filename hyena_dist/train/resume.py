@@ -1,4 +1,4 @@
-"""Where these processes take a run up, and how far they bring it."""
+"""The point at which these processes take a run up, and how far they bring it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ class ResumePoint:
     stages: tuple[StagePlan, ...]
     """The whole curriculum, for this number of ranks."""
     segment: tuple[StagePlan, ...]
-    """Its stages that these processes are made for."""
+    """The stages of the curriculum that these processes are made for."""
     end_step: int
-    """The step at which they end: with the run, with the segment, or with the last stage that was asked for."""
+    """The step at which these processes end: with the run, the segment, or the last stage that was asked for."""
     checkpoint: Path | None
-    """The checkpoint that they continue; None at the start of a run."""
+    """The checkpoint that these processes continue; None at the start of a run."""
     state: TrainState
-    """What that checkpoint says."""
+    """The progress of the run that the checkpoint records."""
 
     @property
     def parallel(self) -> ParallelConfig:
@@ -81,7 +81,7 @@ def find_resume_point(
         last_stage: the stage, counted from 1, after which these processes end; the last if not given.
 
     Raises:
-        UserError: as `find_checkpoint`, or batches and layouts that these ranks cannot have.
+        UserError: a checkpoint that cannot be continued, as in `find_checkpoint`, or batches and layouts that these ranks cannot have.
     """
     segments = config.segments(world.size)
     stages = tuple(stage for segment in segments for stage in segment)

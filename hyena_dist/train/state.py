@@ -1,4 +1,4 @@
-"""Where a run stands after an optimizer step: a frozen record that every checkpoint keeps as its state.json."""
+"""The progress of a run after an optimizer step: a frozen record that every checkpoint keeps as its state.json."""
 
 import json
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AnomalyMemory:
-    """What decisions about abnormal steps depend on, beside the step at hand; see train/anomaly.py."""
+    """The past that decisions about abnormal steps depend on; see train/anomaly.py."""
 
     losses: tuple[float, ...] = ()
     """Losses of the accepted steps that a spike is told from, oldest first."""
     norms: tuple[float, ...] = ()
-    """Gradient norms of the same steps."""
+    """Gradient norms of these accepted steps, oldest first."""
     skipped: tuple[int, ...] = ()
     """Steps, counted from 1, that updated nothing; AdamW has made one update less for each."""
 
@@ -41,11 +41,11 @@ class TrainState:
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
-    """What that was measured on, as JSON; a finished run is evaluated again if its settings now say otherwise."""
+    """What that evaluation was measured on, as JSON; a finished run is evaluated again if its settings now say otherwise."""
 
     @property
     def updates(self) -> int:
-        """Updates that AdamW has made."""
+        """The number of updates that AdamW has made."""
         return self.step - len(self.anomaly.skipped)
 
     def to_json(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class StopSignal:
-    """Remembers whether one came, instead of dying of it; a context manager around training.
+    """Remembers whether a signal to stop came, instead of dying of it; a context manager around training.
 
     Training asks once a step and all ranks stop after the same one, so it is enough that one rank was told.
     """

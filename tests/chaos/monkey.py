@@ -26,7 +26,7 @@ class Monkey:
         command: the supervisor's; it is started again where it has ended.
         run_dir: the run's folder.
         boundaries: steps at which the curriculum changes.
-        seed: of all that is random.
+        seed: what all that is random begins from.
     """
 
     def __init__(self, command: Sequence[str], run_dir: Path, boundaries: Sequence[int], seed: int) -> None:
@@ -83,7 +83,7 @@ class Monkey:
             self.moments[moment] += 1
 
     def _wait_for(self, moment: str, supervisor: "subprocess.Popen[bytes]") -> bool:
-        """Whether the moment came before the supervisor ended; none is waited for longer than some seconds."""
+        """Return whether the moment came before the supervisor ended; the wait is some seconds at most."""
         began, first = time.monotonic(), self._step()
         delay = self.random.uniform(0, 3.0 if moment == "starting" else 0.3)
         partial = self.run_dir / "checkpoints"

@@ -22,11 +22,11 @@ from tests.distributed.training import curve
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
 STEPS = 18 * KILLS
-"""In each stage: enough for every attempt to get somewhere, and none to the end."""
+"""Steps of each stage: enough for every attempt to get somewhere, and none to the end."""
 
 
 def command(run_dir: Path) -> list[str]:
-    """What the script of a local launch ends in, but for the faults."""
+    """Return the command in which the script of a local launch ends, but for the faults."""
     jobs = [sys.executable, "-m", "hyena_dist", "jobs"]
     train = [sys.executable, "-m", "tests.chaos.train", "train", str(run_dir / "run.yaml")]
     spawn = [*jobs, "spawn", "--ranks", "2", "--logs", str(run_dir / "logs"), "--", *train]
@@ -34,7 +34,7 @@ def command(run_dir: Path) -> list[str]:
 
 
 def samples(run_dir: Path) -> dict[tuple[int, int], set[int]]:
-    """(rank, step) -> checksums of what it was computed from, in all attempts."""
+    """Return, by (rank, step), the checksums of what it was computed from, in all attempts."""
     found: dict[tuple[int, int], set[int]] = {}
     for rank in (0, 1):
         for line in (run_dir / f"samples-{rank}.jsonl").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What an engine holds, whole on every rank, by DeepSpeed's own collectives: nothing here is shared with saving."""
+"""The state of an engine, whole on every rank, by DeepSpeed's own collectives: nothing here is shared with saving."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def whole_weights(engine: Engine) -> dict[str, Tensor]:
 
 
 def whole_moments(engine: Engine) -> dict[str, Tensor]:
-    """'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>'; there must have been an update."""
+    """Return 'exp_avg.<parameter>' and 'exp_avg_sq.<parameter>'; there must have been an update."""
     utils, found = import_deepspeed().utils, {}
     optimizer: Any = engine.engine.optimizer
     if engine.stage in (1, 2):  # DeepSpeed does so once, when the first of the parameter groups has been updated

@@ -41,7 +41,7 @@ class Layout(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a forward and backward pass gives, whole. Arrays, because a tensor's memory goes away with its rank."""
+    """The whole outcome of a forward and backward pass, in arrays, as a tensor's memory goes away with its rank."""
 
     loss: float
     logits: NDArray[np.float64]
@@ -73,7 +73,7 @@ def chunk(x: Tensor, mesh: Mesh) -> Tensor:
 
 
 def together(x: Tensor, mesh: Mesh) -> Tensor:
-    """[B, L, F] from the [B, S, F] of context and data ranks."""
+    """Join the [B, S, F] of context and data ranks to the whole [B, L, F]."""
     return torch.cat(gathered(torch.cat(gathered(x, mesh.context), dim=1), mesh.data))
 
 
@@ -132,7 +132,7 @@ def forward_and_backward(
 def run_cases(
     layout: Layout, cases: Sequence[tuple[ModelConfig, int, int, Sequence[int] | None, bool]]
 ) -> list[Result]:
-    """Every case on one set of ranks; the results are those of the first rank."""
+    """Run every case on one set of ranks; the results are those of the first rank."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     results = [forward_and_backward(config, mesh, *rest) for config, *rest in cases]
     return results if mesh.world.is_main else []

@@ -9,7 +9,7 @@ from tests.processes import run_ranks
 
 
 def test_two_ranks(tmp_path: Path) -> None:
-    """It checks that the ways agree before it times them; bytes are those of the formulas."""
+    """The ways agree before they are timed, which the measurement checks; bytes are those of the formulas."""
     run_ranks(2, bench_context, 16, 256, 2, tmp_path)
     with open(tmp_path / "context-2.csv") as file:
         rows = list(csv.DictReader(file))

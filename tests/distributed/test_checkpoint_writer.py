@@ -1,4 +1,4 @@
-"""What is saved is what the engine held when it was asked to save, in every layout, while training goes on."""
+"""A checkpoint is what the engine held when it was asked to save, in every layout, while training goes on."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def round_trips(config: RunConfig, layout: Layout) -> None:
-    """Of every preset: save asynchronously, train on, save again waiting; load and compare with DeepSpeed's words."""
+    """Save asynchronously under every preset, train on, save again waiting; load and compare with DeepSpeed's words."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     for preset in PRESETS:
         run, said = config.model_copy(update={"name": preset}), []
@@ -146,7 +146,7 @@ def test_round_trip(layout: Layout, make_config: Callable[..., RunConfig]) -> No
 
 
 def failed_save(saver: CheckpointWriter, wait: bool) -> str:
-    """What is said of a save that fails."""
+    """Return what is said of a save that fails."""
     try:
         saver.save(TrainState(step=2), wait=wait)
         assert not wait
@@ -216,7 +216,7 @@ class Victim:
 
 
 def killed_at_every_point(config: RunConfig) -> int:
-    """Returns the number of points."""
+    """Kill a save at each point in turn and go on from what is left; return the number of points."""
     mesh = initialize(config.parallel_of(config.train.curriculum[0]), timeout_s=60)
     engine = engine_of(config, "zero1", mesh)
     saver = saver_of(config, engine)

@@ -1,4 +1,4 @@
-"""The same run file by every launcher of this machine, as a user types it, gives the same losses."""
+"""A run file gives the same losses by every launcher of this machine, as a user types it."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What the mesh promises about several ranks, and what launchers tell a process."""
+"""The mesh's promises about several ranks, and what launchers tell a process."""
 
 import pytest
 

@@ -33,11 +33,11 @@ class Rows(NamedTuple):
     """One micro-batch of the toy set."""
 
     x: Tensor
-    """float32 [B, FEATURES]."""
+    """Features of each row, float32 [B, FEATURES]."""
     y: Tensor
-    """float32 [B]."""
+    """Target of each row, float32 [B]."""
     weight: Tensor
-    """float32 [B], uneven, so that a step's divisor differs from rank to rank."""
+    """Weight of each row, float32 [B], uneven, so that a step's divisor differs from rank to rank."""
 
 
 def rows(step: int, first: int, count: int) -> Rows:

@@ -1,4 +1,4 @@
-"""What is relied on beyond DeepSpeed's documentation, by name, on real engines: a changed DeepSpeed fails here.
+"""The parts of DeepSpeed that are used beyond its documentation, on real engines: a changed DeepSpeed fails here.
 
 Each rank returns what is not as parallel/engine/private.py says, in sentences.
 """

@@ -29,7 +29,7 @@ KILLED = SHORT | {"curriculum": [{"seq_length": 32, "train_iters": 6}]}
 
 
 def train_on_full_disk(config: RunConfig, full_rank: int, size: int) -> str:
-    """As train_here, but no file of `full_rank` can grow beyond `size` bytes, as on a disk that fills up."""
+    """Run train_here while no file of `full_rank` can grow beyond `size` bytes, as on a disk that fills up."""
     import os
 
     if int(os.environ["RANK"]) == full_rank:
@@ -77,7 +77,7 @@ def test_disk_full(
 
 
 def train_until(config: RunConfig, rank: int, reached: str) -> None:
-    """As train_here, but `rank` is killed when it is about to open or rename a path that ends so."""
+    """Run train_here and kill `rank` when it is about to open or rename a path that ends in `reached`."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in {"open", "os.rename"} and str(arguments[0]).endswith(reached):
@@ -139,7 +139,7 @@ def test_corrupt_checkpoint_is_passed_over(make_config: Callable[..., RunConfig]
 
 
 def test_checkpoint_is_a_published_folder(make_config: Callable[..., RunConfig]) -> None:
-    """load_published reads a checkpoint, with the modulation shift that it was trained with."""
+    """A checkpoint is one that load_published reads, with the modulation shift that it was trained with."""
     config = make_config(train=SHORT, model={"d_model": 16, "n_layer": 1, "l_max": 128, "modulation_shift": 0.01})
     run_ranks(1, train_here, config)
     model = load_published(config.run_dir / "checkpoints/step-00000004")

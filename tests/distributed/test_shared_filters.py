@@ -85,18 +85,18 @@ def test_gradients_and_parameters(layout: Layout) -> None:
 
 
 class Trained(NamedTuple):
-    """What became of the steps."""
+    """The outcome of all steps of a training."""
 
     evaluations: list[int]
-    """Of all layers' filters, in each step."""
+    """Evaluations of all layers' filters in each step."""
     norms: list[float]
-    """Of each step's gradient."""
+    """Norm of each step's gradient."""
     parameters: Arrays
-    """After the last step."""
+    """Parameters after the last step."""
 
 
 def through_deepspeed(layout: Layout) -> list[Trained]:
-    """With separate filters and ZeRO 0, then with filters shared where a preset allows it."""
+    """Train with separate filters and ZeRO 0, then with filters shared where a preset allows it."""
     mesh = initialize(layout.parallel(), timeout_s=60)
     found = [steps_of_engine(mesh, "zero0", shared=False)]
     found += [steps_of_engine(mesh, name, shared=True) for name in PRESETS]

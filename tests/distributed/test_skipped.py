@@ -18,7 +18,7 @@ from tests.processes import run_ranks
 
 LAYOUTS = [Layout(data=2), Layout(tensor=2, context=2, sequence_parallel=True)]
 GOOD = [(0, 1.0, math.inf), (1, 1.0, math.inf), (2, 1.0, math.inf)]
-"""(batch, factor of the loss on the last rank, limit of the norm) of each step."""
+"""Steps, each a tuple (batch, factor of the loss on the last rank, limit of the norm)."""
 WITH_BAD = [GOOD[0], (7, math.nan, math.inf), GOOD[1], (8, 1.0, 1e-6), (9, math.inf, 0.0), GOOD[2]]
 
 

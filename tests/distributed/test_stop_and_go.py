@@ -54,7 +54,7 @@ def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[...
 
 @pytest.mark.parametrize("zero", ["zero1", "zero3"])
 def test_one_rank_equals_two(zero: str, calm: Calm) -> None:
-    """The same global batch on 1 and 2 ranks: the same losses within 1e-5, dropout included."""
+    """A global batch gives the same losses on 1 and 2 ranks within 1e-5, dropout included."""
     one, two = (curve(calm(ranks, parallel={"zero": zero})) for ranks in (1, 2))
     assert len(one) == len(two) == 13
     for a, b in zip(one, two, strict=True):

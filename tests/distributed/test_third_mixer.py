@@ -92,7 +92,7 @@ def gated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def registered(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What function(*arguments) returns, in a process that knows the mixer too."""
+    """Return what function(*arguments) returns, in a process that knows the mixer too."""
     MIXERS[GATED.letter] = GATED
     return function(*arguments)
 

@@ -1,4 +1,4 @@
-"""What ranks send, counted while they do it, is what the formulas of plan/ say."""
+"""Ranks send what the formulas of plan/ say, counted while they do it."""
 
 from collections import defaultdict
 from typing import Any

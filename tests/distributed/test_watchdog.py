@@ -96,7 +96,7 @@ def report(rank: int, step: int, waits: bool) -> Report:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_all_look_alike(waits: bool) -> None:
-    """Where all wait, or none is seen to, those with the fewest steps are named."""
+    """The ranks with the fewest steps are named where all wait, or none is seen to."""
     reports = [report(0, 5, waits), report(1, 4, waits), report(2, 5, waits)]
     sentence = explain(reports[0], reports, {0, 1, 2}, 600)
     assert sentence.startswith("no progress for 600 s at step 5: rank 1 (node1, process 101) at step 4")

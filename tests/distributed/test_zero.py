@@ -43,7 +43,7 @@ Steps = tuple[list[float], dict[str, NDArray[np.float32]]]
 
 
 def micro_batches(step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """[BATCH, LENGTH] inputs and targets; the number of targets that count differs from row to row."""
+    """Return inputs and targets [BATCH, LENGTH]; the number of targets that count differs from row to row."""
     generator = torch.Generator().manual_seed(step)
     found = []
     for _ in range(MICRO_BATCHES):

@@ -1,4 +1,4 @@
-"""What ranks run in these tests."""
+"""The functions that ranks run in these tests."""
 
 import csv
 from collections import defaultdict
@@ -25,12 +25,12 @@ def train_here(config: RunConfig, pictures: bool = False, last_stage: int | None
 
 
 def train_counting(config: RunConfig) -> None:
-    """Until these processes can do no more, with `--profile comm`."""
+    """Train until these processes can do no more, with `--profile comm`."""
     train(config, join_world(timeout_s=60), profile={"comm"})
 
 
 def check_traffic(config: RunConfig, ranks: int) -> None:
-    """What the last step of each stage sent is what the plan says, within 1 % (ZeRO pads its shards).
+    """Check that the last step of each stage sent what the plan says, within 1 % (ZeRO pads its shards).
 
     The steps are those that `train_counting` has logged.
     """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("hyena_dist/data", "data_prep", "tests/unit/data", "tests/unit/data_prep")
+PACKAGES = ("hyena_dist", "data_prep", "jobs", "tests")
 
 LEANING = (
     "Above", "Also", "And", "As", "Because", "Below", "But", "Ditto", "It", "Its", "Like", "Likewise", "Of", "Or",
@@ -21,7 +21,7 @@ LEANING = (
 )  # fmt: skip
 """First words after which a text leans on something that the reader has not seen."""
 LEANING_ENTRIES = ("As", "Ditto", "For", "Like", "Likewise", "Of", "Same", "See")
-"""The same for an entry, which may lean on the entries before it, as "its manifest" does."""
+"""First words that make an entry lean; an entry may lean on those before it, as "its manifest" does."""
 CLAUSES = ("How", "What", "When", "Where", "Whether", "Which", "Who", "Whose", "Why")
 """First words of a clause without a main verb, which can say what a value is and cannot say what a function does."""
 PREPOSITIONS = ("After", "At", "Before", "By", "For", "From", "If", "In", "On", "Since", "To", "With", "Without")
@@ -74,7 +74,7 @@ def entries(line: int, text: str) -> Iterator[Text]:
 
 
 def offence(found: Text) -> str | None:
-    """What is wrong with a text, if anything is."""
+    """Return what is wrong with a text, if anything is."""
     summary = " ".join(found.text.strip().split("\n\n")[0].split())
     first = re.match(r"[`'\"(]*([A-Za-z]*)", summary)[1]
     words = re.split(r"(?<=[a-z\])`\"'])[.;] ", summary)[0].split()

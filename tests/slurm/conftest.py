@@ -37,14 +37,14 @@ CLUSTER = "time: '20'\ngpus_per_node: 0\nsignal_s: 60\n"
 
 
 class Cluster:
-    """Its commands, and the environment in which they work."""
+    """The commands of the cluster, and the environment in which they work."""
 
     def __init__(self, program: Path, folder: Path) -> None:
         self.program, self.folder = program, folder
         self.env = os.environ | {"SLURM_SANDBOX_DIR": str(folder)}
 
     def up(self) -> str | None:
-        """Start it; why not, if it does not start."""
+        """Start the cluster, and return why not if it does not start."""
         if os.geteuid() != 0:
             return "it is started as root"
         options = ["--nodes", "2", "--cpus", "4", "--grace", "60"]
@@ -65,7 +65,7 @@ class Cluster:
         return done.stdout
 
     def restart_slurmctld(self, job_id: str) -> None:
-        """SIGKILL, and a new one.
+        """Kill the controller with SIGKILL, and start a new one.
 
         It writes down what it has started within 5 s. One that is killed before that starts a job a second time, and
         takes the node that refuses it out of service.
@@ -81,7 +81,7 @@ class Cluster:
         self.sandbox("restart-ctld")
 
     def job(self, job_id: str) -> dict[str, str]:
-        """What scontrol shows of a job."""
+        """Return what scontrol shows of a job."""
         shown = self.run("scontrol", "--oneliner", "show", "job", job_id)
         return dict(word.split("=", 1) for word in shown.split() if "=" in word)
 
@@ -96,7 +96,7 @@ class Job:
         self.ids: list[str] = []
 
     def submit(self, *options: str, cluster: str = "") -> "Job":
-        """By `jobs submit`, with further facts of the cluster; `ids` are SLURM's numbers of the chain."""
+        """Submit the run, with further facts of the cluster; `ids` are SLURM's numbers of the chain."""
         (self.folder / "cluster.yaml").write_text(CLUSTER + cluster)
         words = ["submit", str(self.file), "--launcher", "slurm", "--nodes", "2", "--ranks-per-node", "1"]
         said = self.jobs(*words, "--cluster", "cluster.yaml", *options)
@@ -128,7 +128,7 @@ class Job:
             time.sleep(0.02)
 
     def wait_for_step(self, step: int) -> None:
-        """Of the attempt under way: the supervisor writes a line before each, and rows of those before stay a while."""
+        """Wait for a step of this attempt: rows of earlier ones stay a while; the supervisor logs when each starts."""
         metrics, log = self.run / "metrics.jsonl", self.run / "logs/supervisor.log"
 
         def there() -> bool:
@@ -142,17 +142,17 @@ class Job:
         self.wait_for(lambda: self.cluster.job(job_id)["JobState"] in states)
 
     def wait_until_gone(self, job_id: str) -> None:
-        """From the queue: even what completes still holds its nodes."""
+        """Wait until a job has left the queue: even one that completes still holds its nodes."""
         self.wait_for(lambda: job_id not in self.cluster.run("squeue", "--noheader", "--format=%A").split())
 
     def everything(self) -> str:
-        """For people: all logs, and the queue."""
+        """Return all logs, and the queue, for people to read."""
         logs = [f"--- {path}\n{path.read_text()[-3000:]}" for path in sorted((self.run / "logs").glob("*.log"))]
         return "\n".join([*logs, self.cluster.run("squeue"), self.cluster.run("sinfo", "-N")])
 
     @property
     def ranks(self) -> list[psutil.Process]:
-        """Of both nodes: they are processes of this machine."""
+        """The ranks of both nodes, which are processes of this machine."""
         marked = with_variable(RUN_VARIABLE, str(self.run))
         return [p for p in marked if p.is_running() and p.cmdline()[1:4] == ["-m", "hyena_dist", "train"]]
 

@@ -78,7 +78,7 @@ def test_preempted(make_job: Make, cluster: Cluster, undisturbed: Curve) -> None
 
 
 def test_cancelled_and_submitted_again(make_job: Make, cluster: Cluster, undisturbed: Curve) -> None:
-    """Once by `jobs cancel`, which saves, once by scancel, which does not."""
+    """A run is cancelled once by `jobs cancel`, which saves, and once by scancel, which does not."""
     job = make_job("cancelled").submit()
     job.freeze(4)
     said = job.jobs("cancel", "cancelled")
@@ -103,7 +103,7 @@ def test_cancelled_and_submitted_again(make_job: Make, cluster: Cluster, undistu
 
 
 def test_tasks_that_take_turns(make_job: Make, cluster: Cluster, undisturbed: Curve) -> None:
-    """Where jobs may not be requeued, the tasks of an array go on for each other; torchrun's ranks hear of it too."""
+    """The tasks of an array go on for each other where jobs may not be requeued; torchrun's ranks hear of it too."""
     job = make_job("turns").submit("--array", "2", cluster="ranks_by: torchrun\n")
     job.freeze(4)
     cluster.run("scancel", "--batch", "--signal=USR1", f"{job.ids[0]}_1")

@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(rest)
 
     def log_message(self, *args: object) -> None:
-        """Be silent."""
+        """Say nothing about requests."""
 
     def handle(self) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # a client that gave up is part of the tests

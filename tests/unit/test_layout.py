@@ -1,4 +1,4 @@
-"""Where things lie: what the import contracts cannot see."""
+"""The order of files and imports that the import contracts cannot see."""
 
 import ast
 import tomllib

@@ -1,4 +1,4 @@
-"""Where something beside the repository is missing, tests skip, but in CI they fail."""
+"""Tests skip where something outside of the repository is missing, but in CI they fail."""
 
 from pathlib import Path
 

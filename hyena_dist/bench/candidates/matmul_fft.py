@@ -32,7 +32,7 @@ def matmul_transform(
     product_dtype: torch.dtype = torch.float32,
     largest: int = LARGEST,
 ) -> "MatmulTransform":
-    """The plan for these sequences: made once, as its tables take longer to make than to use."""
+    """Return the transform of such sequences: made once, as its tables take longer to make than to use."""
     return MatmulTransform(length, dtype, device, product_dtype, largest)
 
 
@@ -40,8 +40,8 @@ class MatmulTransform:
     """A `Transform` (see `hyena_dist.ops.conv.fft`) in matrix products.
 
     Args:
-        length: L.
-        dtype: of the real sequences, float32 or float64.
+        length: positions L of a sequence.
+        dtype: type of the real sequences, float32 or float64.
         device: where the tables live.
         product_dtype: bfloat16 or float16 rounds the operands of the products to it; sums and everything else stay in
             float32. On a GPU this takes torch 2.8. With float32, a GPU takes TF32 where torch is set to allow it.
@@ -61,7 +61,8 @@ class MatmulTransform:
         if product_dtype.itemsize > 2 or dtype == torch.float64:
             product_dtype = dtype
         rows = _first_rows(self.points, largest)
-        self.columns, self.kept = self.points // rows, rows // 2 + 1
+        self.columns = self.points // rows
+        self.kept = rows // 2 + 1
         k = torch.arange(self.kept, dtype=torch.float64)[:, None]
         angle = 2 * math.pi / rows * (k * torch.arange(rows // 2) % rows)
         self.table = _Table(torch.cat((angle.cos(), -angle.sin())), dtype, product_dtype, device)
@@ -74,7 +75,7 @@ class MatmulTransform:
         self.second = _complex_dft(self.columns, dtype, product_dtype, device, largest)
 
     def forward(self, u: Tensor) -> Tensor:
-        """[..., L] -> [..., N1 / 2 + 1, N2] complex."""
+        """Return the spectrum of u [..., L], complex [..., N1 / 2 + 1, N2]."""
         half = self.points // 2
         if self.length < half:
             u = torch.nn.functional.pad(u, (0, half - self.length))
@@ -83,7 +84,7 @@ class MatmulTransform:
         return self.second.forward(rows.mul_(self.twiddle))
 
     def inverse(self, u_f: Tensor) -> Tensor:
-        """[..., N1 / 2 + 1, N2] -> [..., L], the real part of the inverse transform."""
+        """Return the real part [..., L] of the inverse transform of u_f [..., N1 / 2 + 1, N2]."""
         rows = self.second.inverse(u_f).mul_(self.untwiddle)
         planes = torch.cat((rows.real, rows.imag), dim=-2)
         u = self.table.left(planes, transposed=True)
@@ -104,22 +105,24 @@ class _Table:
         self.product_dtype = product_dtype
 
     def left(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """The product values @ x, with x [..., q, n]."""
-        table, batch = self.values.t() if transposed else self.values, x[..., 0, 0].numel()
+        """Return the product values @ x, with x [..., q, n]."""
+        table = self.values.t() if transposed else self.values
+        batch = x[..., 0, 0].numel()
         y = self._product(table.expand(batch, *table.shape), x.reshape(batch, *x.shape[-2:]), scaled=1)
         return y.view(*x.shape[:-2], *y.shape[1:])
 
     def right(self, x: Tensor, transposed: bool = False) -> Tensor:
-        """The product x @ values, with x [..., rows, q]."""
+        """Return the product x @ values, with x [..., rows, q]."""
         table = self.values.t() if transposed else self.values
         y = self._product(x.reshape(1, -1, x.shape[-1]), table[None], scaled=0)
         return y.view(*x.shape[:-1], -1)
 
     def _product(self, a: Tensor, b: Tensor, scaled: int) -> Tensor:
-        """torch.bmm; operand number `scaled` is the data, the other one the table."""
+        """Return torch.bmm(a, b), where operand number `scaled` is the data and the other one the table."""
         if self.product_dtype == self.dtype:
             return torch.bmm(a, b)
-        data, scale = (a, b)[scaled], None
+        data = (a, b)[scaled]
+        scale = None
         if self.product_dtype == torch.float16:
             # Gradients are too small and spectra too large for 16 bit: each row (or matrix) comes with a scale.
             scale = data.abs().amax(-1 if scaled == 0 else (-2, -1), keepdim=True).clamp_(min=1e-30)
@@ -146,7 +149,7 @@ class _Dense:
         return self._apply(x, transposed=False)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """The inverse transform times n."""
+        """Return the inverse transform times n."""
         return self._apply(x, transposed=True)
 
     def _apply(self, x: Tensor, transposed: bool) -> Tensor:
@@ -173,12 +176,12 @@ class _Split:
         return self.rest.forward(torch.add(cos, sin, alpha=-1j).mul_(self.twiddle)).flatten(-2)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """The inverse transform times n."""
+        """Return the inverse transform times n."""
         cos, sin = self._left(self.rest.inverse(x.unflatten(-1, (self.a, -1))).mul_(self.untwiddle))
         return torch.add(cos, sin, alpha=1j).flatten(-2)
 
     def _left(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The products of the cosines and of the sines with x [..., a, b]."""
+        """Return the products of the cosines and of the sines with x [..., a, b]."""
         y = self.table.left(torch.view_as_real(x).flatten(-2)).unflatten(-1, (-1, 2))
         cos, sin = torch.view_as_complex(y).split(self.a, dim=-2)
         return cos, sin
@@ -193,17 +196,17 @@ def _complex_dft(
 
 
 def _angles(n: int) -> Tensor:
-    """[n, n] 2 pi j k / n, reduced while still integers: exact to the last bit for any n."""
+    """Return the angles 2 pi j k / n, [n, n], reduced while still integers: exact to the last bit for any n."""
     k = torch.arange(n)
     return 2 * math.pi / n * (k[:, None] * k % n).double()
 
 
 def _first_rows(points: int, largest: int) -> int:
-    """N1: per point the first product costs N1 and the second 4 N2, least at N1 = 2 sqrt(N)."""
+    """Return N1: per point the first product costs N1 and the second 4 N2, least at N1 = 2 sqrt(N)."""
     return 2 * _divisor(points // 2, math.isqrt(points), largest // 2)
 
 
 def _divisor(n: int, target: int, most: int) -> int:
-    """The divisor of n, at most `most`, that is nearest to target as a ratio; 1 if there is none but 1."""
+    """Return the divisor of n, at most `most`, that is nearest to target as a ratio; 1 if there is none but 1."""
     divisors = (d for d in range(1, min(n, most) + 1) if n % d == 0)
     return min(divisors, key=lambda d: abs(math.log(d / max(target, 1))))

@@ -43,7 +43,7 @@ _HALF = tl.constexpr(tl.float32 if triton.knobs.runtime.interpret else tl.bfloat
 
 @triton.jit
 def _dot(a, b, acc, PRECISION: tl.constexpr):
-    """The sum acc + a @ b in float32."""
+    """Return the sum acc + a @ b in float32."""
     if PRECISION == "bf16x3":
         a_high, b_high = a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32)
         a_low, b_low = (a - a_high).to(tl.bfloat16).to(_HALF), (b - b_high).to(tl.bfloat16).to(_HALF)
@@ -57,7 +57,7 @@ def _dot(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def _left(cos, sin, re, im, ROWS: tl.constexpr, M: tl.constexpr, PRECISION: tl.constexpr):
-    """The product (cos - i sin) @ (re + i im), [ROWS, M]."""
+    """Return the product (cos - i sin) @ (re + i im), [ROWS, M]."""
     zero = tl.full([ROWS, M], 0.0, tl.float32)
     a = _dot(sin, im, _dot(cos, re, zero, PRECISION), PRECISION)
     b = _dot(sin, -re, _dot(cos, im, zero, PRECISION), PRECISION)
@@ -66,7 +66,7 @@ def _left(cos, sin, re, im, ROWS: tl.constexpr, M: tl.constexpr, PRECISION: tl.c
 
 @triton.jit
 def _right(re, im, cos, sin, M: tl.constexpr, PRECISION: tl.constexpr):
-    """The product (re + i im) @ (cos - i sin), [M, M]."""
+    """Return the product (re + i im) @ (cos - i sin), [M, M]."""
     zero = tl.full([M, M], 0.0, tl.float32)
     a = _dot(im, sin, _dot(re, cos, zero, PRECISION), PRECISION)
     b = _dot(-re, sin, _dot(im, cos, zero, PRECISION), PRECISION)
@@ -75,7 +75,7 @@ def _right(re, im, cos, sin, M: tl.constexpr, PRECISION: tl.constexpr):
 
 @triton.jit
 def _table(tables, plane, ROWS: tl.constexpr, COLUMNS: tl.constexpr, M: tl.constexpr):
-    """The first ROWS and COLUMNS of one of the tables of `_tables`."""
+    """Return the first ROWS and COLUMNS of one of the tables of `_tables`."""
     return tl.load(tables + plane * M * M + tl.arange(0, ROWS)[:, None] * M + tl.arange(0, COLUMNS)[None, :])
 
 
@@ -87,7 +87,7 @@ def _twiddle(re, im, tables, M: tl.constexpr):
 
 @triton.jit
 def _there(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
-    """The first H rows of a sequence -> its spectrum [M, M]."""
+    """Return the spectrum [M, M] of a sequence that is given by its first H rows."""
     re, im = _left(_table(tables, 0, M, H, M), _table(tables, 1, M, H, M), re, im, M, M, PRECISION)
     re, im = _twiddle(re, im, tables, M)
     return _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), M, PRECISION)
@@ -95,7 +95,7 @@ def _there(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.const
 
 @triton.jit
 def _back(re, im, tables, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
-    """The conjugate of a spectrum -> N times the conjugate of the first H rows of its sequence."""
+    """Return N times the conjugate of a sequence's first H rows, from the conjugate of its spectrum."""
     re, im = _right(re, im, _table(tables, 0, M, M, M), _table(tables, 1, M, M, M), M, PRECISION)
     re, im = _twiddle(re, im, tables, M)
     return _left(_table(tables, 0, H, M, M), _table(tables, 1, H, M, M), re, im, H, M, PRECISION)
@@ -108,7 +108,7 @@ def _positions(M: tl.constexpr, H: tl.constexpr):
 
 @triton.jit
 def _load_pair(x, x_c, x_b, c, b, batch, length, M: tl.constexpr, H: tl.constexpr):
-    """Sequences b and b + 1 of channel c, [H, M] each; zero where there is none."""
+    """Return sequences b and b + 1 of channel c, [H, M] each; zero where there is none."""
     n = _positions(M, H)
     x += c * x_c + tl.cast(b, tl.int64) * x_b
     re = tl.load(x + n, mask=n < length, other=0.0).to(tl.float32)
@@ -132,7 +132,7 @@ def _conv_kernel(
     y, u, u_c, u_b, k_f, tables, batch, length,
     CONJUGATE: tl.constexpr, M: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One pair of sequences per program; the pairs of a channel are neighbours and share its k_f in the cache."""
+    """Convolve a pair of sequences per program; a channel's pairs are neighbours and share its k_f in the cache."""
     pairs = (batch + 1) // 2
     c, b = (tl.program_id(0) // pairs).to(tl.int64), (tl.program_id(0) % pairs).to(tl.int64) * 2
     re, im = _load_pair(u, u_c, u_b, c, b, batch, length, M, H)
@@ -149,11 +149,11 @@ def _conv_kernel(
 
 
 def kernel_spectrum(k: Tensor, precision: str | None = None) -> Tensor:
-    """The spectrum that `fft_conv` takes.
+    """Return the spectrum that `fft_conv` takes.
 
     Args:
         k: [c, L], any floating type.
-        precision: see `PRECISION`.
+        precision: how matrix products are rounded, by a name that `PRECISION` explains; its choice for M if None.
 
     Returns:
         [c, 2, M, M] float32, the real and the imaginary plane.
@@ -166,14 +166,14 @@ def kernel_spectrum(k: Tensor, precision: str | None = None) -> Tensor:
 
 
 def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str | None = None) -> Tensor:
-    """y[c, b, t] = sum over s <= t of k[c, t - s] * u[c, b, s].
+    """Return y[c, b, t] = sum over s <= t of k[c, t - s] * u[c, b, s].
 
     Args:
         u: [c, B, L], any floating type and strides.
-        k_f: kernel_spectrum(k).
+        k_f: the kernels' spectrum, kernel_spectrum(k), [c, 2, M, M] float32.
         conjugate: the correlation y[c, b, t] = sum over s >= t of k[c, s - t] * u[c, b, s] instead: the gradient with
             respect to u if this u is that with respect to y.
-        precision: see `PRECISION`.
+        precision: how matrix products are rounded, by a name that `PRECISION` explains; its choice for M if None.
 
     Returns:
         [c, B, L] float32.
@@ -192,7 +192,7 @@ def fft_conv(u: Tensor, k_f: Tensor, conjugate: bool = False, precision: str | N
 
 
 def side(length: int) -> int:
-    """M for sequences of this length: the smallest of 16, 32, 64, 128 with M * M >= 2 * length - 1."""
+    """Return M for sequences of this length: the smallest of 16, 32, 64, 128 with M * M >= 2 * length - 1."""
     for m in WARPS:
         if 2 * length - 1 <= m * m <= MOST_POINTS:
             return m
@@ -200,7 +200,7 @@ def side(length: int) -> int:
 
 
 def _options(m: int, precision: str | None) -> dict[str, Any]:
-    """H counts the rows that are not padding; tl.dot takes no fewer than 16."""
+    """Return the kernels' options; H counts the rows that are not padding, and tl.dot takes no fewer than 16."""
     return {"M": m, "H": max(m // 2, 16), "PRECISION": precision or PRECISION[m], "num_warps": WARPS[m]}
 
 
@@ -210,7 +210,7 @@ def _rows(x: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _tables(m: int, device: torch.device) -> Tensor:
-    """[4, M, M] float32: cos and sin of 2 pi j k / M, then of 2 pi j k / (M * M)."""
+    """Return float32 [4, M, M]: cos and sin of 2 pi j k / M, then of 2 pi j k / (M * M)."""
     j = torch.arange(m)
     product = j[:, None] * j
     angles = [2 * math.pi / n * (product % n).double() for n in (m, m * m)]

@@ -10,7 +10,7 @@ from hyena_dist.config.mixers.record import Mixer
 
 
 def attention_heads(model: Architecture) -> int:
-    """Heads of an attention layer: num_attention_heads, or one for each 64 channels."""
+    """Return the number of heads of an attention layer: num_attention_heads, or one for each 64 channels."""
     return model.num_attention_heads or max(1, model.d_model // 64)
 
 
@@ -20,20 +20,20 @@ def _parameters(model: Architecture) -> list[Parameter]:
 
 
 def _kept_bytes(shape: Shape) -> float:
-    """The normed input; q, k and v as projected, turned by position and, with P above 1, exchanged; the result."""
+    """Return the bytes of the normed input; q, k, v as projected, rotated and, with P above 1, exchanged; the result."""
     exchanged = 4 if shape.context > 1 else 0
     return shape.activation_bytes * (shape.stream + shape.stream / shape.tensor * (3 + 3 + exchanged + 2))
 
 
 def _traffic(shape: Shape) -> list[Traffic]:
-    """4 B L D s (P - 1) / (T P^2): q, k, v out and the result back (DeepSpeed-Ulysses)."""
+    """Return 4 B L D s (P - 1) / (T P^2) bytes: q, k, v out and the result back (DeepSpeed-Ulysses)."""
     p = shape.context
     units = shape.rows * shape.model.d_model / shape.tensor * shape.activation_bytes * (p - 1) / p**2
     return [Traffic("context", "all_to_all", "q, k, v and the result", 4 * units)]
 
 
 def _flops(shape: Shape) -> Flops:
-    """Projections, and q k^T and its product with v over all L^2 pairs, as is usual, though half of them are masked."""
+    """Count projections, q k^T and its product with v over all L^2 pairs, as is usual, though half of them are masked."""
     d = shape.model.d_model
     scores = product(shape.rows, d * shape.length, d * shape.length, repeated=d * shape.length)
     return product(shape.rows, 3 * d * d, d * d) + scores
@@ -44,7 +44,8 @@ def _units(model: Architecture) -> dict[str, int]:
 
 
 def _problem(model: Architecture) -> str | None:
-    d, heads = model.d_model, attention_heads(model)
+    d = model.d_model
+    heads = attention_heads(model)
     if d % (2 * heads) == 0:
         return None
     fits = nearest(heads, [n for n in range(1, d // 2 + 1) if d % (2 * n) == 0])

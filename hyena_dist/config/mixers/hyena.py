@@ -13,7 +13,8 @@ from hyena_dist.system.op_sizes import RECOMPUTED_FROM, fast_fft_size
 
 
 def _parameters(model: Architecture) -> list[Parameter]:
-    d, projections = model.d_model, model.order + 1
+    d = model.d_model
+    projections = model.order + 1
     return [
         *linear("in_proj", d, projections * d, column=True),
         Parameter("short_filter.weight", projections * d * model.short_filter_order, True),
@@ -23,7 +24,8 @@ def _parameters(model: Architecture) -> list[Parameter]:
 
 
 def _kept_bytes(shape: Shape) -> float:
-    n, s = shape.model.order, shape.activation_bytes
+    n = shape.model.order
+    s = shape.activation_bytes
     inside = shape.stream
     if not shape.whole:
         # The normed input; projections and their short convolutions; each product, exchanged, and what comes back.
@@ -33,13 +35,16 @@ def _kept_bytes(shape: Shape) -> float:
 
 
 def _traffic(shape: Shape) -> list[Traffic]:
-    """2 (N - 1) B L C s (P - 1) / P^2 for the convolutions, one all-to-all out and one back each, and the halo."""
-    model, p = shape.model, shape.context
-    channels, kernels = model.d_model // shape.tensor, model.order - 1
+    """Return 2 (N - 1) B L C s (P - 1) / P^2 bytes of convolutions, an all-to-all out and one back each, and the halo."""
+    model = shape.model
+    p = shape.context
+    channels = model.d_model // shape.tensor
+    kernels = model.order - 1
     exchanged = shape.length * channels * (p - 1) / p**2
     activation = shape.batch * shape.activation_bytes
     # Chunks shorter than the halo send all they have, to as many neighbours as it takes; the last ranks have fewer.
-    width, chunk = model.short_filter_order - 1, shape.length // p
+    width = model.short_filter_order - 1
+    chunk = shape.length // p
     hops = range(1, min(-(-width // chunk), p - 1) + 1)
     halo = sum(min(chunk, width - (hop - 1) * chunk) * (p - hop) / p for hop in hops)
     return [
@@ -49,8 +54,10 @@ def _traffic(shape: Shape) -> list[Traffic]:
 
 
 def _flops(shape: Shape) -> Flops:
-    """Projections and convolutions; a real FFT of n points counts 2.5 n log2(n)."""
-    d, convolutions, b = shape.model.d_model, shape.model.order - 1, shape.batch
+    """Count projections and convolutions; a real FFT of n points has 2.5 n log2(n) operations."""
+    d = shape.model.d_model
+    convolutions = shape.model.order - 1
+    b = shape.batch
     made_again = shape.whole and not shape.keeps_all
     dense = product(
         shape.rows,
@@ -68,7 +75,9 @@ def _flops(shape: Shape) -> Flops:
 
 
 def _filter_parameters(model: Architecture) -> list[Parameter]:
-    w, rows, network = model.filter_order, (model.order - 1) * model.d_model, "filter_fn.implicit_filter"
+    network = "filter_fn.implicit_filter"
+    w = model.filter_order
+    rows = (model.order - 1) * model.d_model
     inputs = [model.emb_dim] + [w] * model.num_inner_mlps
     hidden = [
         Parameter(f"{network}.{2 * i}.{what}", numbers, False)
@@ -84,7 +93,7 @@ def _filter_parameters(model: Architecture) -> list[Parameter]:
 
 
 def _kernel_numbers(shape: Shape) -> int:
-    """Numbers in the filters of one layer for the channels of one tensor rank: (N - 1) L C."""
+    """Return how many numbers the filters of one layer have on one tensor rank: (N - 1) L C."""
     return (shape.model.order - 1) * shape.length * shape.model.d_model // shape.tensor
 
 
@@ -93,15 +102,16 @@ def _filter_bytes(shape: Shape) -> float:
 
 
 def _filter_traffic(shape: Shape) -> list[Traffic]:
-    """(N - 1) L C (P - 1) / P^2 numbers in fp32: positions of all channels become all positions of some channels."""
+    """Return (N - 1) L C (P - 1) / P^2 numbers of fp32: some positions of all channels become all positions of some."""
     p = shape.context
     return [Traffic("context", "all_to_all", "filters", STATE_BYTES * _kernel_numbers(shape) * (p - 1) / p**2)]
 
 
 def _filter_flops(shape: Shape) -> Flops:
-    """The network at L positions; its first layer's input has no gradient. Tensor ranks repeat the hidden layers."""
+    """Count the network at L positions; its first layer's input has no gradient. Tensor ranks repeat hidden layers."""
     model = shape.model
-    w, rows = model.filter_order, (model.order - 1) * model.d_model
+    w = model.filter_order
+    rows = (model.order - 1) * model.d_model
     first, inner, last = (2.0 * shape.length * w * n for n in (model.emb_dim, model.num_inner_mlps * w, rows))
     on_one_rank = shape.length // shape.context * rows // shape.tensor
     again = 0 if on_one_rank <= RECOMPUTED_FROM else first + inner

@@ -14,17 +14,17 @@ from hyena_dist.config.costs import Flops, Parameter, Shape, Traffic
 
 @dataclass(frozen=True)
 class FilterCosts:
-    """What a mixer computes from its parameters alone, before it has seen a sequence; for one layer.
+    """The costs, in one layer, of filters: of what a mixer computes from parameters alone, before it sees a sequence.
 
-    Micro-batches of a step can share it (HyenaDNA.share_filters), so it is counted by evaluations.
+    Micro-batches of a step can share it (HyenaDNA.share_filters), so its costs are those of one evaluation.
     """
 
     parameters: Callable[[Architecture], list[Parameter]]
-    """The parameters that it is computed from. Tensor ranks add up the gradients of those that they hold whole."""
+    """The parameters that filters are computed from. Tensor ranks add up the gradients of those that they hold whole."""
     bytes: Callable[[Shape], float]
-    """Bytes of the result on one rank."""
+    """Bytes of the filters on one rank."""
     traffic: Callable[[Shape], list[Traffic]]
-    """What one evaluation sends in the forward pass; the backward pass sends the same."""
+    """What a rank sends for one evaluation in the forward pass; the backward pass sends the same."""
     flops: Callable[[Shape], Flops]
     """Operations of one evaluation, over the tensor and context ranks together."""
 
@@ -39,17 +39,17 @@ def _no_problem(model: Architecture) -> str | None:
 
 @dataclass(frozen=True)
 class Mixer:
-    """Everything that configuration, plans and models know of a mixer; for one layer."""
+    """Everything that configuration, plans and models know of a mixer; costs are those of one layer."""
 
     letter: str
-    """Its name in ModelConfig.layer_pattern, one upper-case letter."""
+    """The mixer's name in ModelConfig.layer_pattern, one upper-case letter."""
     name: str
-    """Its name for people."""
+    """The mixer's name for people."""
     module: str
-    """Where its class, a models.mixers.base.MixerModule, is imported from: "package.module:Class"."""
+    """The mixer's class, a models.mixers.base.MixerModule, as "package.module:Class"."""
     parameters: Callable[[Architecture], list[Parameter]]
-    """All its parameters but those of `filters`, by their names in the module. Those that tensor ranks hold whole see a
-    rank's positions of the residual stream alone, as the bias of a row-parallel layer does."""
+    """The mixer's parameters but those of `filters`, by their names in the module. Those that tensor ranks hold whole see
+    a rank's positions of the residual stream alone, as the bias of a row-parallel layer does."""
     kept_bytes: Callable[[Shape], float]
     """Bytes that one rank keeps from forward to backward, the normed input included, filters not."""
     traffic: Callable[[Shape], list[Traffic]]
@@ -57,12 +57,12 @@ class Mixer:
     flops: Callable[[Shape], Flops]
     """Operations over the tensor and context ranks together, without filters."""
     filters: FilterCosts | None = None
-    """The costs of what it computes from parameters alone, if there is any."""
+    """The costs of what the mixer computes from parameters alone; None if there is no such thing."""
     units: Callable[[Architecture], dict[str, int]] = _no_units
-    """By name, sizes that tensor ranks must divide, and of a part of which each context rank needs at least one."""
+    """Sizes by name that tensor ranks must divide; of a tensor rank's part each context rank needs at least one."""
     problem: Callable[[Architecture], str | None] = _no_problem
-    """Why an architecture does not suit it, as a sentence with the fix; None if it does."""
+    """Why an architecture does not suit the mixer, as a sentence with the fix; None if it does."""
 
     def all_parameters(self, model: Architecture) -> list[Parameter]:
-        """The parameters of the module, filters included."""
+        """Return the parameters of the module, filters included."""
         return self.parameters(model) + (self.filters.parameters(model) if self.filters else [])

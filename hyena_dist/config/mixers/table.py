@@ -6,14 +6,14 @@ from hyena_dist.config.mixers.record import Mixer
 from hyena_dist.errors import UserError
 
 MIXERS: dict[str, Mixer] = {record.letter: record for record in (HYENA, ATTENTION)}
-"""Letter of ModelConfig.layer_pattern -> record."""
+"""Letters of ModelConfig.layer_pattern -> the mixers' records."""
 
 DEFAULT = HYENA.letter
 """The mixer of every layer of a model without a layer_pattern."""
 
 
 def mixer(letter: str) -> Mixer:
-    """The record of a letter.
+    """Return the record of the mixer that has a letter.
 
     Raises:
         UserError: no mixer has the letter; the sentence names those that exist.

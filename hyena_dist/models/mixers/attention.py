@@ -54,7 +54,7 @@ class AttentionMixer(MixerModule):
         self.out_proj = RowLinear(config.d_model, config.d_model, mesh=mesh, init=normal(output_std))
 
     def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
-        """The mixer of norm(x): [S, B, D] -> [S, B, D]; without a norm, x is taken as it is.
+        """Return the mixer of norm(x): [S, B, D] -> [S, B, D]; without a norm, x is taken as it is.
 
         With sequence parallelism both are this tensor rank's part of the S positions.
         """
@@ -71,19 +71,20 @@ class AttentionMixer(MixerModule):
 
     @classmethod
     def describe(cls, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
-        """The back end that attention will use."""
+        """Return a sentence about the back end that attention will use."""
         return f"attention by {usable_backends(device, dtype, head_size(config))[0]}"
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[S, B, H, E] each -> [S, B, H E]."""
+        """Return attention over the positions of one rank: [S, B, H, E] each -> [S, B, H E]."""
         v = v.contiguous()  # Kept for backward: as a view it would keep the projections of q and k as well.
         q, k, v = (t.permute(1, 2, 0, 3) for t in (q, k, v))
         y = causal_attention(q, k, v)
         return y.permute(2, 0, 1, 3).flatten(2)
 
     def _attend_over_ranks(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The same, each rank holding other positions."""
-        width, e = q.shape[2] * q.shape[3], q.shape[3]
+        """Return attention where each rank holds other positions: [S, B, H, E] each -> [S, B, H E]."""
+        e = q.shape[3]
+        width = q.shape[2] * e
         # [3 H E, B, S] in memory, a head's q, k and v together: the exchange sends it without a copy.
         qkv = torch.stack([t.permute(2, 3, 1, 0) for t in (q, k, v)], dim=1).flatten(0, 2).transpose(0, 1)
         mine = to_channels(qkv, shares(3 * width, self.context.size(), unit=3 * e), self.context)  # [B, 3 H_r E, L]
@@ -94,7 +95,7 @@ class AttentionMixer(MixerModule):
 
 
 def head_size(config: ModelConfig) -> int:
-    """E, the channels of a head."""
+    """Return the number of channels of a head, E."""
     return config.d_model // attention_heads(config)
 
 
@@ -102,15 +103,15 @@ def head_size(config: ModelConfig) -> int:
 def rotary_table(
     start: int, length: int, head_dim: int, base: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angles p * base^(-2 i / E), each [length, 1, 1, E / 2] in `dtype`, for `rotate`.
+    """Return cosine and sine of the angles p * base^(-2 i / E), each [length, 1, 1, E / 2] in `dtype`, for `rotate`.
 
     Args:
         start: the first position p.
-        length: positions.
-        head_dim: E, even.
-        base: of the frequencies.
-        dtype: of the result. Angles are float64 until then: rounded to float32, those of a million positions would be
-            off by 0.03.
+        length: the number of positions.
+        head_dim: the head size E, even.
+        base: the number whose powers are the frequencies.
+        dtype: the type of the result. Angles are float64 until then: rounded to float32, those of a million positions
+            would be off by 0.03.
         device: where to compute.
     """
     with torch.inference_mode(False):  # what evaluation leaves in the cache must do for training
@@ -121,7 +122,7 @@ def rotary_table(
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: turn each pair (x_i, x_{i + E/2}) of [S, B, H, E] by its angle ("rotate half").
+    """Apply rotary positions: turn each pair (x_i, x_{i + E/2}) of [S, B, H, E] by its angle ("rotate half").
 
     Computed in the type of the angles, returned in that of x.
     """
@@ -130,12 +131,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(E)) v, each position over itself and those before it.
+    """Return softmax(q k^T / sqrt(E)) v, each position over itself and those before it.
 
     Args:
-        q: [B, H, L, E] queries; any strides, but E innermost.
-        k: [B, H, L, E] keys.
-        v: [B, H, L, E] values, all of one type.
+        q: queries, [B, H, L, E]; any strides, but E innermost.
+        k: keys, [B, H, L, E].
+        v: values, [B, H, L, E]; all three have one type.
         backend: a name of BACKENDS; `attention_backend(q)` if not given.
 
     Returns:
@@ -157,18 +158,18 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None
 
 
 def attention_backend(q: Tensor) -> str:
-    """Name of the back end that `causal_attention` uses for queries like q [B, H, L, E]."""
+    """Return the name of the back end that `causal_attention` uses for queries like q [B, H, L, E]."""
     return next(name for name in _order(q.device) if _refusal(name, *_kind(q)) is None)
 
 
 def usable_backends(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[str]:
-    """Names of the back ends that take such heads there; the first is the one used."""
+    """Return the names of the back ends that take such heads on a device; the first is the one used."""
     q = torch.empty(1, 1, 2, head_dim, dtype=dtype, device=device)
     return [name for name in _order(q.device) if _refusal(name, *_kind(q)) is None]
 
 
 def _order(device: torch.device) -> tuple[str, ...]:
-    """Back ends from fast to slow. A fixed order: a timing could give a resumed run other kernels, and other bits."""
+    """Return back ends from fast to slow, in fixed order: timings could give a resumed run other kernels, and other bits."""
     if device.type != "cuda":
         return "sdpa-flash", "sdpa-math"
     hopper = torch.cuda.get_device_capability(device) >= (9, 0)
@@ -177,7 +178,7 @@ def _order(device: torch.device) -> tuple[str, ...]:
 
 
 def _kind(q: Tensor) -> tuple[torch.device, torch.dtype, int, bool, bool]:
-    """What decides whether a back end takes q; cuDNN takes no single position and does not promise determinism."""
+    """Return what decides whether a back end takes q; cuDNN takes no single position and promises no determinism."""
     return q.device, q.dtype, q.shape[3], q.shape[2] == 1, torch.are_deterministic_algorithms_enabled()
 
 
@@ -185,7 +186,7 @@ def _kind(q: Tensor) -> tuple[torch.device, torch.dtype, int, bool, bool]:
 def _refusal(
     name: str, device: torch.device, dtype: torch.dtype, head_dim: int, single: bool, deterministic: bool
 ) -> str | None:
-    """Why a back end does not take such tensors, found out by a small call; None if it does."""
+    """Return why a back end does not take such tensors, found out by a small call; None if it does."""
     if name == "flash-attn":
         ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         if not ampere or dtype not in (torch.float16, torch.bfloat16) or head_dim > 256:

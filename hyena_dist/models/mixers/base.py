@@ -1,4 +1,4 @@
-"""What a layer wants of a mixer's module, and how it finds the module of a letter."""
+"""The interface of the mixers' modules, and the way from a letter to its module."""
 
 from importlib import import_module
 
@@ -26,23 +26,23 @@ class MixerModule(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
-        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
+        """Return the mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
 
         Args:
             x: the residual stream.
-            norm: of the layer.
-            residual: return the sum with x, in the type of x; only where `adds_residual`.
+            norm: the layer's norm.
+            residual: whether to return the sum with x, in the type of x; only where `adds_residual`.
         """
         raise NotImplementedError
 
     @classmethod
     def describe(cls, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-        """What people want to know of how it will run there, in a few words; None if there is no choice."""
+        """Return in a few words how the mixer will run on a device, for people; None if there is no choice."""
         return None
 
 
 def mixer_class(letter: str) -> type[MixerModule]:
-    """The module that the record of a letter names.
+    """Return the class that the record of a letter names.
 
     Raises:
         UserError: no mixer has the letter.
@@ -53,6 +53,6 @@ def mixer_class(letter: str) -> type[MixerModule]:
 
 
 def describe_mixers(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> list[str]:
-    """What the mixers of a model say of how they will run, once for each kind."""
+    """Return what the mixers of a model say of how they will run, once for each kind."""
     described = (mixer_class(letter).describe(config, device, dtype) for letter in dict.fromkeys(config.mixers))
     return [line for line in described if line]

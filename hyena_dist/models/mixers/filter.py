@@ -22,7 +22,7 @@ FAST_DECAY, SLOW_DECAY, DECAY_TARGET = 0.3, 1.5, 1e-2
 
 
 class PositionalFeatures(nn.Module):
-    """z [L, E] = (t, cos, -sin of each band) and t [L], the first L of a grid of l_max positions.
+    """The features z [L, E] = (t, cos, -sin of each band) and t [L] of positions on a grid of l_max.
 
     The grid never rescales with L: a length warm-up keeps the filter's values, so l_max is fixed for the life of a
     model. It is computed in the parameters' type (fp32) each time and not stored: in bf16 a grid of 2**20 positions
@@ -34,12 +34,13 @@ class PositionalFeatures(nn.Module):
 
     def __init__(self, l_max: int, emb_dim: int) -> None:
         super().__init__()
-        self.l_max, self.emb_dim = l_max, emb_dim
+        self.l_max = l_max
+        self.emb_dim = emb_dim
         self.register_buffer("z", None)
         self.register_buffer("t", None)
 
     def grid(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The formula: z [1, L, E] and t [1, L, 1]; t and the angle have different denominators, as published."""
+        """Compute z [1, L, E] and t [1, L, 1] by formula; t and the angle have different denominators, as published."""
         bands = (self.emb_dim - 1) // 2
         t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[start:end]
         n = torch.arange(start, end, dtype=dtype, device=device)
@@ -50,7 +51,8 @@ class PositionalFeatures(nn.Module):
 
     def store(self, z: Tensor, t: Tensor) -> None:
         """Use this grid, z [1, l_max, E] and t [1, l_max, 1] (shapes as published), and keep it in the state dict."""
-        self.z, self.t = z, t
+        self.z = z
+        self.t = t
 
     def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return z [L, E] and t [L] of the positions from `start` up to `end`.
@@ -76,14 +78,17 @@ class Sine(nn.Module):
 
 
 class FilterNetwork(nn.Module):
-    """[L, E] -> [L, C]. Children are numbered as in the published checkpoints: linears 0, 2, 4, ...; the sine at 1.
+    """The network from features to filters, [L, E] -> [L, C].
+
+    Children are numbered as in the published checkpoints: linears 0, 2, 4, ...; the sine at 1.
 
     The hidden layers are the same on every tensor rank; the rows of the last linear are spread like the channels.
     """
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        width, rows = config.filter_order, (config.order - 1) * config.d_model
+        width = config.filter_order
+        rows = (config.order - 1) * config.d_model
         self.depth = config.num_inner_mlps + 1
         for i in range(self.depth):
             linear = nn.Linear(config.emb_dim if i == 0 else width, width)
@@ -108,7 +113,7 @@ class FilterNetwork(nn.Module):
             sum_gradient_over_tensor_ranks(parameter, mesh)
 
     def as_op_input(self) -> SineNetwork:
-        """The parameters, for an operator that applies them."""
+        """Return the parameters, for an operator that applies them."""
         linears = [self.get_submodule(str(2 * i)) for i in range(self.depth + 1)]
         weights, biases = ([linear.get_parameter(what) for linear in linears[:-1]] for what in ("weight", "bias"))
         return SineNetwork(
@@ -120,7 +125,7 @@ class FilterNetwork(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Times exp(-t |delta|) + shift, with one decay rate per channel, from slow to fast.
+    """The factor exp(-t |delta|) + shift of the filters, with one decay rate per channel, from slow to fast.
 
     A tensor rank holds its slice of the global range of rates; it never builds a range of its own.
     """
@@ -130,34 +135,37 @@ class Modulation(nn.Module):
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         self.shift = config.modulation_shift
-        slow, fast = math.log(DECAY_TARGET) / SLOW_DECAY, math.log(DECAY_TARGET) / FAST_DECAY
+        slow = math.log(DECAY_TARGET) / SLOW_DECAY
+        fast = math.log(DECAY_TARGET) / FAST_DECAY
         rates = torch.linspace(slow, fast, (config.order - 1) * config.d_model)
         self.partitions = {"deltas": Partition(-1, config.order - 1)}
         local = self.partitions["deltas"].slice(rates, mesh.tensor.rank(), mesh.tensor.size())
         self.register_buffer("deltas", local.clone().view(1, 1, -1))
 
     def as_op_input(self) -> DecayWindow:
-        """The factor, for an operator that applies it."""
+        """Return the factor, for an operator that applies it."""
         return DecayWindow(self.deltas[0, 0].abs(), self.shift)
 
 
 class SharedKernels:
-    """What the filters of one layer are in all micro-batches of an optimizer step, and their gradient's sum.
+    """The filters of one layer in all micro-batches of an optimizer step, and the sum of their gradients.
 
     All micro-batches but the last use a leaf, which collects their gradients; the last uses the evaluation itself, and
     its backward takes in what the leaf has. So the parameters get their whole gradient once, in the backward pass of
     the last micro-batch, where ZeRO reduces it.
 
     Args:
-        kernels: [order - 1, C_r, L] as evaluated with gradient.
-        uses: micro-batches, at least 2. Each has its backward pass before the next one's forward pass.
+        kernels: the filters as evaluated with gradient, [order - 1, C_r, L].
+        uses: the number of micro-batches, at least 2. Each has its backward pass before the next one's forward pass.
     """
 
     def __init__(self, kernels: Tensor, uses: int) -> None:
-        self.kernels, self.leaf, self.uses = kernels, kernels.detach().requires_grad_(), uses
+        self.kernels = kernels
+        self.leaf = kernels.detach().requires_grad_()
+        self.uses = uses
 
     def use(self, length: int) -> Tensor:
-        """For the next micro-batch, of sequences of `length`.
+        """Return the filters for the next micro-batch, [order - 1, C_r, L], whose sequences have `length` positions.
 
         Raises:
             RuntimeError: there are more micro-batches than announced, or of different lengths.
@@ -169,7 +177,8 @@ class SharedKernels:
         self.uses -= 1
         if self.uses:
             return self.leaf
-        leaf, kernels = self.leaf, self.kernels
+        leaf = self.leaf
+        kernels = self.kernels
         kernels.register_hook(lambda gradient: gradient if leaf.grad is None else leaf.grad.add_(gradient))
         del self.kernels, self.leaf  # the graph of the last micro-batch keeps them as long as they are needed
         return kernels
@@ -188,7 +197,8 @@ class HyenaFilter(nn.Module):
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.kernels, self.mesh = config.order - 1, mesh
+        self.kernels = config.order - 1
+        self.mesh = mesh
         self.partitions = {"bias": Partition(0, self.kernels)}
         self.bias = local_part(torch.randn(self.kernels * config.d_model), self.partitions["bias"], mesh)
         self.pos_emb = PositionalFeatures(config.l_max, config.emb_dim)
@@ -199,7 +209,8 @@ class HyenaFilter(nn.Module):
 
     def share(self, micro_batches: int) -> None:
         """Let so many forward passes with gradient from now on share one evaluation; 1 ends the sharing."""
-        self._uses, self._shared = micro_batches, None
+        self._uses = micro_batches
+        self._shared = None
 
     @property
     def owes_gradient(self) -> bool:
@@ -207,13 +218,13 @@ class HyenaFilter(nn.Module):
         return self._shared is not None and self._shared.uses > 0
 
     def forward(self, length: int) -> Tensor:
-        """The filters over the whole sequence for the channels that this rank convolves.
+        """Return the filters over the whole sequence for the channels that this rank convolves.
 
         Args:
-            length: S, positions of each context rank.
+            length: the positions of each context rank, S.
 
         Returns:
-            [order - 1, C_r, L]; the first kernel is applied first.
+            The filters, [order - 1, C_r, L], of which the first is applied first.
         """
         if self._uses == 1 or not torch.is_grad_enabled():
             return self._evaluate(length)

@@ -22,14 +22,15 @@ from hyena_dist.parallel.tensor_shards import Partition, local_part
 
 
 class ShortFilter(nn.Module):
-    """Causal depthwise filter of the N + 1 projections; a rank holds the same channels of each."""
+    """The causal depthwise filter of the N + 1 projections; a rank holds the same channels of each."""
 
     weight: Tensor
     bias: Tensor
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        blocks, taps = config.order + 1, config.short_filter_order
+        blocks = config.order + 1
+        taps = config.short_filter_order
         bound = 1 / math.sqrt(taps)  # torch's default for a depthwise Conv1d, as published
         self.partitions = {"weight": Partition(0, blocks), "bias": Partition(0, blocks)}
         for name, shape in (("weight", (blocks * config.d_model, 1, taps)), ("bias", (blocks * config.d_model,))):
@@ -37,12 +38,12 @@ class ShortFilter(nn.Module):
             setattr(self, name, local_part(whole, self.partitions[name], mesh))
 
     def operands(self) -> tuple[Tensor, Tensor]:
-        """Taps [(N + 1) C, K] and bias [(N + 1) C]."""
+        """Return taps [(N + 1) C, K] and bias [(N + 1) C]."""
         return self.weight[:, 0], self.bias
 
 
 class HyenaMixer(MixerModule):
-    """y = out_proj(x0 * conv(x1 * ... conv(x_{N-1} * v))), the projections split as [x0, x1, ..., v].
+    """The mixer y = out_proj(x0 * conv(x1 * ... conv(x_{N-1} * v))), the projections split as [x0, x1, ..., v].
 
     Source: Hyena (arXiv 2302.10866), HyenaDNA (arXiv 2306.15794).
     """
@@ -65,7 +66,7 @@ class HyenaMixer(MixerModule):
         return self.mesh.tensor.size() == self.mesh.context.size() == 1
 
     def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
-        """The mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
+        """Return the mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
 
         In one process, one operator does it, and can add x as well.
         """
@@ -84,8 +85,9 @@ class HyenaMixer(MixerModule):
         return Filters(taps, bias, self.filter_fn(length))
 
     def _mix_over_ranks(self, projected: Tensor, filters: Filters) -> Tensor:
-        """`hyena_operator` where each rank holds other positions: [(N + 1) C, B, S] -> [C, B, S]."""
-        context, (taps, bias, kernels) = self.mesh.context, filters
+        """Apply `hyena_operator` where each rank holds other positions: [(N + 1) C, B, S] -> [C, B, S]."""
+        context = self.mesh.context
+        taps, bias, kernels = filters
         x = projected.transpose(0, 1).contiguous()
         halo = left_halo(x, taps.shape[1] - 1, context)
         *gates, v = short_conv(x, taps.to(x.dtype), bias.to(x.dtype), halo).chunk(self.order + 1, dim=1)

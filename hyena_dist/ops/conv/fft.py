@@ -30,20 +30,20 @@ class Transform(Protocol):
     points: int
     """Real numbers of one padded sequence."""
     shape: tuple[int, ...]
-    """The shape of its spectrum."""
+    """The dimensions that a spectrum has in place of L."""
 
     def forward(self, u: Tensor) -> Tensor:
-        """[..., L] -> complex spectrum, dimensions of its own in place of L."""
+        """Return the complex spectrum of u [..., L], with the dimensions `shape` in place of L."""
         ...
 
     def inverse(self, u_f: Tensor) -> Tensor:
-        """A spectrum -> the first L values, [..., L]. May overwrite the spectrum."""
+        """Return the first L values of a spectrum's sequence, [..., L]; this may overwrite the spectrum."""
         ...
 
 
 @functools.lru_cache(maxsize=16)
 def transform(length: int, dtype: torch.dtype, device: torch.device) -> Transform:
-    """The transform that is fastest for sequences of `length` on this device."""
+    """Return the transform that is fastest for sequences of `length` on this device."""
     points = fast_fft_size(2 * length - 1)
     if device.type == "cpu" and points >= BLOCKED_FROM:
         return BlockedTransform(length, dtype, device)
@@ -54,15 +54,16 @@ class PlainTransform:
     """The real transform of torch.fft."""
 
     def __init__(self, length: int) -> None:
-        self.length, self.points = length, fast_fft_size(2 * length - 1)
+        self.length = length
+        self.points = fast_fft_size(2 * length - 1)
         self.shape: tuple[int, ...] = (self.points // 2 + 1,)
 
     def forward(self, u: Tensor) -> Tensor:
-        """[..., L] -> [..., points // 2 + 1]."""
+        """Return the spectrum of u [..., L], complex [..., points // 2 + 1]."""
         return torch.fft.rfft(u, n=self.points)
 
     def inverse(self, u_f: Tensor) -> Tensor:
-        """[..., points // 2 + 1] -> [..., L]."""
+        """Return the first L values [..., L] of the sequence of u_f [..., points // 2 + 1]."""
         return torch.fft.irfft(u_f, n=self.points)[..., : self.length]
 
 
@@ -77,8 +78,10 @@ class BlockedTransform:
     """
 
     def __init__(self, length: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.length, self.points = length, fast_fft_size(2 * length - 1)
-        self.columns, self.kept = self.points // ROWS, ROWS // 2 + 1
+        self.length = length
+        self.points = fast_fft_size(2 * length - 1)
+        self.columns = self.points // ROWS
+        self.kept = ROWS // 2 + 1
         self.shape: tuple[int, ...] = (self.kept, self.columns)
         k = torch.arange(self.kept, dtype=torch.float64)[:, None]
         angle = 2 * math.pi / ROWS * k * torch.arange(ROWS // 2)
@@ -90,7 +93,7 @@ class BlockedTransform:
         self.twiddle = torch.polar(torch.ones_like(turn), -turn).to(dtype.to_complex()).to(device)
 
     def forward(self, u: Tensor) -> Tensor:
-        """[..., L] -> [..., ROWS / 2 + 1, columns]."""
+        """Return the spectrum of u [..., L], complex [..., ROWS / 2 + 1, columns]."""
         half = self.points // 2
         if self.length < half:
             u = torch.nn.functional.pad(u, (0, half - self.length))
@@ -99,7 +102,7 @@ class BlockedTransform:
         return torch.fft.fft(rows.mul_(self.twiddle))
 
     def inverse(self, u_f: Tensor) -> Tensor:
-        """[..., ROWS / 2 + 1, columns] -> [..., L]."""
+        """Return the first L values [..., L] of the sequence of u_f [..., ROWS / 2 + 1, columns]."""
         rows = torch.view_as_real(torch.fft.ifft(u_f).mul_(self.twiddle.conj()))
         planes = torch.cat((rows[..., 0], rows[..., 1]), dim=-2)
         u = torch.matmul(self.back, planes)

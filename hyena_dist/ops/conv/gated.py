@@ -44,7 +44,7 @@ def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
 
     Args:
         projected: [(N + 1) C, B, L], in any floating type; computed with in float32 (float64 for float64).
-        filters: of these channels.
+        filters: the short and long filters of the C channels.
 
     Returns:
         [C, B, L] in the type of `projected`. Differentiable once with respect to all arguments; keeps them and what
@@ -63,19 +63,19 @@ class Inputs(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What a forward pass leaves for its backward pass."""
+    """The tensors that a forward pass leaves for its backward pass."""
 
     z: Tensor
-    """[C, B, L], what the last gate meets."""
+    """What the last gate meets, [C, B, L]."""
 
 
 class Spectra(NamedTuple):
     """The two factors of one convolution in a block of c channels; F stands for the dimensions of a spectrum."""
 
     u: Tensor
-    """[c, B, F], of what is convolved."""
+    """Spectra of the sequences that are convolved, [c, B, F]."""
     k: Tensor
-    """[c, 1, F], of the kernel."""
+    """Spectra of the kernels, [c, 1, F]."""
 
 
 def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
@@ -136,7 +136,7 @@ def forward_in_blocks(
 
 
 def spectra_like(projected: Tensor, filters: Filters) -> list[Spectra]:
-    """Empty tensors of the shapes of what `forward_in_blocks` keeps."""
+    """Return empty tensors of the shapes of the spectra that `forward_in_blocks` keeps."""
     dtype = real_dtype(projected)
     fft = transform(projected.shape[-1], dtype, projected.device)
 
@@ -157,17 +157,17 @@ def backward_in_blocks(
     y: Tensor | None = None,
     kept: Sequence[Spectra] = (),
 ) -> None:
-    """Write the gradients and, if asked for, once more the value.
+    """Write the operator's gradients and, if `y` is given, once more its value.
 
     Args:
-        dy: [C, B, L].
-        projected: as in forward.
-        filters: as in forward.
-        z: what forward wrote, [C, B, L].
-        d_projected: to be written, [(N + 1) C, B, L].
-        d_filters: to be written.
-        y: to be written, [C, B, L].
-        kept: what forward returned. Without it the spectra are computed again.
+        dy: gradient of the value, [C, B, L].
+        projected: the rows that `forward_in_blocks` was given, [(N + 1) C, B, L].
+        filters: the filters that it was given.
+        z: what the last gate met, as `forward_in_blocks` wrote it, [C, B, L].
+        d_projected: where the gradient of `projected` is written, [(N + 1) C, B, L].
+        d_filters: where the gradients of `filters` are written.
+        y: where the value is written, [C, B, L].
+        kept: the spectra that `forward_in_blocks` returned; without them they are computed again.
     """
     fft = transform(projected.shape[-1], real_dtype(projected), projected.device)
     gates = gates_for(projected.device)
@@ -210,24 +210,24 @@ def backward_in_blocks(
 
 
 class _Operand(NamedTuple):
-    """One of x0, ..., x_{N-1}, v before its short filter, for c channels; or the gradients of that."""
+    """One of x0, ..., x_{N-1}, v before its short filter, for c channels; or the gradients of these tensors."""
 
     rows: Tensor
-    """[c, B, L]."""
+    """Projected rows, [c, B, L]."""
     taps: Tensor
-    """[c, K]."""
+    """Taps of the short filter, [c, K]."""
     bias: Tensor
-    """[c]."""
+    """Bias of the short filter, [c]."""
 
 
 class _Block(NamedTuple):
-    """Views of what belongs to c of the C channels."""
+    """Views of the parts of all tensors that belong to c of the C channels."""
 
     channels: slice
     kernels: Tensor
-    """[N - 1, c, L]."""
+    """The long filters of these channels, [N - 1, c, L]."""
     operands: list[_Operand]
-    """The N + 1 of them, in their order."""
+    """The operands x0, ..., x_{N-1}, v of these channels, in this order."""
 
 
 def _blocks(projected: Tensor, filters: Filters, points: int) -> Iterator[_Block]:

@@ -28,17 +28,17 @@ from torch import Tensor
 
 
 def real(x: Tensor) -> Tensor:
-    """The numbers as FFTs take them: float32 whatever comes in (bf16 has none, fp16 overflows), float64 for float64."""
+    """Return x as FFTs take it: float32 whatever comes in (bf16 has none, fp16 overflows), float64 for float64."""
     return x.to(real_dtype(x))
 
 
 def real_dtype(x: Tensor) -> torch.dtype:
-    """The type of real(x)."""
+    """Return the type of real(x)."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """y[c, b, t] = bias[c] + sum over j of weight[c, j] * x[c, b, t - (K - 1) + j]: [c, B, L] -> [c, B, L]."""
+    """Return y[c, b, t] = bias[c] + sum over j of weight[c, j] * x[c, b, t - (K - 1) + j], [c, B, L] as x is."""
     x, w = real(x), real(weight)
     y = (x * w[:, -1, None, None]).add_(real(bias)[:, None, None])  # twice as fast as one addcmul that broadcasts
     for shift in range(1, min(w.shape[1], x.shape[-1])):
@@ -47,13 +47,13 @@ def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:
-    """short_filter(x) * m, with m [c, B, L] in float32; into `out` in its type if given."""
+    """Return short_filter(x) * m, with m [c, B, L] in float32; `out`, if given, takes it in its own type."""
     y = short_filter(x, weight, bias).mul_(m)
     return y if out is None else out.copy_(y)
 
 
 def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """short_filter(x) * short_filter(x2): what enters the first long convolution, in float32."""
+    """Return short_filter(x) * short_filter(x2), which enters the first long convolution, in float32."""
     return short_filter(x, weight, bias).mul_(short_filter(x2, weight2, bias2))
 
 
@@ -73,14 +73,14 @@ def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> 
 def gate_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, dx: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For y = short_filter(x) * m: write the gradient of x into dx and return (d_m float32, d_weight, d_bias)."""
+    """Write the gradient of x into dx and return (d_m float32, d_weight, d_bias), where y = short_filter(x) * m."""
     dy, x = real(dy), real(x)
     d_weight, d_bias = short_filter_backward(dy * m, x, weight, dx)
     return short_filter(x, weight, bias).mul_(dy), d_weight, d_bias
 
 
 def gates_for(device: torch.device) -> ModuleType:
-    """The module whose functions suit a device: this one or, for GPUs, `ops.triton.gates`, which has the same ones."""
+    """Return the module whose functions suit a device: this one or, for GPUs, `ops.triton.gates`, with equal names."""
     if device.type == "cuda" and importlib.util.find_spec("triton"):
         return importlib.import_module("hyena_dist.ops.triton.gates")
     return sys.modules[__name__]

@@ -25,13 +25,13 @@ from hyena_dist.ops.conv.gates import real
 
 
 def convolve(u: Tensor, k: Tensor) -> Tensor:
-    """The value of `long_conv`, without autograd."""
+    """Return the value of `long_conv`, without autograd."""
     fft = transform(u.shape[-1], real(u).dtype, u.device)
     return fft.inverse(fft.forward(real(u)).mul_(fft.forward(real(k)))).to(u.dtype)
 
 
 def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) -> tuple[Tensor | None, Tensor]:
-    """The gradients (du, dk) of y = convolve(u, k); du is None if it is not wanted.
+    """Return the gradients (du, dk) of y = convolve(u, k); du is None if it is not wanted.
 
     The spectra, 4 times as large as u, are computed again rather than kept.
     """
@@ -44,7 +44,7 @@ def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) ->
 
 
 class _LongConv(torch.autograd.Function):
-    """Keeps its two inputs and nothing else."""
+    """The autograd function of `long_conv`, which keeps its two inputs and nothing else."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, k: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class _LongConv(torch.autograd.Function):
 
 
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
-    """y[b, c, t] = sum over s <= t of k[c, t - s] * u[b, c, s].
+    """Return y[b, c, t] = sum over s <= t of k[c, t - s] * u[b, c, s].
 
     Args:
         u: [B, C, L] in any floating type.

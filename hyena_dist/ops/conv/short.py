@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def short_conv(x: Tensor, weight: Tensor, bias: Tensor, halo: Tensor | None = None) -> Tensor:
-    """y[b, c, t] = bias[c] + sum over j of weight[c, j] * x[b, c, t - (K - 1) + j].
+    """Return y[b, c, t] = bias[c] + sum over j of weight[c, j] * x[b, c, t - (K - 1) + j].
 
     Args:
         x: [B, C, L], channels first and contiguous: a depthwise convolution of a transposed tensor is far slower.

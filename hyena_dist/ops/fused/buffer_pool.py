@@ -19,12 +19,12 @@ _kept: list[UntypedStorage] = []
 
 
 def keeps_all(numbers: int) -> bool:
-    """Whether an operator on a residual stream of so many numbers keeps what its backward needs."""
+    """Return whether an operator on a residual stream of so many numbers keeps all that its backward needs."""
     return numbers <= RECOMPUTED_FROM
 
 
 def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """A new tensor as of like.new_empty, in memory that an earlier large tensor no longer uses if there is such."""
+    """Return a tensor as like.new_empty does, in memory that an earlier large tensor no longer uses if there is any."""
     dtype = dtype or like.dtype
     size = math.prod(shape) * dtype.itemsize
     if like.device.type != "cpu" or size < KEPT_FROM or torch.compiler.is_compiling():

@@ -14,8 +14,8 @@ Backward, from dy:
     da_i = dl_i cos(a_i)        dW_i' = da_i l_{i-1}^T        db_i' = sum of da_i        dl_{i-1} = W_i'^T da_i
     dW_i = diag(f) dW_i'        db_i = f db_i'        df = sum over i of (row sums of dW_i' W_i) + db_i' b_i
 
-In stretches of positions, of which backward makes the hidden layers again unless there are few: at a million positions
-each of them would be as large as a quarter of the kernels.
+Positions are taken in stretches, and backward makes the hidden layers again unless positions are few: at a million of
+them each layer would be as large as a quarter of the kernels.
 
 Source: Hyena (arXiv 2302.10866), section 3.3. Plain reference: `hyena_dist.ops.reference.filter`.
 
@@ -40,13 +40,13 @@ TILE = 4096
 def implicit_filter(
     features: Features, positions: range, network: SineNetwork, window: DecayWindow, skip: Tensor | None
 ) -> Tensor:
-    """The filter's values at the positions of a range.
+    """Return the filter's values at the positions of a range.
 
     Args:
-        features: of positions; called again in backward.
-        positions: L of them, one after the other.
-        network: what is trained.
-        window: what its values are multiplied by.
+        features: gives the features and times of positions; called again in backward.
+        positions: L consecutive ones, a range of step 1.
+        network: the sine network, which is trained.
+        window: the decay that the network's values are multiplied by.
         skip: [C], added at the first of these positions: a convolution's skip term is its filter's value at lag zero.
 
     Returns:
@@ -62,7 +62,7 @@ class _Hidden(NamedTuple):
     """The network's hidden layers at a stretch of positions."""
 
     phases: list[Tensor]
-    """[T, W] for each layer, the argument a of its sine."""
+    """The argument a of each layer's sine, [T, W] each."""
     layers: list[Tensor]
     """The features z [T, E], and then the sines l [T, W] of each layer."""
 
@@ -71,13 +71,16 @@ class _Scaled(NamedTuple):
     """A hidden layer with the frequencies multiplied in."""
 
     weight: Tensor
-    """W', [W, E] or [W, W]."""
+    """The scaled weight W', [W, E] or [W, W]."""
     bias: Tensor
-    """b', [W]."""
+    """The scaled bias b', [W]."""
 
 
 class _ImplicitFilter(torch.autograd.Function):
-    """Keeps the parameters and, of few positions, the hidden layers and the window."""
+    """The autograd function of `implicit_filter`.
+
+    It keeps the parameters and, where positions are few, their hidden layers and window.
+    """
 
     @staticmethod
     def forward(
@@ -106,7 +109,8 @@ class _ImplicitFilter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        network, positions = _network(ctx.saved_tensors), ctx.positions
+        network = _network(ctx.saved_tensors)
+        positions = ctx.positions
         gradients = _network([torch.zeros_like(parameter) for parameter in flatten(network)])
         scaled = _scaled(network)
         for stretch, (start, end) in enumerate(_tiles(positions)):
@@ -126,7 +130,7 @@ class _ImplicitFilter(torch.autograd.Function):
                 gradients.biases[i].add_(d.sum(0))
                 if i:
                     d = torch.mm(d, scaled[i].weight)
-        # So far the gradients of the scaled layers.
+        # So far the gradients are those of the scaled layers.
         freq = network.freq[0]
         for w, b, d_w, d_b in zip(network.weights, network.biases, gradients.weights, gradients.biases, strict=True):
             gradients.freq.add_((d_w * w).sum(1) + d_b * b)
@@ -137,7 +141,7 @@ class _ImplicitFilter(torch.autograd.Function):
 
 
 def _network(parameters: Sequence[Tensor]) -> SineNetwork:
-    """The network of the parameters as `flatten` orders them."""
+    """Return the network that has these parameters, which are in the order of `flatten`."""
     *hidden, freq, last = parameters
     depth = len(hidden) // 2
     return SineNetwork(tuple(hidden[:depth]), tuple(hidden[depth:]), freq, last)

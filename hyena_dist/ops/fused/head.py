@@ -31,13 +31,13 @@ from hyena_dist.ops.records import NormInput
 
 
 def head_nll(x: Tensor, norm: NormInput, weight: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
-    """Negative log-likelihood in nats of each target under softmax(weight @ norm(x)), 0 where the target is negative.
+    """Return the negative log-likelihood in nats of each target under softmax(weight @ norm(x)).
 
     Args:
         x: [..., D], the residual stream, in the parameters' type.
-        norm: over D; the product is in the type of its output.
+        norm: the final norm, over D; the product is in the type of its output.
         weight: [V, D], in the parameters' type.
-        targets: [...] int64, below vocab_size.
+        targets: [...] int64, below vocab_size; where one is negative, 0 nats are returned.
         vocab_size: columns of the logits from here on belong to no token and take no probability.
 
     Returns:

@@ -53,13 +53,13 @@ SMALLEST_GROUP = 16
 def hyena_mixer(
     x: Tensor, norm: NormInput, projections: Projections, filters: Filters, residual: bool = False
 ) -> Tensor:
-    """out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
+    """Return out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
 
     Args:
         x: [S, B, D], the residual stream, in the parameters' type.
-        norm: over D; products are in the type of its output.
-        projections: in the parameters' type.
-        filters: of the C channels.
+        norm: the norm before the mixer, over D; products are in the type of its output.
+        projections: the dense layers at both ends, in the parameters' type.
+        filters: the short and long filters of the C channels.
         residual: return the sum with x, in the type of x.
 
     Returns:
@@ -81,30 +81,31 @@ class Inputs(NamedTuple):
 
 
 class Everything(NamedTuple):
-    """What a short residual stream keeps besides z, so that backward computes nothing again."""
+    """The tensors that a short residual stream keeps besides z, so that backward computes nothing again."""
 
     y: Tensor
-    """[C, B S], the operator's value."""
+    """The operator's value, [C, B S]."""
     projected: Tensor
-    """[(N + 1) C, B S], the operator's input."""
+    """The operator's input, [(N + 1) C, B S]."""
     spectra: list[Spectra]
     """The spectra of each convolution of each block."""
 
 
 class Kept(NamedTuple):
-    """What a forward pass leaves for its backward pass."""
+    """The tensors that a forward pass leaves for its backward pass."""
 
     z: Tensor
-    """[C, B, S], what the last gate meets."""
+    """What the last gate meets, [C, B, S]."""
     everything: Everything | None
-    """The rest, if all is kept."""
+    """The further tensors of a short residual stream; None for a long one."""
 
 
 def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     x, norm, projections, filters, residual = inputs
     rows = _sequences_first(x)
     moments = moments_of(rows, norm)
-    channels, shape = filters.kernels.shape[1], (x.shape[1], x.shape[0])
+    channels = filters.kernels.shape[1]
+    shape = (x.shape[1], x.shape[0])
     keep_all = keep and _keeps_all(filters, x)
     y = _new_rows(x, channels, norm.dtype)
     z = new_empty(x, (channels, *shape), norm.dtype) if keep else None
@@ -132,7 +133,8 @@ def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     out = x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype)
     if not keep:
         return out, None
-    channels, shape = filters.kernels.shape[1], (x.shape[1], x.shape[0])
+    channels = filters.kernels.shape[1]
+    shape = (x.shape[1], x.shape[0])
     everything = None
     if _keeps_all(filters, x):
         projected = _new_rows(x, len(filters.taps), norm.dtype)
@@ -164,13 +166,14 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     )
 
     def split(columns: Tensor) -> Tensor:
-        """[G, B S] -> [G, B, S]."""
+        """Return columns [G, B S] as [G, B, S]."""
         return columns.unflatten(1, z.shape[1:])
 
     gradients.projections.out_bias.copy_(d_sum.sum(0, dtype=gradients.projections.out_bias.dtype))
     dh = new_empty(x, rows.shape, norm.dtype).zero_()
     groups = _groups(filters, x)
-    widest, per_channel = groups[0].stop, _rows_per_channel(filters)
+    widest = groups[0].stop
+    per_channel = _rows_per_channel(filters)
     d_buffer = _new_rows(x, per_channel * widest, norm.dtype)
     dy_buffer = _new_rows(x, widest, norm.dtype)
     y_buffer = everything.y if everything else _new_rows(x, widest, norm.dtype)
@@ -209,14 +212,14 @@ class _Part(NamedTuple):
     """The parameters of a group of c channels, or their gradients."""
 
     in_weight: Tensor
-    """[G, D]."""
+    """Weight of the first projection, [G, D]."""
     in_bias: Tensor
-    """[G]."""
+    """Bias of the first projection, [G]."""
     filters: Filters
 
 
 def _part_of(inputs: Inputs, group: slice) -> _Part:
-    """Copies of the group's rows of each of the N + 1 blocks of C, and a view of its kernels."""
+    """Return copies of the group's rows of each of the N + 1 blocks of C, and a view of its kernels."""
     projections, filters = inputs.projections, inputs.filters
     channels = filters.kernels.shape[1]
 
@@ -239,7 +242,7 @@ def _put(gradients: Inputs, group: slice, part: _Part) -> None:
 
 
 def _projected(rows: Tensor, norm: NormInput, moments: Moments, folded: Folded, buffer: Tensor) -> Tensor:
-    """The projections p [G, B S], in the buffer's first rows; h, the standardised rows, is never there whole."""
+    """Return the projections p [G, B S] in the buffer's first rows; the standardised rows h are never there whole."""
     y = buffer[: len(folded.weight)]
     for tile in tiles(rows):
         h = standardise(rows[tile], moments.of(tile), norm)
@@ -259,7 +262,7 @@ def _projected_backward(
 
 
 def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """[count, B S] a bit further apart: rows at a power of two share lines of the caches, at 0.75 of the speed.
+    """Return rows [count, B S] with gaps: rows at a power of two share lines of the caches, at 0.75 of the speed.
 
     The gaps are zeros: CPUs with matrix units (AMX) multiply what lies behind a row's end by zero, which may be NaN.
     """
@@ -270,17 +273,17 @@ def _new_rows(x: Tensor, count: int, dtype: torch.dtype) -> Tensor:
 
 
 def _rows_per_channel(filters: Filters) -> int:
-    """N + 1, the projections that each channel has."""
+    """Return N + 1, the number of projections that each channel has."""
     return len(filters.kernels) + 2
 
 
 def _keeps_all(filters: Filters, x: Tensor) -> bool:
-    """Whether the C channels' numbers are few, and all channels are one group."""
+    """Return whether the C channels' numbers are few, and all channels are one group."""
     return keeps_all(x.shape[1] * filters.kernels[0].numel()) and len(_groups(filters, x)) == 1
 
 
 def _groups(filters: Filters, x: Tensor) -> list[slice]:
-    """Slices of the C channels, the first the widest."""
+    """Return slices of the C channels, the first the widest."""
     channels = filters.kernels.shape[1]
     most = max(SMALLEST_GROUP, GROUP_ELEMENTS // (_rows_per_channel(filters) * x.shape[0] * x.shape[1]))
     size = -(-channels // -(-channels // most))
@@ -288,10 +291,10 @@ def _groups(filters: Filters, x: Tensor) -> list[slice]:
 
 
 def _sequences_first(x: Tensor) -> Tensor:
-    """[S, B, D] -> [B S, D], the positions of a sequence together; a view if there is one sequence."""
+    """Return x [S, B, D] as [B S, D], a sequence's positions together; a view if there is one sequence."""
     return x.transpose(0, 1).reshape(-1, x.shape[-1])
 
 
 def _positions_first(rows: Tensor, x: Tensor) -> Tensor:
-    """[B S, ...] -> [S, B, ...], S and B those of x."""
+    """Return rows [B S, ...] as [S, B, ...], S and B those of x."""
     return rows.view(x.shape[1], x.shape[0], -1).transpose(0, 1).contiguous()

@@ -41,16 +41,16 @@ LINEAR = 2 * math.sqrt(2 / math.pi)
 """The p of gelu(a) = a * sigmoid(p * (a + q * a**3))."""
 
 CUBIC = 0.044715
-"""The q of the same formula."""
+"""The q of gelu(a) = a * sigmoid(p * (a + q * a**3))."""
 
 
 def gelu_mlp(x: Tensor, norm: NormInput, weights: MLPWeights, residual: bool = False) -> Tensor:
-    """fc2(gelu(fc1(norm(x)))) with the tanh form of gelu.
+    """Return fc2(gelu(fc1(norm(x)))) with the tanh form of gelu.
 
     Args:
         x: [..., D], the residual stream, in the parameters' type.
-        norm: over D.
-        weights: in the parameters' type; products are in that of the norm's output.
+        norm: the norm before the MLP, over D.
+        weights: the two dense layers, in the parameters' type; products are in that of the norm's output.
         residual: return the sum with x, in the type of x.
 
     Returns:
@@ -71,12 +71,12 @@ class Inputs(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """The hidden layer of one stretch, [T, H] each."""
+    """Value and slope of the hidden layer in one stretch of T positions, [T, H] each."""
 
     value: Tensor
     """The gelu g, in the type of the products where it is kept."""
     slope: Tensor
-    """Its derivative g'(a)."""
+    """The derivative g'(a) of the gelu, in the type of its value."""
 
 
 def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
@@ -120,7 +120,7 @@ def _backward(dy: Tensor, inputs: Inputs, kept: list[Activation]) -> Inputs:
     dx = new_empty(rows, rows.shape)
     fc1 = fold(norm, weights.fc1_weight, weights.fc1_bias)
     fc2_weight = weights.fc2_weight.to(norm.dtype)
-    # That of fc1_weight is the folded weight's until the end.
+    # Until the end the gradient of fc1_weight is that of the folded weight.
     gradients = MLPWeights(*(torch.zeros_like(t, dtype=x.dtype) for t in weights))
     for i, tile in enumerate(_tiles(rows, weights)):
         d = d_rows[tile].to(norm.dtype)
@@ -164,7 +164,7 @@ def _gelu_and_slope(a: Tensor) -> Activation:
 
 
 def _line(a: Tensor) -> Tensor:
-    """The factor p (1 + q a^2) in new memory."""
+    """Return the factor p (1 + q a^2) in new memory."""
     return torch.rsub(a * a, LINEAR, alpha=-LINEAR * CUBIC)
 
 

@@ -34,12 +34,12 @@ class Moments(NamedTuple):
     """Mean and scale of each row of x."""
 
     mean: Tensor
-    """[M, 1]."""
+    """Mean over D, [M, 1]."""
     rstd: Tensor
-    """[M, 1], 1 / the standard deviation."""
+    """Scale 1 / sqrt(variance + eps), [M, 1]."""
 
     def of(self, tile: slice) -> "Moments":
-        """The moments of a stretch of rows."""
+        """Return the moments of a stretch of rows."""
         return Moments(self.mean[tile], self.rstd[tile])
 
 
@@ -47,41 +47,41 @@ class Folded(NamedTuple):
     """The dense layer that does to standardised rows what another one does to the norm's output; in the norm's type."""
 
     weight: Tensor
-    """W', [R, D]."""
+    """The folded weight W', [R, D]."""
     bias: Tensor
-    """c', [R]."""
+    """The folded bias c', [R]."""
 
 
 class UnfoldedGradients(NamedTuple):
-    """The gradients of what was folded together."""
+    """The gradients of the tensors that `fold` puts together; that of the layer's bias c is dc' itself."""
 
     weight: Tensor
-    """dW, [R, D]."""
+    """The gradient dW of the dense layer's weight, [R, D]."""
     norm_weight: Tensor
-    """dw, [D]."""
+    """The gradient dw of the norm's weight, [D]."""
     norm_bias: Tensor
-    """db, [D]."""
+    """The gradient db of the norm's bias, [D]."""
 
 
 def moments_of(x: Tensor, norm: NormInput) -> Moments:
-    """The moments of the rows of x [M, D]."""
+    """Return the moments of the rows of x [M, D]."""
     found = [torch.native_layer_norm(x[tile], x.shape[1:], None, None, norm.eps)[1:] for tile in tiles(x)]
     return Moments(*map(torch.cat, zip(*found, strict=True)))
 
 
 def standardise(x: Tensor, moments: Moments, norm: NormInput) -> Tensor:
-    """The rows h [M, D] of x [M, D], in the norm's type."""
+    """Return the standardised rows h [M, D] of x [M, D], in the norm's type."""
     return (x - moments.mean).mul_(moments.rstd).to(norm.dtype)
 
 
 def standardise_backward(dh: Tensor, x: Tensor, moments: Moments, plus: Tensor | None = None) -> Tensor:
-    """The gradient of x [M, D] in its type, in the memory of dh if that has this type.
+    """Return the gradient of x [M, D] in its type, in the memory of dh if that has this type.
 
     Args:
-        dh: [M, D].
-        x: [M, D].
-        moments: of x.
-        plus: [M, D], added: the gradient that the residual stream has passed around the norm.
+        dh: gradient of the standardised rows, [M, D].
+        x: the rows before they were standardised, [M, D].
+        moments: mean and scale of the rows of x.
+        plus: what is added, [M, D]: the gradient that the residual stream has passed around the norm.
     """
     dx = dh if dh.dtype == x.dtype else new_empty(x, x.shape)
     for tile in tiles(x):
@@ -92,13 +92,13 @@ def standardise_backward(dh: Tensor, x: Tensor, moments: Moments, plus: Tensor |
 
 
 def fold(norm: NormInput, weight: Tensor, bias: Tensor | None = None) -> Folded:
-    """The norm's weight and bias moved into the dense layer weight [R, D], bias [R] (0 if not given)."""
+    """Move the norm's weight and bias into the dense layer with weight [R, D] and bias [R] (0 if not given)."""
     shifted = torch.mv(weight, norm.bias)
     return Folded((weight * norm.weight).to(norm.dtype), (shifted if bias is None else bias + shifted).to(norm.dtype))
 
 
 def unfold_gradients(d_weight: Tensor, d_bias: Tensor, norm: NormInput, weight: Tensor) -> UnfoldedGradients:
-    """From dW' [R, D] and dc' [R] of fold(norm, weight)."""
+    """Return the gradients of fold's arguments, from dW' [R, D] and dc' [R] of fold(norm, weight)."""
     return UnfoldedGradients(
         weight=torch.addr(d_weight * norm.weight, d_bias, norm.bias),
         norm_weight=(d_weight * weight).sum(0),
@@ -107,6 +107,6 @@ def unfold_gradients(d_weight: Tensor, d_bias: Tensor, norm: NormInput, weight: 
 
 
 def tiles(rows: Tensor) -> list[slice]:
-    """Stretches of [M, D]: on a CPU as long as its caches hold, on a GPU all at once."""
+    """Return stretches of rows [M, D]: on a CPU as long as its caches hold, on a GPU all at once."""
     size = max(1, TILE // rows.shape[1]) if rows.device.type == "cpu" else max(1, len(rows))
     return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]

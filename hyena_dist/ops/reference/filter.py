@@ -27,6 +27,6 @@ def filter_values(network: SineNetwork, window: DecayWindow, z: Tensor, t: Tenso
 def implicit_filter(
     features: Features, positions: range, network: SineNetwork, window: DecayWindow, skip: Tensor | None
 ) -> Tensor:
-    """[C, L] at the positions of a range, with skip [C] added at the first of them."""
+    """Return the filter's values [C, L] at the positions of a range, with skip [C] added at the first of them."""
     y = filter_values(network, window, *features(positions.start, positions.stop)).t()
     return y if skip is None else torch.cat((y[:, :1] + skip[:, None], y[:, 1:]), dim=1)

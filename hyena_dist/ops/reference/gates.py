@@ -11,15 +11,15 @@ from hyena_dist.ops.reference.short_conv import short_conv
 
 
 def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The short filter of each channel, [c, B, L] -> [c, B, L]."""
+    """Return x [c, B, L] through the short filter of each channel, [c, B, L]."""
     return short_conv(x.transpose(0, 1), weight, bias).transpose(0, 1)
 
 
 def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor) -> Tensor:
-    """short_filter(x) * m: [c, B, L] -> [c, B, L]."""
+    """Return short_filter(x) * m, for x and m [c, B, L]."""
     return short_filter(x, weight, bias) * m
 
 
 def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """short_filter(x) * short_filter(x2): [c, B, L] -> [c, B, L]."""
+    """Return short_filter(x) * short_filter(x2), for x and x2 [c, B, L]."""
     return short_filter(x, weight, bias) * short_filter(x2, weight2, bias2)

@@ -11,7 +11,7 @@ from hyena_dist.ops.reference.norm import layer_norm
 
 
 def head_nll(x: Tensor, norm: NormInput, weight: Tensor, targets: Tensor, vocab_size: int) -> Tensor:
-    """-log softmax(weight @ norm(x))[target] over the first vocab_size columns; 0 where the target is negative.
+    """Return -log softmax(weight @ norm(x))[target] over the first vocab_size columns; 0 where the target is negative.
 
     x is [..., D], weight [V, D], targets [...]; the result is [...].
     """

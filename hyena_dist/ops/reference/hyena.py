@@ -14,7 +14,7 @@ from hyena_dist.ops.reference.short_conv import short_conv
 
 
 def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
-    """x0 * conv(x1 * conv(... x_{N-1} * v)) of the short-filtered rows: [(N + 1) C, B, L] -> [C, B, L]."""
+    """Return x0 * conv(x1 * conv(... x_{N-1} * v)), [C, B, L], of the short-filtered rows of [(N + 1) C, B, L]."""
     order = len(filters.kernels) + 1
     x = short_conv(projected.transpose(0, 1), filters.taps, filters.bias)  # [B, (N + 1) C, L]
     *gates, v = x.chunk(order + 1, dim=1)
@@ -26,7 +26,7 @@ def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
 def hyena_mixer(
     x: Tensor, norm: NormInput, projections: Projections, filters: Filters, residual: bool = False
 ) -> Tensor:
-    """out_proj(hyena_operator(in_proj(norm(x)))), and x added to it if asked for: [L, B, D] -> [L, B, D]."""
+    """Return out_proj(hyena_operator(in_proj(norm(x)))), [L, B, D] as x is, with x added to it if asked for."""
     projected = layer_norm(x, norm) @ projections.in_weight.t() + projections.in_bias  # [L, B, (N + 1) C]
     mixed = hyena_operator(projected.permute(2, 1, 0), filters).permute(2, 1, 0)
     y = mixed @ projections.out_weight.t() + projections.out_bias

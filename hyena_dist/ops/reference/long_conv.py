@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def long_conv(u: Tensor, k: Tensor) -> Tensor:
-    """y[b, c, t] = sum over s <= t of k[c, t - s] * u[b, c, s]: [B, C, L] and [C, L] -> [B, C, L]."""
+    """Return y[b, c, t] = sum over s <= t of k[c, t - s] * u[b, c, s], for u and y [B, C, L] and k [C, L]."""
     positions = torch.arange(u.shape[-1], device=u.device)
     lag = positions[:, None] - positions  # t - s
     toeplitz = torch.where(lag >= 0, k[:, lag.clamp(min=0)], 0.0)  # [C, L, L]

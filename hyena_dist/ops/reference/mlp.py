@@ -15,12 +15,12 @@ from hyena_dist.ops.reference.norm import layer_norm
 
 
 def gelu(a: Tensor) -> Tensor:
-    """The function a / 2 * (1 + tanh(sqrt(2 / pi) * (a + 0.044715 * a**3)))."""
+    """Return a / 2 * (1 + tanh(sqrt(2 / pi) * (a + 0.044715 * a**3)))."""
     return a / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
 
 
 def gelu_mlp(x: Tensor, norm: NormInput, weights: MLPWeights, residual: bool = False) -> Tensor:
-    """fc2(gelu(fc1(norm(x)))), and x added to it if asked for: [..., D] -> [..., D]."""
+    """Return fc2(gelu(fc1(norm(x)))), [..., D] as x is, with x added to it if asked for."""
     hidden = gelu(layer_norm(x, norm) @ weights.fc1_weight.t() + weights.fc1_bias)  # [..., H]
     y = hidden @ weights.fc2_weight.t() + weights.fc2_bias
     return x + y if residual else y

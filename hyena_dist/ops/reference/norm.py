@@ -1,4 +1,4 @@
-"""Layer normalisation.
+"""The layer normalisation before each part of a layer and before the head.
 
 Shapes: D d_model.
 
@@ -12,7 +12,7 @@ from hyena_dist.ops.records import NormInput
 
 
 def layer_norm(x: Tensor, norm: NormInput) -> Tensor:
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimension: [..., D] -> [..., D]."""
+    """Return (x - mean) / sqrt(variance + eps) * weight + bias, [..., D] as x is, over the last dimension."""
     centred = x - x.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True)
     y = centred / torch.sqrt(variance + norm.eps) * norm.weight + norm.bias

@@ -10,11 +10,12 @@ from torch import Tensor
 
 
 def short_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """y[b, c, t] = bias[c] + sum over j of weight[c, j] * x[b, c, t - (K - 1) + j], x 0 before the sequence.
+    """Return y[b, c, t] = bias[c] + sum over j of weight[c, j] * x[b, c, t - (K - 1) + j].
 
-    x is [B, C, L], weight [C, K], bias [C]; the result is [B, C, L].
+    x, which is 0 before the sequence, is [B, C, L], weight [C, K], bias [C]; the result is [B, C, L].
     """
-    length, taps = x.shape[-1], weight.shape[1]
+    length = x.shape[-1]
+    taps = weight.shape[1]
     terms = []
     for j in range(taps):
         shift = min(taps - 1 - j, length)

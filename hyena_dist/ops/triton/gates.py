@@ -2,7 +2,7 @@
 # Arguments of a kernel have no Python types but tl.constexpr: Triton gives them theirs at each launch.
 """The functions of `ops.conv.gates` as GPU kernels, one launch each: each operand is read or written once in memory.
 
-Shapes as there: c channels, B batch, L length, K taps; [c, B, L] operands may have any strides. Results do not
+Shapes: c channels, B batch, L length, K taps; [c, B, L] operands may have any strides. Results do not
 depend on the order in which programs run: sums are written per program and added up afterwards, without atomics.
 """
 
@@ -21,7 +21,7 @@ WARPS = 8
 
 @triton.jit
 def _place(batch, length, BLOCK: tl.constexpr):
-    """Channel and batch index of this program, in int64 as they multiply strides, and its positions.
+    """Return channel and batch index of this program, in int64 as they multiply strides, and its positions.
 
     One axis numbers all programs: the other two axes of a grid end at 65535.
     """
@@ -34,7 +34,7 @@ def _place(batch, length, BLOCK: tl.constexpr):
 
 @triton.jit
 def _load(row, stride, t, length, WORK: tl.constexpr):
-    """The values of a row at positions t, zero where it has none."""
+    """Return the values of a row at positions t, zero where it has none."""
     return tl.load(row + t.to(tl.int64) * stride, mask=(t >= 0) & (t < length), other=0.0).to(WORK)
 
 
@@ -45,7 +45,7 @@ def _store(row, stride, t, length, value):
 
 @triton.jit
 def _filtered(row, stride, weight, bias, channel, t, length, K: tl.constexpr, WORK: tl.constexpr):
-    """The short filter at positions t of a row. The K loads overlap: all but one come from the cache."""
+    """Return a row's short-filtered values at positions t. The K loads overlap: all but one come from the cache."""
     y = tl.load(bias + channel).to(WORK)
     for shift in tl.static_range(K):
         y += tl.load(weight + channel * K + (K - 1 - shift)).to(WORK) * _load(row, stride, t - shift, length, WORK)
@@ -129,28 +129,28 @@ def _gate_backward(
 
 
 def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `gates.short_filter`: [c, B, L] in any floating type -> [c, B, L] in float32 (float64 for float64)."""
+    """Compute `gates.short_filter`, from x [c, B, L] in any floating type, in float32 (float64 for float64)."""
     y = _empty(x)
     _launch(_short_filter, (x, y), (weight, bias))
     return y
 
 
 def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:
-    """As `gates.gate`: [c, B, L] into `out` in its type, which may be m but shares no other memory with x; or new."""
+    """Compute `gates.gate`, [c, B, L], in new memory or in `out` of any type, which may be m but not overlap x."""
     y = _empty(x) if out is None else out
     _launch(_gate, (x, m, y), (weight, bias))
     return y
 
 
 def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """As `gates.gate_pair`: [c, B, L] twice -> [c, B, L] in float32 (float64 for float64)."""
+    """Compute `gates.gate_pair`, from x and x2 [c, B, L], in float32 (float64 for float64)."""
     y = _empty(x)
     _launch(_gate_pair, (x, x2, y), (weight, bias, weight2, bias2))
     return y
 
 
 def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """As `gates.short_filter_backward`; dx [c, B, L] shares no memory with dy and x."""
+    """Compute `gates.short_filter_backward`, with a dx [c, B, L] that shares no memory with dy and x."""
     sums = _empty_sums(x, weight)
     _launch(_short_filter_backward, (x, dy, dx), (weight, sums))
     total = sums.sum(1)
@@ -160,8 +160,9 @@ def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> 
 def gate_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, dx: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `gates.gate_backward`; dx [c, B, L] shares no memory with dy, x and m."""
-    d_m, sums = _empty(x), _empty_sums(x, weight)
+    """Compute `gates.gate_backward`, with a dx [c, B, L] that shares no memory with dy, x and m."""
+    d_m = _empty(x)
+    sums = _empty_sums(x, weight)
     _launch(_gate_backward, (x, m, dy, dx, d_m), (weight, bias, sums))
     total = sums.sum(1)
     return d_m, total[:, :-1], total[:, -1]
@@ -169,7 +170,8 @@ def gate_backward(
 
 def _launch(kernel: Any, operands: tuple[Tensor, ...], parameters: tuple[Tensor, ...]) -> None:
     """Run a kernel on operands [c, B, L], the first of them x, and on the channels' parameters, first the weight."""
-    x, weight = operands[0], parameters[0]
+    x = operands[0]
+    weight = parameters[0]
     channels, batch, length = x.shape
     strided = [argument for operand in operands for argument in (operand, *operand.stride())]
     with torch.cuda.device_of(x):
@@ -186,18 +188,18 @@ def _launch(kernel: Any, operands: tuple[Tensor, ...], parameters: tuple[Tensor,
 
 
 def _programs(x: Tensor) -> int:
-    """Programs of one channel."""
+    """Return the number of programs that one channel takes."""
     _, batch, length = x.shape
     return batch * int(triton.cdiv(length, BLOCK))
 
 
 def _empty(x: Tensor) -> Tensor:
-    """A contiguous result of x's shape."""
+    """Return memory for a contiguous result of x's shape."""
     return torch.empty(x.shape, dtype=_work_type(x), device=x.device)
 
 
 def _empty_sums(x: Tensor, weight: Tensor) -> Tensor:
-    """Room for each program's sums: [c, programs, K + 1], the taps' and then the bias's."""
+    """Return memory for each program's sums, [c, programs, K + 1]: those of the K taps, then that of the bias."""
     channels, taps = weight.shape
     return torch.empty((channels, _programs(x), taps + 1), dtype=_work_type(x), device=x.device)
 

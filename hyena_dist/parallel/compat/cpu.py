@@ -1,4 +1,4 @@
-"""What it takes to run well on a CPU: answers that megatron-core expects of torch.cuda, and advice to the allocator."""
+"""The needs of a run on a CPU: answers that megatron-core expects of torch.cuda, and advice to the allocator."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""What each process-wide change is worth: a rank's start with all of them, and with one of them left out.
+"""The worth of each process-wide change: a rank's start with all of them, and with one of them left out.
 
     python -m hyena_dist.parallel.compat.measure --repeats 5
 
@@ -39,13 +39,13 @@ _SLOW = ("forbid_shared_memory_collectives",)
 
 
 class Start(NamedTuple):
-    """How a rank started."""
+    """The cost and the outcome of a rank's start."""
 
     cpu_s: float
     """Seconds of all cores, from the first line of Python to the last step."""
     wall_s: float
     lines: int
-    """Lines that libraries printed."""
+    """The number of lines that libraries printed."""
     error: str
     """What was raised; empty if all went well."""
 

@@ -66,10 +66,10 @@ class Engine:
     """A model under DeepSpeed ZeRO.
 
     Args:
-        model: as built for one device; its parameters are the same on every data-parallel rank.
+        model: the model as built for one device; its parameters are the same on every data-parallel rank.
         optimizer: updates the model's parameters; see `adamw`.
         mesh: this rank's groups.
-        preset: from read_preset.
+        preset: the configuration that read_preset gives.
         micro_batch_size: sequences of a forward pass on this rank.
         clip_grad: largest global 2-norm of the gradient; 0 for no limit.
         enter: told when backward begins, and when the reduction of gradients that follows it does.

@@ -30,7 +30,7 @@ class Fragment(NamedTuple):
     start: int
     """The place of the fragment's first element in the flattened part."""
     values: Tensor
-    """[n], the elements, perhaps none; they are the engine's own memory, which the next step changes."""
+    """The elements, perhaps none, [n]; they are the engine's own memory, which the next step changes."""
 
     def whole_shape(self, tensor_ranks: int) -> tuple[int, ...]:
         """Return the shape of the whole tensor."""

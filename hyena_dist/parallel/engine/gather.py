@@ -49,7 +49,7 @@ def exchange(value: Any, mesh: Mesh) -> list[Any]:
 
 
 class _Held(NamedTuple):
-    """What the other ranks must know of a rank to take its fragments."""
+    """The facts about a rank that the others must know to take its fragments."""
 
     tensor_rank: int
     spans: list[tuple[int, int]]
@@ -63,8 +63,8 @@ def assemble(fragments: Sequence[Fragment], queues: Sequence[Sequence[int]], mes
     still waits for one, so a writer needs memory for one tensor at a time.
 
     Args:
-        fragments: this rank's, of the same tensors in the same order on every rank.
-        queues: for each rank, the indices of the tensors that it gets; the same on every rank.
+        fragments: this rank's fragments, of the same tensors in the same order on every rank.
+        queues: the indices of the tensors that each rank gets, by rank; every rank passes the same queues.
         mesh: this rank's groups.
     """
     spans = [(f.start, f.values.numel()) for f in fragments]
@@ -101,7 +101,7 @@ def _whole(fragment: Fragment, pieces: list[tuple[int, int, int]], received: Ten
     """Put a tensor together.
 
     Args:
-        fragment: this rank's, which says what the tensor is.
+        fragment: this rank's fragment, which says what the tensor is.
         pieces: tensor rank, start and number of elements of each rank's fragment.
         received: bytes of all fragments, one after the other.
         mesh: this rank's groups.

@@ -17,13 +17,13 @@ class Shard(NamedTuple):
     """The consecutive elements of a flattened parameter that one rank updates."""
 
     flat: Tensor
-    """[n], the tensor that holds them, which the optimizer inside of ZeRO updates, among those of other parameters."""
+    """The tensor that holds the elements among those of other parameters, [n]; the optimizer inside of ZeRO updates it."""
     offset: int
-    """The first one's place in `flat`."""
+    """The place of the first element in `flat`."""
     start: int
-    """The first one's place in the flattened parameter."""
+    """The place of the first element in the flattened parameter."""
     size: int
-    """How many there are; without padding."""
+    """The number of elements, without padding."""
 
 
 def forbid_shared_memory_collectives(deepspeed: Any) -> None:
@@ -36,13 +36,13 @@ def forbid_shared_memory_collectives(deepspeed: Any) -> None:
 
 
 def inner_optimizer(zero: Any) -> torch.optim.Optimizer:
-    """The optimizer that was given to DeepSpeed. Relies on `zero.optimizer`."""
+    """Return the optimizer that was given to DeepSpeed. Relies on `zero.optimizer`."""
     optimizer: torch.optim.Optimizer = zero.optimizer
     return optimizer
 
 
 def updated_tensors(zero: Any, stage: int) -> list[Tensor]:
-    """The fp32 tensors whose states the inner optimizer keeps: [n] each, in the order of its groups.
+    """Return the fp32 tensors whose states the inner optimizer keeps: [n] each, in the order of its groups.
 
     Relies on `zero.single_partition_of_fp32_groups` (stages 1 and 2, one for each parameter group) and
     `zero.fp32_partitioned_groups_flat` (stage 3, one or more for each).
@@ -52,7 +52,7 @@ def updated_tensors(zero: Any, stage: int) -> list[Tensor]:
 
 
 def shard_of(zero: Any, stage: int, parameter: Any, rank: int) -> Shard | None:
-    """What `rank` of the data-parallel group updates of a parameter; None if that is nothing.
+    """Return what `rank` of the data-parallel group updates of a parameter; None if that is nothing.
 
     Relies, with stages 1 and 2, on `parameter._hp_mapping`: its `lp_fragment_address` counts elements of the parameter,
     `get_hp_fragment_address()` those of the flat tensor number `param_group_index`. With stage 3 it relies on
@@ -72,7 +72,7 @@ def shard_of(zero: Any, stage: int, parameter: Any, rank: int) -> Shard | None:
 
 
 def whole_shape(parameter: Any) -> torch.Size:
-    """The shape of a parameter that stage 3 may have put away, leaving an empty tensor. Relies on `ds_shape`."""
+    """Return the shape of a parameter that stage 3 may have put away, leaving it empty. Relies on `ds_shape`."""
     shape: torch.Size = parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape
     return shape
 
@@ -99,7 +99,7 @@ def watch_norm(zero: Any, stage: int, allows: Callable[[float], bool]) -> None:
 
     Args:
         zero: the optimizer of an engine.
-        stage: of ZeRO, 1 to 3.
+        stage: the stage of ZeRO, 1 to 3.
         allows: called in each step with the gradient's 2-norm before clipping; whether the update may happen.
     """
     from deepspeed.runtime.utils import combine_grad_norm_groups

@@ -45,7 +45,7 @@ _FREE = {
 
 
 def model_folder(path: Path) -> Path:
-    """The folder of config.json and weights: of a run's newest checkpoint, or `path` itself, its files checked.
+    """Return the folder of config.json and weights: a run's newest checkpoint or `path` itself, its files checked.
 
     Raises:
         UserError: a run without a checkpoint, or damaged files.
@@ -62,12 +62,12 @@ def model_folder(path: Path) -> Path:
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Return the whole checkpoints of a folder, oldest first."""
     return sorted(p for p in directory.glob("step-*") if (p / "files.json").is_file())
 
 
 def latest(directory: Path) -> Path | None:
-    """The newest whole checkpoint, its contents unchecked."""
+    """Return the newest whole checkpoint, its contents unchecked."""
     return next(reversed(list_checkpoints(directory)), None)
 
 
@@ -91,7 +91,7 @@ def check(path: Path) -> None:
 
 
 def newest_intact(directory: Path, note: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files have the hashes they were saved with; says which ones it passes over."""
+    """Return the newest checkpoint whose files have the hashes they were saved with; note which ones are passed over."""
     for path in reversed(list_checkpoints(directory)):
         try:
             check(path)
@@ -137,6 +137,6 @@ def _first_difference(saved: Any, now: Any, free: Any, where: str = "") -> tuple
 
 
 def fingerprint(path: Path) -> list[Any]:
-    """[bytes, SHA-256] of a file, as files.json has them."""
+    """Return size in bytes and SHA-256 of a file, as files.json has them."""
     with open(path, "rb") as file:
         return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]

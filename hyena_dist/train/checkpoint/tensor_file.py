@@ -29,7 +29,7 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 _CHUNK = 1 << 24
-"""Bytes that are hashed and written at once, so that they are in a cache for the second of the two."""
+"""The number of bytes that are hashed and written at once, so that they are in a cache for the second of the two."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -45,7 +45,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def file_order(tensors: Iterable[tuple[str, torch.dtype]]) -> list[str]:
-    """Names in the order of a file: those of wide elements first, which keeps all aligned, then by name."""
+    """Return names in the order of a file: those of wide elements first, which keeps all aligned, then by name."""
     return [name for name, _ in sorted(tensors, key=lambda t: (-t[1].itemsize, t[0]))]
 
 
@@ -57,16 +57,18 @@ class TensorFile:
         tensors: type and shape of each tensor, in the order of `file_order`.
 
     Raises:
-        OSError: it could not be written; so do the methods.
+        OSError: the file could not be written; the methods raise it too.
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, tuple[torch.dtype, Iterable[int]]]) -> None:
         self.size = 0
         self._hash = hashlib.sha256()
         self._file = FileIO(path, "w")
-        header, end = {}, 0
+        header = {}
+        end = 0
         for name, (dtype, shape) in tensors.items():
-            begin, end = end, end + torch.Size(shape).numel() * dtype.itemsize
+            begin = end
+            end += torch.Size(shape).numel() * dtype.itemsize
             header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)
@@ -78,7 +80,7 @@ class TensorFile:
 
     @property
     def fingerprint(self) -> tuple[int, str]:
-        """(Bytes, SHA-256) of what is written."""
+        """Size in bytes and SHA-256 of what is written so far."""
         return self.size, self._hash.hexdigest()
 
     def write(self, tensor: Tensor) -> None:

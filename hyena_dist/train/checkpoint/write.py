@@ -1,8 +1,7 @@
 """Writing a checkpoint: training stops for a copy of each rank's fragments, and a thread does the rest.
 
 Every rank has a thread that sends its fragments to the ranks that write (parallel/engine/gather.py). The folder gets
-its
-name when all files are on the disk; until then it is a hidden one, which the next save removes.
+its name when all files are on the disk; until then it is a hidden one, which the next save removes.
 """
 
 import json
@@ -34,7 +33,7 @@ class CheckpointWriter:
     """Saves a run's checkpoints, one after the other; every rank has one and calls it at the same steps.
 
     Args:
-        directory: of the checkpoints.
+        directory: the folder that holds the checkpoints.
         engine: what is saved.
         model_files: texts by file name that are kept beside the weights.
         config: the run; async_save and keep_last count here.
@@ -67,7 +66,7 @@ class CheckpointWriter:
 
         Args:
             state: goes into state.json.
-            wait: return when the checkpoint is in place, as without train.async_save; this takes no copies, so it
+            wait: whether to return when the checkpoint is in place, as without train.async_save; this takes no copies, so it
                 needs no memory for them.
 
         Raises:
@@ -121,7 +120,7 @@ class CheckpointWriter:
             self._say(f"WARNING: {error}")
 
     def _copy(self, fragments: list[Fragment]) -> list[Fragment]:
-        """The fragments as they are now, in memory of their own that is kept for the next time."""
+        """Return the fragments as they are now, in memory of their own that is kept for the next time."""
         device = self._mesh.device
         cuda = device.type == "cuda"
         if not self._copies:
@@ -141,7 +140,8 @@ class CheckpointWriter:
             self._error = error
 
     def _put_in_place(self, step: int, weights: list[Fragment], moments: list[Fragment], texts: dict[str, str]) -> None:
-        directory, mesh = self._directory, self._mesh
+        directory = self._directory
+        mesh = self._mesh
         final = directory / f"step-{step:08d}"
         partial = directory / f".{final.name}.partial"
         try:
@@ -170,13 +170,14 @@ class _File(NamedTuple):
     name: str
     rank: int
     indices: list[int]
-    """Of its tensors, in the order of the file."""
+    """The indices of the file's tensors among all fragments, in the order of the file."""
 
 
 def _plan(weights: list[Fragment], moments: list[Fragment], mesh: Mesh) -> list[_File]:
-    """The model's file by the main process; the moments' over ranks, so that hosts share memory and disk.
+    """Plan the files: the main process writes the model's, several ranks the moments', so that hosts share memory and disk.
 
-    Those are the ranks that hold different shards, of one tensor rank; each next tensor goes to the one with the least.
+    The writers of moments are the ranks that hold different shards and are tensor rank 0; each next tensor goes to the
+    one that has the least to write.
     """
     places = exchange((mesh.tensor.rank(), mesh.data_context.rank()), mesh)
     writers = [places.index((0, rank)) for rank in range(mesh.data_context.size())]
@@ -200,13 +201,15 @@ def _plan(weights: list[Fragment], moments: list[Fragment], mesh: Mesh) -> list[
 def _tensor_writer(
     folder: Path, weights: list[Fragment], moments: list[Fragment], mesh: Mesh
 ) -> Callable[[], dict[str, tuple[int, str]]]:
-    """A function that writes this rank's files and returns their fingerprints by name."""
-    fragments, plan = [*weights, *moments], _plan(weights, moments, mesh)
+    """Return a function that writes this rank's files and returns their fingerprints by name."""
+    fragments = [*weights, *moments]
+    plan = _plan(weights, moments, mesh)
     ranks = range(mesh.world.background.size())
     queues = [[i for file in plan if file.rank == rank for i in file.indices] for rank in ranks]
 
     def write() -> dict[str, tuple[int, str]]:
-        found, tensors = {}, assemble(fragments, queues, mesh)
+        found = {}
+        tensors = assemble(fragments, queues, mesh)
         try:
             for file in plan:
                 if file.rank == mesh.world.background.rank():
@@ -231,7 +234,7 @@ def _make_folder(partial: Path) -> None:
 
 
 def _complete(partial: Path, final: Path, texts: dict[str, str], files: dict[str, tuple[int, str]]) -> None:
-    """Add what is missing, files.json last, and give the folder its name."""
+    """Write the texts and then files.json into the folder, and give it its name."""
     for name, text in texts.items():
         (partial / name).write_text(text)
         sync(partial / name)

@@ -15,7 +15,7 @@ from hyena_dist.data.tokenizer import BASES
 
 PSEUDOCOUNT = 0.5
 PIECE = 1 << 22
-"""Positions counted at a time, which bounds the memory."""
+"""The number of positions counted at a time, which bounds the memory."""
 
 
 class MarkovChains:
@@ -43,7 +43,7 @@ class MarkovChains:
             self._counts[order] += np.bincount(keep, minlength=4 ** (order + 1))
 
     def nll(self, store: GenomeStore, windows: Sequence[Interval]) -> list[tuple[float, int]]:
-        """(sum of negative log-likelihoods in nats, number of scored positions) for each order.
+        """Return the sum of negative log-likelihoods in nats and the number of scored positions for each order.
 
         Scores the targets of language-model windows, every position but the first of each, that are A, C, G or T. A
         chain sees the bases before the window too, as far as its region reaches (tar shards hold no others); where its
@@ -56,7 +56,8 @@ class MarkovChains:
         for counts in self._counts:
             smooth = counts.reshape(-1, 4) + PSEUDOCOUNT
             tables.append(-np.log(smooth / smooth.sum(1, keepdims=True)).ravel())
-        sums, numbers = [0.0] * len(tables), [0] * len(tables)
+        sums = [0.0] * len(tables)
+        numbers = [0] * len(tables)
         for w in windows:
             before = bisect_right(starts.get(w.contig, []), w.start)
             left = min(self.max_order, w.start + 1 - (starts[w.contig][before - 1] if before else 0))
@@ -64,10 +65,12 @@ class MarkovChains:
             for order, (words, valid) in enumerate(
                 _words(store.read(w.contig, w.start + 1 - left, w.end), self.max_order)
             ):
-                words, valid = words[left:], valid[left:]
+                words = words[left:]
+                valid = valid[left:]
                 scores = tables[order][words]
                 if best is None:
-                    counted, best = valid, scores
+                    counted = valid
+                    best = scores
                 else:
                     best = np.where(valid, scores, best)
                 sums[order] += float(best[counted].sum())
@@ -75,12 +78,12 @@ class MarkovChains:
         return list(zip(sums, numbers, strict=True))
 
     def perplexity(self, store: GenomeStore, windows: Sequence[Interval]) -> dict[int, float]:
-        """Perplexity by order on the windows' targets."""
+        """Return the perplexity by order on the windows' targets."""
         return {order: float(np.exp(nll / max(1, n))) for order, (nll, n) in enumerate(self.nll(store, windows))}
 
 
 def _words(tokens: NDArray[np.uint8], max_order: int) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """For each order, the index [N] of the (order + 1)-mer that ends at each position, and whether it is all ACGT."""
+    """Return for each order the index [N] of the (order + 1)-mer that ends at each position, and if it is all ACGT [N]."""
     codes = tokens.astype(np.int64) - BASES[0]
     known = (codes >= 0) & (codes < 4)
     codes[~known] = 0

@@ -29,17 +29,17 @@ MARKOV_FIT_TOKENS = 64_000_000
 
 
 class Perplexity(NamedTuple):
-    """exp of the mean negative log-likelihood, with a 95 % interval that takes windows as the independent unit."""
+    """The exponential of the mean negative log-likelihood, with a 95 % interval that takes windows as independent."""
 
     ppl: float
     low: float
-    """NaN, like `high`, where there is one window only."""
+    """The lower bound of the interval; NaN, like `high`, where there is one window only."""
     high: float
     tokens: int
 
     @property
     def loss(self) -> float:
-        """Nats per base."""
+        """The mean negative log-likelihood, in nats per base."""
         return math.log(self.ppl)
 
     def __str__(self) -> str:
@@ -47,12 +47,12 @@ class Perplexity(NamedTuple):
         return f"{self.ppl:.4f} ({interval}, {self.tokens:,} bases)"
 
     def to_json(self) -> dict[str, float | None]:
-        """The fields by name; JSON has no NaN, so unknown bounds become null."""
+        """Return the fields by name; JSON has no NaN, so unknown bounds become null."""
         return {k: None if math.isnan(v) else v for k, v in self._asdict().items()}
 
     @classmethod
     def from_json(cls, fields: dict[str, float | None]) -> "Perplexity":
-        """What `to_json` gave."""
+        """Make a perplexity of what `to_json` gave."""
         return cls(**{k: math.nan if v is None else v for k, v in fields.items()})  # type: ignore[arg-type]
 
 
@@ -73,14 +73,15 @@ def perplexity(
     Args:
         model: left in the mode (train or eval) it came in.
         store: what the windows are read from.
-        windows: of one size.
+        windows: windows of one size.
         mesh: the ranks that share the work.
         micro_batch_tokens: bound for B * L.
         report: called with (windows done, windows in all) on this rank.
     """
     length = windows[0].end - windows[0].start - 1
     size = max(1, micro_batch_tokens // length)
-    rank, ranks = mesh.data.rank(), mesh.data.size()
+    rank = mesh.data.rank()
+    ranks = mesh.data.size()
     part = length // mesh.context.size()
     # Every rank runs the same number of batches, as ZeRO-3 demands: short ranks repeat window 0 and do not count it.
     per_rank = -(-len(windows) // ranks)
@@ -122,14 +123,14 @@ def _summarize(sums: Tensor) -> Perplexity:
 
 
 class HeldOut(NamedTuple):
-    """The evaluation of a model."""
+    """The perplexities of a model by context length, and those of Markov chains by order."""
 
     by_length: dict[int, Perplexity]
     markov: dict[int, float]
 
 
 def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: int) -> list[Interval]:
-    """Held-out windows of one length, each target once, at most `max_tokens` targets.
+    """Return held-out windows of one length, each target once, at most `max_tokens` targets.
 
     Raises:
         UserError: the store has no such split, or no region of it is long enough.
@@ -147,7 +148,7 @@ def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: 
 
 
 def markov_perplexity(store: GenomeStore, windows: Sequence[Interval], max_order: int = 8) -> dict[int, float]:
-    """Perplexity by order of Markov chains fitted on the training split, on the windows' targets."""
+    """Return the perplexity by order of Markov chains, fitted on the training split, on the windows' targets."""
     train: list[Interval] = store.splits["train"]
     return MarkovChains(max_order).fit(store, train, MARKOV_FIT_TOKENS).perplexity(store, windows)
 
@@ -163,7 +164,7 @@ def evaluate(
     micro_batch_tokens: int,
     note: Callable[[str], None],
 ) -> HeldOut:
-    """Perplexity at every length and the Markov baselines on the windows of the longest."""
+    """Return the perplexity at every length, and the Markov baselines on the windows of the longest."""
     windows = {n: evaluation_windows(store, split, n, max_tokens) for n in sorted(lengths)}
     by_length = {}
     for length, chosen in windows.items():
@@ -182,7 +183,7 @@ def evaluate(
 
 
 def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:
-    """The model of a checkpoint, of a run's newest checkpoint, or of a published folder, on the GPU if there is one.
+    """Load the model of a checkpoint, of a run's newest checkpoint, or of a published folder, on the GPU if there is one.
 
     Raises:
         UserError: nothing to load there, damaged files, or a length beyond the model's l_max.

@@ -197,7 +197,7 @@ def test_laws(
 
 
 def sentence(t: dict[str, Any]) -> str:
-    """What refuses a tree; empty if it is accepted."""
+    """Return the sentence that refuses a tree; it is empty if the tree is accepted."""
     try:
         parse_config(t, "test")
     except UserError as error:

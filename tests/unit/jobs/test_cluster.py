@@ -61,7 +61,7 @@ def test_numbers_in_environment(tmp_path: Path) -> None:
 
 
 def test_readme_explains_every_key() -> None:
-    """jobs/README.md has a row for each key, with its default and the words of its description."""
+    """The table of jobs/README.md has a row for each key, with its default and the words of its description."""
     rows = [line for line in (Path(__file__).parents[3] / "jobs/README.md").read_text().splitlines() if "|" in line]
     cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
     fields = {**Cluster.model_fields, **{f"container.{name}": f for name, f in Container.model_fields.items()}}

@@ -1,4 +1,4 @@
-"""What `jobs submit --dry-run` prints for every recipe and launcher is a file, to read and submit by hand."""
+"""The output of `jobs submit --dry-run` for every recipe and launcher is a file, to read and submit by hand."""
 
 import os
 import re

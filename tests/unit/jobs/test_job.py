@@ -1,4 +1,4 @@
-"""How a curriculum becomes segments on nodes."""
+"""A curriculum becomes segments on nodes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the supervisor makes of endings, crashes and signals; ranks are small real processes."""
+"""The supervisor's answers to endings, crashes and signals; ranks are small real processes."""
 
 import os
 import re

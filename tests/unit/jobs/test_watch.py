@@ -1,4 +1,4 @@
-"""status, logs and cancel, on folders that are whole, half there or not there, without a cluster and without torch."""
+"""`jobs status`, `logs` and `cancel` on folders that are whole, half there or not there, without cluster and torch."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is dropped belongs to a sample and a position, whoever holds them."""
+"""Dropped elements belong to a sample and a position, whoever holds them."""
 
 from dataclasses import replace
 

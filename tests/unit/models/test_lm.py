@@ -56,7 +56,7 @@ def test_the_closed_formula_counts_the_parameters(**fields: int) -> None:
 
 
 def gradient_by_position(model: HyenaDNA, ids: Tensor) -> Tensor:
-    """[L, L]: the largest gradient of the output at row t with respect to the embedding at column s."""
+    """Return the largest gradient of the output at row t with respect to the embedding at column s, [L, L]."""
     seen: list[Tensor] = []
     hook = model.backbone.embeddings.word_embeddings.register_forward_hook(lambda *call: seen.append(call[2]))
     logits = model(ids).logits[0]

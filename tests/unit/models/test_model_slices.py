@@ -1,4 +1,4 @@
-"""What each of two tensor ranks holds, put together, is the one-process model of the same seed."""
+"""The parts of two tensor ranks, put together, are the one-process model of the same seed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ class Group:
 
 @pytest.fixture(autouse=True)
 def _distributed() -> Iterator[None]:
-    """megatron-core asks a group for its size only while torch.distributed is up."""
+    """Start torch.distributed: megatron-core asks a group for its size only while that is up."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()

@@ -74,7 +74,7 @@ def strange_objects(module: types.ModuleType) -> dict[str, Any]:
 
     @into
     class Container(dict):
-        """As DictConfig: a mapping with its own state."""
+        """A mapping with a state of its own, as DictConfig is."""
 
         def __getstate__(self) -> dict[str, Any]:
             return {"_metadata": Metadata(), "_content": {"lr": 6e-4, "nested": [1, 2]}, "_parent": self}

@@ -1,4 +1,4 @@
-"""What the FLOP counter says of an operator is what it says of the same computation in torch's own layers."""
+"""The FLOP counter says of an operator what it says of the same computation in torch's own layers."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Where bf16 is slow it is found so, and said; the real measurement is plausible."""
+"""A slow bf16 is found so, and said; the real measurement is plausible."""
 
 import os
 import platform

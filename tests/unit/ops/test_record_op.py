@@ -66,7 +66,7 @@ def test_records_survive_being_flat() -> None:
 def test_shapes_without_data(
     case: Case, record: type, keep: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What torch.compile is told about the operators is what they do."""
+    """The operators do what torch.compile is told about them."""
     monkeypatch.setattr(KEEP, keep * 2**20)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     tensors = [t.float().requires_grad_() for t in random(case.shapes, seed=0)]
@@ -78,7 +78,7 @@ def test_shapes_without_data(
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("case", [MIXER, MLP])
 def test_a_second_backward_pass_gives_the_same(case: Case, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with retain_graph: what was kept is not used up."""
+    """A backward pass with retain_graph does not use up what was kept."""
     monkeypatch.setattr(KEEP, keep * 2**20)
     tensors = [t.float().requires_grad_() for t in random(case.shapes, seed=0)]
     loss = case.op(*case.arguments(tensors, torch.float32, False)).square().sum()

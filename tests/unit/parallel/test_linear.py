@@ -1,4 +1,4 @@
-"""megatron-core's layers as this project uses them, in one process."""
+"""The layers of megatron-core as this project uses them, in one process."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What is left `auto` is filled in with what works and fits; what is said stays."""
+"""Values left `auto` are filled in with what works and fits; what is said stays."""
 
 import re
 from typing import Any

@@ -37,7 +37,7 @@ def test_beside_a_real_step(precision: str, again: bool) -> None:
 
 
 def test_recorded_steps() -> None:
-    """Of jobs/results: 2 x 128 in fp32, and 8 x 256 in bf16 with activation checkpointing, at 1,048,576 tokens."""
+    """Two steps in jobs/results: 2 x 128 in fp32, 8 x 256 in bf16 with activation checkpointing; 1,048,576 tokens."""
     for asked, measured in (
         (config(2**20, 128, 2, "fp32", False), 6.4e9),
         (config(2**20, 256, 8, "bf16", True), 15.39e9),

@@ -1,4 +1,4 @@
-"""What a process says of its own memory."""
+"""The memory that a process says it has taken."""
 
 import torch
 

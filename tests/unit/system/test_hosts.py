@@ -45,7 +45,7 @@ def test_what_is_no_list(nodes: str) -> None:
 
 TEXT = st.text(alphabet="abz-.", min_size=1, max_size=3)
 RANGES = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=3)
-"""(First number, how many follow, width with leading zeros) of each range of a bracket."""
+"""Ranges of a bracket, each a tuple (first number, how many follow, width with leading zeros)."""
 NAMES = st.lists(st.tuples(TEXT, st.lists(st.tuples(RANGES, TEXT), max_size=3)), min_size=1, max_size=3)
 
 

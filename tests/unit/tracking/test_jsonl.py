@@ -1,4 +1,4 @@
-"""metrics.jsonl is exact, survives a SIGKILL and continues as if nothing had happened."""
+"""The file metrics.jsonl is exact, survives a SIGKILL and continues as if nothing had happened."""
 
 import json
 import math

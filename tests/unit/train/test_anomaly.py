@@ -23,7 +23,7 @@ def guard(state: TrainState | None = None, **settings: Any) -> AnomalyGuard:
 
 
 def step(guard: AnomalyGuard, number: int, loss: float, norm: float) -> str | None:
-    """As the loop does it, with an engine that holds the limit."""
+    """Ask the guard as the loop does, with an engine that holds the limit."""
     seen = loss if guard.needs_loss else None
     limit = guard.norm_limit(seen)
     return guard.judge(number, seen, norm, math.isfinite(norm) and norm <= limit, 1e-3)

@@ -1,4 +1,4 @@
-"""outcome.json: whole or not there."""
+"""The file outcome.json is whole or not there."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ def exact(u: Tensor, k: Tensor, conjugate: bool = False) -> Tensor:
 
 
 def direct(u: Tensor, k: Tensor) -> Tensor:
-    """y[t] = sum over s <= t of k[t - s] u[s], each sum by itself."""
+    """Return y[t] = sum over s <= t of k[t - s] u[s], each sum by itself."""
     return torch.stack([(k[..., : t + 1].flip(-1) * u[..., : t + 1]).sum(-1) for t in range(u.shape[-1])], -1)
 
 
@@ -36,14 +36,14 @@ def error(actual: Tensor, expected: Tensor) -> float:
 
 
 def frequencies(level: Any, n: int) -> Tensor:
-    """[n] the frequency at each position: split levels put k_a + a * k_b at [k_a, position of k_b]."""
+    """Return the frequency at each position, [n]: split levels put k_a + a * k_b at [k_a, position of k_b]."""
     if not hasattr(level, "rest"):
         return torch.arange(n)
     return (torch.arange(level.a)[:, None] + level.a * frequencies(level.rest, n // level.a)).flatten()
 
 
 def spectrum_in_order(plan: MatmulTransform, u_f: Tensor) -> Tensor:
-    """[..., k1, position of k2] -> frequencies k1 + N1 * k2, the conjugate ones filled in."""
+    """Return [..., k1, position of k2] by frequency k1 + N1 * k2, the conjugate ones filled in."""
     rows = plan.points // plan.columns
     full = torch.zeros(*u_f.shape[:-2], plan.points, dtype=u_f.dtype)
     k1, k2 = torch.arange(plan.kept)[:, None], frequencies(plan.second, plan.columns)

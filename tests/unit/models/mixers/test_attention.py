@@ -52,7 +52,7 @@ def make(heads: int, head_dim: int, **fields: object) -> tuple[AttentionMixer, M
 
 
 def turn(position: int, head_dim: int, base: float) -> Tensor:
-    """[E, E], the rotation of each pair (i, i + E/2) by position * base^(-2i/E)."""
+    """Return the rotation of each pair (i, i + E/2) by position * base^(-2i/E), [E, E]."""
     r, half = torch.zeros(head_dim, head_dim, dtype=torch.float64), head_dim // 2
     for i in range(half):
         angle = position * base ** (-2 * i / head_dim)

@@ -23,7 +23,7 @@ def make(**fields: object) -> HyenaFilter:
 
 
 def formula(f: HyenaFilter, config: ModelConfig) -> torch.Tensor:
-    """[order - 1, D, l_max] as the published code computes it, in float64, with the skip term at lag zero."""
+    """Return [order - 1, D, l_max] as the published code computes it, in float64, with the skip term at lag zero."""
     bands, n = (config.emb_dim - 1) // 2, torch.arange(config.l_max, dtype=torch.float64)
     t = n / (config.l_max - 1)
     angle = torch.linspace(1e-4, bands - 1, bands, dtype=torch.float64) * (2 * math.pi * n / config.l_max)[:, None]

@@ -24,7 +24,7 @@ class Case(NamedTuple):
     op: Callable[..., Tensor]
     reference: Callable[..., Tensor]
     arguments: Callable[[list[Tensor], torch.dtype, bool], tuple[Any, ...]]
-    """(tensors, type of the products, residual) -> what `op` and `reference` are called with."""
+    """A function (tensors, type of the products, residual) -> the arguments of `op` and `reference`."""
     shapes: Shapes
     """Shapes of small tensors."""
 

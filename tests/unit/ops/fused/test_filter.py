@@ -12,7 +12,7 @@ from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter, reference
 
 
 def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """As HyenaDNA's: t, and two bands of which one hardly moves; rounded to float32, so that types see the same."""
+    """Return features like HyenaDNA's: t and two bands, one of which hardly moves, rounded to float32 for all types."""
     n = torch.arange(start, end, dtype=torch.float64)[:, None] / length
     angle = 2 * math.pi * n * torch.tensor([1e-4, 1.0])
     z, n = torch.cat((n, angle.cos(), -angle.sin()), dim=1), n[:, 0]

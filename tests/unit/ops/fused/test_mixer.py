@@ -33,7 +33,7 @@ def test_equals_the_reference(
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_in_16_bits(order: int, residual: bool, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a width at which a norm is one; the norm of a handful of numbers magnifies what rounding does to them."""
+    """The model is wide enough for a norm; that of a handful of numbers magnifies what rounding does to them."""
     monkeypatch.setattr(KEEP, keep * 2**20)
     tensors = random(mixer_shapes(order, 48, 48, 2, 130), seed=order)
     for i in (3, 5, 9):
@@ -42,7 +42,7 @@ def test_in_16_bits(order: int, residual: bool, keep: bool, monkeypatch: pytest.
 
 
 def test_gaps_between_rows_are_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In memory used again too: a bf16 product on AMX reads past the end of a row, and NaN times zero is NaN."""
+    """Memory used again has them too: a bf16 product on AMX reads past a row's end, and NaN times zero is NaN."""
     monkeypatch.setattr(mixer, "new_empty", lambda like, shape, dtype: like.new_full(shape, torch.nan))
     rows = mixer._new_rows(torch.empty(130, 2, 8), 3, torch.float32)
     assert rows.isnan().all()

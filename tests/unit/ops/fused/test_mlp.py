@@ -30,7 +30,7 @@ def test_equals_the_reference(
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_in_16_bits(seed: int, residual: bool, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a width at which a norm is one; the norm of a handful of numbers magnifies what rounding does to them."""
+    """The model is wide enough for a norm; that of a handful of numbers magnifies what rounding does to them."""
     monkeypatch.setattr(KEEP, keep * 2**20)
     tensors = random(mlp_shapes(48, 192, 130, batch=2), seed)
     for i in (3, 5):

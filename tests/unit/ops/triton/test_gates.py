@@ -64,7 +64,7 @@ class Operands:
         return torch.randn(*shape, generator=self._generator, dtype=torch.float64).to(DEVICE, dtype)
 
     def rows(self, dtype: torch.dtype | None = None, writable: bool = False) -> Tensor:
-        """[c, B, L], laid out as `view` says."""
+        """Return random rows [c, B, L], laid out as `view` says."""
         (c, b, length), dtype = self.shape, dtype or self.dtype
         if self.view == "rows of a larger one":
             return self.random(c + 2, b + 1, length + 3, dtype=dtype)[1:-1, 1:, 2:-1]
@@ -82,7 +82,7 @@ class Operands:
 
 
 def doubles(*tensors: Tensor) -> list[Tensor]:
-    """Each in float64; one that already is stays itself, so that a function can write into it."""
+    """Return each tensor in float64; one that already is stays itself, so that a function can write into it."""
     return [t.double() for t in tensors]
 
 

@@ -1,4 +1,4 @@
-"""What megatron-core is told about the CPU, and that nobody else is."""
+"""The answers about the CPU that megatron-core gets, and nobody else."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the imports of DeepSpeed and megatron-core leave out, and that it is there for who asks."""
+"""The modules that imports of DeepSpeed and megatron-core leave out, which are there for who asks."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which checkpoint a run may continue, and where a model is found."""
+"""The checkpoints that a run may continue, and the folders in which a model is found."""
 
 import json
 from pathlib import Path

@@ -25,7 +25,7 @@ from hyena_dist.train.evaluation.perplexity import (
 )
 
 SHARES = np.array([0.5, 0.25, 0.125, 0.125])
-"""Of A, C, G and T in the genome."""
+"""Shares of A, C, G and T in the genome."""
 
 
 @pytest.fixture(scope="module")
