@@ -89,7 +89,7 @@ class Parameter(NamedTuple):
 
 
 def linear(name: str, inputs: int, outputs: int, *, column: bool) -> list[Parameter]:
-    """Return weight and bias of a linear layer that spreads its outputs (column-parallel) or its inputs (row-parallel)."""
+    """Return the parameters of a linear layer that spreads outputs (column-parallel) or inputs (row-parallel)."""
     return [Parameter(f"{name}.weight", inputs * outputs, True), Parameter(f"{name}.bias", outputs, column)]
 
 

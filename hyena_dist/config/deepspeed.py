@@ -86,7 +86,7 @@ class ZeroTraits(NamedTuple):
     persistence_threshold: int = 10**5
     """Parameters of at most so many numbers are kept whole by stage 3, which gathers them once a step."""
     live_parameters: int = 10**9
-    """If the larger parameters have at most so many numbers, stage 3 keeps them from the forward to the backward pass."""
+    """If the larger parameters have at most so many numbers, stage 3 keeps them from forward to backward pass."""
 
     @property
     def late_gradients(self) -> bool:
@@ -98,7 +98,7 @@ class ZeroTraits(NamedTuple):
         return self.stage < 3 and not self.offloads_optimizer
 
     def filter_evaluations(self, micro_batches: int, *, activation_checkpointing: bool) -> int:
-        """Count the evaluations of the filters in an optimizer step, forward and backward; see HyenaDNA.share_filters."""
+        """Count how often a step evaluates the filters, forward and backward; see HyenaDNA.share_filters."""
         return 1 if self.late_gradients and not activation_checkpointing else micro_batches
 
 

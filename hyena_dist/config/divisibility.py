@@ -85,7 +85,7 @@ class Layout:
         return self.context_parallel_size * (self.tensor_model_parallel_size if self.sequence_parallel else 1)
 
     def _rules(self) -> Iterator[_Rule]:
-        """Yield all rules, always as many and in the same order: a number tells a rule in any layout of the same run."""
+        """Yield all rules, always as many and in one order: a number tells a rule in any layout of the same run."""
         t, c = self.tensor_model_parallel_size, self.context_parallel_size
         for where, length in self.lengths:
             yield _Rule(
@@ -119,7 +119,7 @@ class Layout:
             )
 
     def _nearest_that_work(self, knob: str | int, number: int) -> str:
-        """Return the values of a knob that mend rule `number` and break no other, as a choice; empty if there are none."""
+        """Return values of a knob that mend rule `number` and break no other, as a choice; empty if there are none."""
         before = self._broken()
         broken = {value: other._broken() for value, other in self._turned(knob)}
         mending = {value: left for value, left in broken.items() if left <= before - {number}}

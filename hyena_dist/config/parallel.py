@@ -24,7 +24,7 @@ class ParallelConfig(Section):
 
 
 class StageParallel(Section):
-    """The settings that a stage of the curriculum has otherwise than the run's `parallel`; None where it has the run's."""
+    """The settings of a stage of the curriculum that differ from the run's `parallel`; None where it has the run's."""
 
     tensor_model_parallel_size: int | None = Field(None, gt=0)
     context_parallel_size: int | None = Field(None, gt=0)

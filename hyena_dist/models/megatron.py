@@ -57,7 +57,7 @@ NAMES = (
 
 
 def transformer_config(config: ModelConfig, **overrides: Any) -> TransformerConfig:
-    """Return Megatron's configuration of the same model, for the tensor and context sizes of the current parallel_state.
+    """Return Megatron's configuration of a model, for the tensor and context sizes of the current parallel_state.
 
     Args:
         config: the architecture.
@@ -112,7 +112,7 @@ def hyena_layer_spec(config: ModelConfig, mixer: str) -> ModuleSpec:
 
 
 def hyena_block_spec(config: ModelConfig) -> TransformerBlockSubmodules:
-    """Return all layers as ModelConfig.layer_pattern has them, and the final norm: GPTModel's transformer_layer_spec."""
+    """Return GPTModel's transformer_layer_spec: all layers as layer_pattern has them, and the final norm."""
     return TransformerBlockSubmodules([hyena_layer_spec(config, letter) for letter in config.mixers], LayerNorm)
 
 
@@ -140,7 +140,10 @@ def gpt_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hyena_state_dict(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the state dict of a GPTModel under HyenaDNA's names, without the `_extra_state` that Megatron keeps for Transformer Engine."""
+    """Return the state dict of a GPTModel under HyenaDNA's names, as the inverse of gpt_state_dict.
+
+    The `_extra_state` that Megatron keeps for Transformer Engine is left out.
+    """
     state = {name: value for name, value in state.items() if not name.endswith("._extra_state")}
     for ours, theirs in NAMES:
         state = {name.replace(theirs, ours): value for name, value in state.items()}
@@ -148,7 +151,10 @@ def hyena_state_dict(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class LayerNorm(nn.LayerNorm):
-    """A layer norm, [R, B, D] -> [R, B, D]. Megatron's own takes sequence parallelism with Apex or Transformer Engine only."""
+    """A layer norm, [R, B, D] -> [R, B, D], that goes with sequence parallelism.
+
+    Megatron's own needs Apex or Transformer Engine for that.
+    """
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float) -> None:
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype, device=_device(config))

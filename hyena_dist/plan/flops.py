@@ -41,7 +41,7 @@ def step_flops(config: RunConfig, stage: StagePlan, *, recomputation: bool = Fal
 
 
 def micro_batch(shape: ModelShape) -> Flops:
-    """Count the operations of one data-parallel rank's micro-batch on all its tensor and context ranks, without filters."""
+    """Count the operations of a data-parallel rank's micro-batch on its tensor and context ranks, without filters."""
     total = head(shape)
     for record in shape.model.layers:
         total += record.flops(shape) + mlp(shape)

@@ -79,7 +79,7 @@ def layer_tensor_traffic(shape: ModelShape) -> tuple[list[Traffic], list[Traffic
 
 
 def embedding_and_head(shape: ModelShape) -> list[Traffic]:
-    """Return the tensor traffic of the vocabulary-parallel embedding, the tied head and the loss, forward and backward."""
+    """Return the tensor traffic of the vocabulary-parallel embedding, tied head and loss, forward and backward."""
     t = shape.tensor
     part = shape.stream * STATE_BYTES * (t - 1) / t
     targets = shape.batch * shape.length // shape.context

@@ -1,1 +1,1 @@
-"""Means to find why a run is slow and where a rank stands still: phases, traces, FLOPs utilization, traffic, watchdog."""
+"""Means to find why a run is slow or where a rank is stuck: phases, traces, FLOPs utilization, traffic, watchdog."""

@@ -14,7 +14,7 @@ class LinePacer:
         self._begin = self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Return whether the last line is 5 s old, or after the first minutes a twentieth of all the time, at most 30 s."""
+        """Return whether the last line is old enough: 5 s, or later on a twentieth of all the time, at most 30 s."""
         now = time.monotonic()
         return now - self._last >= min(LONGEST_S, max(SHORTEST_S, _SHARE * (now - self._begin)))
 

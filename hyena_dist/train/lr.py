@@ -6,7 +6,9 @@ from hyena_dist.config.optimizer import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, tokens: int, total_tokens: int) -> float:
-    """Return the rate: a linear warm-up, then a cosine to min_lr, both over tokens, so that length and batch may change on the way.
+    """Return the learning rate: a linear warm-up, then a cosine to min_lr.
+
+    Both are over tokens, so that length and batch may change on the way.
 
     Args:
         config: lr, min_lr and lr_warmup_tokens.

@@ -189,7 +189,7 @@ class Pretraining(Objective[TokenBatch]):
         return Batch(read.stage, read.step, micro_batches, read.total_weight)
 
     def _interim_lengths(self, mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
-        """Return the longest context, as a tuple, that suits these processes; those of the last segment suit all contexts."""
+        """Return the longest context that suits these processes, if any; all of them suit those of the last segment."""
         if point.in_last_segment:
             return self.lengths[-1:]
         longest = max(stage.seq_length for stage in point.segment)

@@ -81,7 +81,8 @@ def find_resume_point(
         last_stage: the stage, counted from 1, after which these processes end; the last if not given.
 
     Raises:
-        UserError: a checkpoint that cannot be continued, as in `find_checkpoint`, or batches and layouts that these ranks cannot have.
+        UserError: a checkpoint that cannot be continued, as in `find_checkpoint`, or batches and layouts that these
+            ranks cannot have.
     """
     segments = config.segments(world.size)
     stages = tuple(stage for segment in segments for stage in segment)

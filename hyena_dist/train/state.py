@@ -41,7 +41,7 @@ class TrainState:
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
-    """What that evaluation was measured on, as JSON; a finished run is evaluated again if its settings now say otherwise."""
+    """What that evaluation was measured on, as JSON; a finished run is evaluated again if its settings change this."""
 
     @property
     def updates(self) -> int:

@@ -20,7 +20,7 @@ def _parameters(model: Architecture) -> list[Parameter]:
 
 
 def _kept_bytes(shape: Shape) -> float:
-    """Return the bytes of the normed input; q, k, v as projected, rotated and, with P above 1, exchanged; the result."""
+    """Return the bytes of the normed input, of q, k, v as projected, rotated and exchanged, and of the result."""
     exchanged = 4 if shape.context > 1 else 0
     return shape.activation_bytes * (shape.stream + shape.stream / shape.tensor * (3 + 3 + exchanged + 2))
 
@@ -33,7 +33,7 @@ def _traffic(shape: Shape) -> list[Traffic]:
 
 
 def _flops(shape: Shape) -> Flops:
-    """Count projections, q k^T and its product with v over all L^2 pairs, as is usual, though half of them are masked."""
+    """Count projections, and q k^T and its product with v over all L^2 pairs, though half of them are masked."""
     d = shape.model.d_model
     scores = product(shape.rows, d * shape.length, d * shape.length, repeated=d * shape.length)
     return product(shape.rows, 3 * d * d, d * d) + scores

@@ -35,7 +35,7 @@ def _kept_bytes(shape: Shape) -> float:
 
 
 def _traffic(shape: Shape) -> list[Traffic]:
-    """Return 2 (N - 1) B L C s (P - 1) / P^2 bytes of convolutions, an all-to-all out and one back each, and the halo."""
+    """Return 2 (N - 1) B L C s (P - 1) / P^2 bytes of convolutions, each an all-to-all out and back, and the halo."""
     model = shape.model
     p = shape.context
     channels = model.d_model // shape.tensor

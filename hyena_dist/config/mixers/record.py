@@ -20,7 +20,7 @@ class FilterCosts:
     """
 
     parameters: Callable[[Architecture], list[Parameter]]
-    """The parameters that filters are computed from. Tensor ranks add up the gradients of those that they hold whole."""
+    """The parameters that filters are computed from. Tensor ranks add up the gradients of what they hold whole."""
     bytes: Callable[[Shape], float]
     """Bytes of the filters on one rank."""
     traffic: Callable[[Shape], list[Traffic]]
@@ -48,8 +48,8 @@ class Mixer:
     module: str
     """The mixer's class, a models.mixers.base.MixerModule, as "package.module:Class"."""
     parameters: Callable[[Architecture], list[Parameter]]
-    """The mixer's parameters but those of `filters`, by their names in the module. Those that tensor ranks hold whole see
-    a rank's positions of the residual stream alone, as the bias of a row-parallel layer does."""
+    """The mixer's parameters but those of `filters`, by their names in the module. Those that tensor ranks hold whole
+    see a rank's positions of the residual stream alone, as the bias of a row-parallel layer does."""
     kept_bytes: Callable[[Shape], float]
     """Bytes that one rank keeps from forward to backward, the normed input included, filters not."""
     traffic: Callable[[Shape], list[Traffic]]

@@ -169,7 +169,7 @@ def usable_backends(device: torch.device, dtype: torch.dtype, head_dim: int) -> 
 
 
 def _order(device: torch.device) -> tuple[str, ...]:
-    """Return back ends from fast to slow, in fixed order: timings could give a resumed run other kernels, and other bits."""
+    """Return back ends from fast to slow. By timings, a resumed run could get other kernels, and other bits."""
     if device.type != "cuda":
         return "sdpa-flash", "sdpa-math"
     hopper = torch.cuda.get_device_capability(device) >= (9, 0)

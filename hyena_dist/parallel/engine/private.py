@@ -17,7 +17,7 @@ class Shard(NamedTuple):
     """The consecutive elements of a flattened parameter that one rank updates."""
 
     flat: Tensor
-    """The tensor that holds the elements among those of other parameters, [n]; the optimizer inside of ZeRO updates it."""
+    """The tensor that holds the elements and those of other parameters, [n]; the optimizer inside ZeRO updates it."""
     offset: int
     """The place of the first element in `flat`."""
     start: int

@@ -91,7 +91,7 @@ def check(path: Path) -> None:
 
 
 def newest_intact(directory: Path, note: Callable[[str], None]) -> Path | None:
-    """Return the newest checkpoint whose files have the hashes they were saved with; note which ones are passed over."""
+    """Return the newest checkpoint whose files have the hashes they were saved with; note what is passed over."""
     for path in reversed(list_checkpoints(directory)):
         try:
             check(path)

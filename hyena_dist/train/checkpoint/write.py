@@ -66,8 +66,8 @@ class CheckpointWriter:
 
         Args:
             state: goes into state.json.
-            wait: whether to return when the checkpoint is in place, as without train.async_save; this takes no copies, so it
-                needs no memory for them.
+            wait: whether to return only when the checkpoint is in place, as without train.async_save; this takes no
+                copies, so it needs no memory for them.
 
         Raises:
             UserError: this checkpoint, if waited for, or the one before could not be written. What was there before
@@ -174,7 +174,7 @@ class _File(NamedTuple):
 
 
 def _plan(weights: list[Fragment], moments: list[Fragment], mesh: Mesh) -> list[_File]:
-    """Plan the files: the main process writes the model's, several ranks the moments', so that hosts share memory and disk.
+    """Plan the files: the main process writes the model's, several ranks the moments', which spreads memory and disk.
 
     The writers of moments are the ranks that hold different shards and are tensor rank 0; each next tensor goes to the
     one that has the least to write.

@@ -83,7 +83,7 @@ class MarkovChains:
 
 
 def _words(tokens: NDArray[np.uint8], max_order: int) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Return for each order the index [N] of the (order + 1)-mer that ends at each position, and if it is all ACGT [N]."""
+    """Return for each order the index of the (order + 1)-mer ending at each position, and if all of it is ACGT, [N]."""
     codes = tokens.astype(np.int64) - BASES[0]
     known = (codes >= 0) & (codes < 4)
     codes[~known] = 0

@@ -183,7 +183,7 @@ def evaluate(
 
 
 def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:
-    """Load the model of a checkpoint, of a run's newest checkpoint, or of a published folder, on the GPU if there is one.
+    """Load the model of a checkpoint, a run's newest checkpoint or a published folder, onto the GPU if there is one.
 
     Raises:
         UserError: nothing to load there, damaged files, or a length beyond the model's l_max.
