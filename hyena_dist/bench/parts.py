@@ -1,7 +1,11 @@
-"""The time of a Hyena layer's parts, one by one, beside that of their matrix products or transforms alone."""
+"""The time of a Hyena layer's parts, one by one, beside that of their matrix products or transforms alone.
+
+On a CPU all runs in one thread, and the seconds are those in which it worked: other work beside it hardly counts.
+"""
 
 import math
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyena_dist.bench.process import check_device, check_precisions, in_a_process, now
+from hyena_dist.bench.process import check_device, check_precisions, in_a_process
 from hyena_dist.bench.record import record
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
@@ -100,6 +104,7 @@ def measure_parts(case: PartsCase) -> list[Part]:
     device = torch.device(case.device)
     dtype = DTYPES[case.dtype]
     if device.type == "cpu":
+        torch.set_num_threads(1)
         keep_freed_memory(4 * length * d)
     torch.manual_seed(0)
 
@@ -123,11 +128,11 @@ def measure_parts(case: PartsCase) -> list[Part]:
             y.backward(torch.ones_like(y))
         times = []
         for _ in range(case.repeats):
-            start = now(device)
+            start = _now(device)
             y = step()
-            middle = now(device)
+            middle = _now(device)
             y.backward(torch.ones_like(y))
-            times.append((middle - start, now(device) - start))
+            times.append((middle - start, _now(device) - start))
         forward, both = (statistics.median(column) for column in zip(*times, strict=True))
         return Part(name, forward, both, counter.get_total_flops(), rate)
 
@@ -145,6 +150,14 @@ def measure_parts(case: PartsCase) -> list[Part]:
         products,
     )
     return [mlp, projections_alone, operator, implicit]
+
+
+def _now(device: torch.device) -> float:
+    """The seconds that this thread has worked or, on a GPU, the time when it has done what it was asked."""
+    if device.type == "cpu":
+        return time.thread_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _product_rate(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> float:
@@ -168,7 +181,7 @@ def _seconds(action: Callable[[], Tensor], device: torch.device) -> float:
     """Return the median of the seconds of a few calls after the first ones."""
     times = []
     for _ in range(12):
-        start = now(device)
+        start = _now(device)
         action()
-        times.append(now(device) - start)
+        times.append(_now(device) - start)
     return statistics.median(times[2:])
