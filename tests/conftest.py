@@ -13,6 +13,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.file import parse_config
 from hyena_dist.config.run import RunConfig
+from tests.slow import is_slow
 
 # How long an example takes is the machine's affair: benchmarks tell of speed, tests of right and wrong.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -21,6 +22,13 @@ hypothesis.settings.load_profile("untimed")
 # A shell's background job and nohup ignore them, and so would all that the tests start and then press Ctrl-C on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` leaves out."""
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
