@@ -1,6 +1,6 @@
 """Cases that take long, which `make test` leaves to `make test-all`, each with the faults that it alone catches.
 
-Figures of a whole run (`pytest --durations=0`) say which; a like case, mostly that of fewer ranks, stays in `make test`.
+The durations of a whole run say which; a like case, mostly that of fewer ranks, stays in `make test`.
 """
 
 SLOW = {
@@ -12,7 +12,7 @@ SLOW = {
     "distributed/test_parity.py::test_equals_one_process[tp4cp1dp1]": "layouts of four ranks along one axis",
     "distributed/test_parity.py::test_equals_one_process[tp4cp1dp1sp]": "layouts of four ranks along one axis",
     "distributed/test_parity.py::test_equals_one_process[tp1cp4dp1]": "halos that reach over two neighbours",
-    "distributed/test_parity.py::test_equals_one_process[tp1cp2dp2]": "gradients over context and data ranks in float64",
+    "distributed/test_parity.py::test_equals_one_process[tp1cp2dp2]": "gradients over context and data ranks",
     "distributed/test_parity.py::test_equals_one_process[tp2cp2dp1]": "tensor and context without sequence parallelism",
     "distributed/test_stop_and_go.py::test_killed_and_resumed[zero0-fp32]": "resuming without ZeRO",
     "distributed/test_stop_and_go.py::test_killed_and_resumed[zero2-fp32]": "resuming under ZeRO 2",
@@ -20,8 +20,8 @@ SLOW = {
     "distributed/test_stop_and_go.py::test_the_grid_in_bf16": "bf16 over four ranks",
     "distributed/test_stop_and_go.py::test_variants_agree": "offload, shards and data workers in whole runs",
     "distributed/test_resharding.py": "continuing under another layout",
-    "distributed/test_stage_layouts.py::test_traffic[bf16-4-curriculum1]": "traffic of stages' own layouts on four ranks",
-    "distributed/test_stage_layouts.py::test_traffic[fp32-4-curriculum1]": "traffic of stages' own layouts on four ranks",
+    "distributed/test_stage_layouts.py::test_traffic[bf16-4-curriculum1]": "traffic of stages' layouts on four ranks",
+    "distributed/test_stage_layouts.py::test_traffic[fp32-4-curriculum1]": "traffic of stages' layouts on four ranks",
     "distributed/test_stage_layouts.py::test_traffic[bf16-2-curriculum0]": "traffic of stages' own layouts in bf16",
     "distributed/test_stage_layouts.py::test_memory[4-1-parallels1]": "memory by formula on four ranks",
     "distributed/test_zero.py::test_five_steps[tp2cp1dp2]": "ZeRO beside tensor ranks",
