@@ -7,7 +7,6 @@ case), and each case would see what those before it have left behind in torch, D
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,14 +16,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from hyena_dist.system.hosts import free_port
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preload"])
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 class Ranks:

@@ -6,7 +6,6 @@ tied head.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.filter import PositionalFeatures
 from hyena_dist.models.weights_reader import read_state_dict
 from hyena_dist.parallel.tensor_shards import part_of, partitions
+from hyena_dist.system.files import replace_atomically
 
 PUBLISHED_SHIFT = 0.05
 """The decay's shift in the published standalone model and the -hf port. The training repository used 0.0; no file
@@ -169,7 +169,7 @@ def save_published(model: HyenaDNA, directory: str | Path) -> None:
     config = published_config(model)
     state = {_published_name(k, config): v.detach().cpu() for k, v in _published_tensors(model).items()}
     torch.save({"state_dict": state}, directory / "weights.ckpt.tmp")
-    os.replace(directory / "weights.ckpt.tmp", directory / "weights.ckpt")
+    replace_atomically(directory / "weights.ckpt.tmp", directory / "weights.ckpt")
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

@@ -101,7 +101,7 @@ def _micro_batches(
     if "train.micro_batch_size" not in config.auto or stage.micro_batch_size:
         yield fixed
         return
-    total = config.train.global_batch_size or (config.train.global_batch_tokens or 0) // stage.seq_length
+    total = config.train.batch_of(stage)
     share = total // (world_size // (parallel.tensor_model_parallel_size * parallel.context_parallel_size))
     yield from (size for size in range(share, 0, -1) if share % size == 0)
     if share == 0:

@@ -13,12 +13,13 @@ import pytest
 
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
+from hyena_dist.system.hosts import free_port
 from hyena_dist.train import outcome
 from jobs.process_tree import kill, with_variable
 from jobs.run_state import standing, supervisor
 from jobs.supervise import RUN_VARIABLE
 from tests.distributed.training import curve, train_here
-from tests.processes import free_port, run_ranks
+from tests.processes import run_ranks
 
 pytestmark = pytest.mark.launcher
 

@@ -15,9 +15,9 @@ import pytest
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.profile.phases import STEP_PHASES
+from hyena_dist.system.hosts import free_port
 from hyena_dist.tracking import read_metrics
 from tests.distributed.training import curve
-from tests.processes import free_port
 
 pytestmark = pytest.mark.launcher
 
