@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.run import RunConfig
 from hyena_dist.plan.memory import GIB, step_memory
-from hyena_dist.profile.memory import peak_bytes
 from tests.distributed.training import check_traffic, train_counting, train_here
 from tests.processes import run_ranks
+from tests.tensor_memory import peak_of_tensors
 
 MODEL = {"d_model": 64, "l_max": 128, "filter_order": 8, "layer_pattern": "HA", "num_attention_heads": 4}
 
@@ -62,17 +61,14 @@ def long_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def peak_of_training(config: RunConfig) -> int:
-    """Bytes that this rank took over what it had before."""
-    before = peak_bytes(torch.device("cpu"))
-    train_here(config)
-    return peak_bytes(torch.device("cpu")) - before
+    return peak_of_tensors(train_here, config)
 
 
 @pytest.mark.parametrize(
     ("ranks", "batch", "parallels"),
     [
         (2, 2, [{}, {"context_parallel_size": 2}]),
-        (4, 1, [TP2CP2, {"context_parallel_size": 4, "activation_checkpointing": True, "zero": "zero3"}]),
+        (4, 4, [TP2CP2, {"context_parallel_size": 4, "activation_checkpointing": True, "zero": "zero3"}]),
     ],
 )
 def test_memory(

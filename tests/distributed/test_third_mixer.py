@@ -26,18 +26,17 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import MixerModule
 from hyena_dist.parallel.collectives import left_halo
-from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, local_part
 from hyena_dist.plan.fit import fit
 from hyena_dist.plan.flops import step_flops
 from hyena_dist.plan.memory import GIB, step_memory
-from hyena_dist.profile.memory import peak_bytes
 from tests.configs import refusal
 from tests.distributed.parity import Layout, Result, run_cases
 from tests.distributed.training import check_traffic, curve, train_counting
 from tests.processes import run_ranks
+from tests.tensor_memory import peak_of_tensors
 
 
 class GatedMixer(MixerModule):
@@ -177,19 +176,20 @@ def test_auto() -> None:
 
 
 def measured_step(length: int, again: bool) -> int:
-    """Bytes that a step takes over what this process had."""
-    keep_freed_memory(4 * length * 64)
+    """Bytes of a step's tensors."""
     torch.manual_seed(0)
     model = HyenaDNA(run_of(length, {}, layer_pattern="GGG").model)
     model.backbone.activation_checkpointing = again
     optimizer = torch.optim.AdamW(model.parameters())
     inputs, targets = torch.randint(7, 11, (2, 1, length))
-    before = peak_bytes(torch.device("cpu"))
-    loss = model(inputs, targets, skip_logits=True).nll_sum
-    assert loss is not None
-    loss.backward()
-    optimizer.step()
-    return peak_bytes(torch.device("cpu")) - before
+
+    def step() -> None:
+        loss = model(inputs, targets, skip_logits=True).nll_sum
+        assert loss is not None
+        loss.backward()
+        optimizer.step()
+
+    return peak_of_tensors(step)
 
 
 @pytest.mark.usefixtures("gated")
