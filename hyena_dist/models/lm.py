@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
-from hyena_dist.models.mixers.filter import HyenaFilter
+from hyena_dist.models.mixers.base import StepConstant
 from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
@@ -157,7 +157,7 @@ class HyenaDNA(nn.Module):
             RuntimeError: more or fewer micro-batches than announced.
         """
         shared = micro_batches > 1 and not self.backbone.activation_checkpointing
-        filters = [m for m in self.modules() if isinstance(m, HyenaFilter)] if shared else []
+        filters = [m for m in self.modules() if isinstance(m, StepConstant)] if shared else []
         for filter_fn in filters:
             filter_fn.share(micro_batches)
         try:

@@ -50,8 +50,11 @@ def plot_training(metrics_rows: Sequence[Mapping[str, float]], out_png: Path) ->
     )
 
     figure, (top, bottom) = figures.new_figure(5.6, (4, 1))
-    top.plot(tokens, loss, color=_BLUE, alpha=0.3, linewidth=0.7, label="train")
-    top.plot(tokens, smoothed, color=_BLUE, linewidth=1.8, label="train, smoothed")
+    if np.array_equal(smoothed, loss, equal_nan=True):  # a few rows are not smoothed
+        top.plot(tokens, loss, color=_BLUE, linewidth=1.8, label="train")
+    else:
+        top.plot(tokens, loss, color=_BLUE, alpha=0.3, linewidth=0.7, label="train")
+        top.plot(tokens, smoothed, color=_BLUE, linewidth=1.8, label="train, smoothed")
     for (split, points), colour, marker in zip(
         valid.items(), [_ORANGE, _GREEN, "black"] * 9, _MARKERS * 9, strict=False
     ):

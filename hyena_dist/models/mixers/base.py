@@ -41,6 +41,22 @@ class MixerModule(nn.Module):
         return None
 
 
+class StepConstant(nn.Module):
+    """A part of a mixer that depends on parameters alone, so that the micro-batches of a step can share one evaluation.
+
+    HyenaDNA.share_filters finds those of every mixer.
+    """
+
+    @property
+    def owes_gradient(self) -> bool:
+        """Whether gradients of micro-batches were collected that no last one has taken to the parameters."""
+        raise NotImplementedError
+
+    def share(self, micro_batches: int) -> None:
+        """Let so many forward passes with gradient from now on share one evaluation; 1 ends the sharing."""
+        raise NotImplementedError
+
+
 def mixer_class(letter: str) -> type[MixerModule]:
     """Return the class that the record of a letter names.
 

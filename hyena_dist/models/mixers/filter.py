@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.models.mixers.base import StepConstant
 from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
@@ -184,7 +185,7 @@ class SharedKernels:
         return kernels
 
 
-class HyenaFilter(nn.Module):
+class HyenaFilter(StepConstant):
     """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
 
     conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
@@ -208,13 +209,13 @@ class HyenaFilter(nn.Module):
         self._shared: SharedKernels | None = None
 
     def share(self, micro_batches: int) -> None:
-        """Let so many forward passes with gradient from now on share one evaluation; 1 ends the sharing."""
+        """Let so many forward passes with gradient from now on use the same filters; 1 ends the sharing."""
         self._uses = micro_batches
         self._shared = None
 
     @property
     def owes_gradient(self) -> bool:
-        """Whether gradients of micro-batches were collected that no last one has taken to the parameters."""
+        """Whether the last micro-batch, which takes all gradients to the parameters, is still to come."""
         return self._shared is not None and self._shared.uses > 0
 
     def forward(self, length: int) -> Tensor:
