@@ -77,12 +77,12 @@ def plot_training(metrics_rows: Sequence[Mapping[str, float]], out_png: Path) ->
 
 
 def plot_ppl_by_length(
-    ppl_by_length: Mapping[int, tuple[float, float, float]], markov: Mapping[int, float], out_png: Path
+    ppl_by_length: Mapping[int, tuple[float, float | None, float | None]], markov: Mapping[int, float], out_png: Path
 ) -> None:
     """Draw held-out perplexity by context length beside Markov chains.
 
     Args:
-        ppl_by_length: Perplexity and both ends of its 95 % interval, by context length in nucleotides.
+        ppl_by_length: Perplexity and both ends of its 95 % interval, or None, by context length in nucleotides.
         markov: Perplexity of the Markov chain, by order.
         out_png: The picture; its CSV gets the same stem.
     """
@@ -105,7 +105,12 @@ def plot_ppl_by_length(
     axes.errorbar(lengths, ppl, yerr=bars, color=_BLUE, marker="o", markersize=5, linewidth=1.8, capsize=3, zorder=2)
     if lengths:
         axes.annotate(
-            f"{ppl[-1]:.3f}", (lengths[-1], high[-1]), (0, 5), textcoords="offset points", ha="center", color=_BLUE
+            f"{ppl[-1]:.3f}",
+            (lengths[-1], np.fmax(ppl, high)[-1]),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            color=_BLUE,
         )
     axes.set_xscale("log", base=2)
     names = [f"{length:,}" for length in lengths]

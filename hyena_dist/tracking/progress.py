@@ -86,7 +86,7 @@ class TrainingProgress:
         step: int,
         tokens: int,
         seq_length: int,
-        loss: float,
+        loss: float | None,
         measured: float | None,
         lr: float,
         grad_norm: float | None,
@@ -101,7 +101,7 @@ class TrainingProgress:
             step: Optimizer steps done.
             tokens: Tokens done, over all ranks.
             seq_length: Sequence length of this step.
-            loss: Training loss.
+            loss: Training loss; None where nothing was scored.
             measured: The number that stands beside it.
             lr: Learning rate.
             grad_norm: Norm of the gradient before clipping, if known.
@@ -119,7 +119,7 @@ class TrainingProgress:
             beside = "" if measured is None else f"{self._measure} {_measured(measured)}  "
             self._bar.set_description_str(
                 # A narrow terminal cuts the end off, so what matters most comes first.
-                f"step {step}/{self._total_steps}  {left} left  loss {loss:.3f}  {beside}seq {seq_length:,}  "
+                f"step {step}/{self._total_steps}  {left} left  loss {_loss(loss, 3)}  {beside}seq {seq_length:,}  "
                 f"{human(tokens_per_second)} tok/s"
             )
             return
@@ -127,7 +127,7 @@ class TrainingProgress:
             str(step),
             _compact(tokens),
             str(seq_length),
-            f"{loss:.4f}",
+            _loss(loss, 4),
             _measured(measured),
             f"{lr:.2e}",
             "-" if grad_norm is None else f"{grad_norm:.3g}",
@@ -201,6 +201,10 @@ def _has_size(stream: TextIO) -> bool:
 
 def _compact(n: float) -> str:
     return human(n).replace(" ", "")
+
+
+def _loss(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def _measured(value: float | None) -> str:

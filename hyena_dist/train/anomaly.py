@@ -78,7 +78,10 @@ class AnomalyGuard:
         return out
 
     def norm_limit(self, loss: float | None) -> float:
-        """Return the largest gradient norm with which the update may happen: 0 if the loss alone forbids it."""
+        """Return the largest gradient norm with which the update may happen: 0 if the loss alone forbids it.
+
+        A step without a loss, because nothing in it is scored or the loss is not needed, is judged by its norm.
+        """
         if loss is not None and not loss <= self._limit(self.losses):  # NaN is never below
             return 0.0
         return self._limit(self.norms)
@@ -91,7 +94,7 @@ class AnomalyGuard:
             Rollback: on_nan is "rollback".
         """
         if applied:
-            if loss is not None:
+            if loss is not None:  # with nothing scored, 0 would make the next real loss a spike
                 self.losses.append(loss)
                 self.norms.append(norm)
             return None

@@ -206,7 +206,7 @@ class Loop:
         return loss_sum
 
     def _update(self, loss_sum: torch.Tensor, weight: float) -> tuple[float | None, float, float]:
-        """Let the optimizer step unless numbers went wrong: (mean loss if needed, gradient norm, rate)."""
+        """Let the optimizer step unless numbers went wrong: (mean loss if needed and any, gradient norm, rate)."""
         step = self.step
         tokens = self.point.tokens_at(step)
         lr = learning_rate(self.config.optimizer, tokens, self.point.tokens_at(self.point.last_step))
@@ -222,8 +222,10 @@ class Loop:
             raise
         return loss, norm, lr
 
-    def _mean(self, loss_sum: torch.Tensor, weight: float) -> float:
-        return self.mesh.world.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size() / (weight or 1.0)
+    def _mean(self, loss_sum: torch.Tensor, weight: float) -> float | None:
+        """Return the mean loss over all ranks, None where no target counts: that is not a loss of 0."""
+        total = self.mesh.world.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size()
+        return total / weight if weight else None
 
     # --- between steps ---
 

@@ -88,19 +88,22 @@ class RunReporter:
         """Return a sentence about what model FLOPs utilization is a share of."""
         return describe_peak(self.mesh.device, self.config.precision, self.peak_flops)
 
-    def step(self, step: int, stage: StagePlan, *, loss: float, norm: float, lr: float) -> None:
-        """Report the state of training after `step` steps; rates are over the steps since the last call."""
+    def step(self, step: int, stage: StagePlan, *, loss: float | None, norm: float, lr: float) -> None:
+        """Report the state of training after `step` steps; rates are over the steps since the last call.
+
+        A step without a target that counts has no loss, so that none is logged.
+        """
         lap = self.phases.lap()
         timing = lap.metrics()
         tokens = stage.tokens_at(step)
         memory = peak_bytes(self.mesh.device) / 2**30
-        measured = self.objective.measured(loss)
+        measured = None if loss is None else self.objective.measured(loss)
         flops = self.objective.step_flops(stage)
         if flops is not None and self.peak_flops is not None:
             timing |= {"throughput/mfu": mfu(flops, lap.step_s, self.peak_flops, self.mesh.world.size)}
         self.trackers.log_metrics(
             {
-                "train/loss": loss,
+                **({} if loss is None else {"train/loss": loss}),
                 **({} if measured is None else {f"train/{self.objective.measure}": measured}),
                 "train/lr": lr,
                 "train/grad_norm": norm,

@@ -14,6 +14,8 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.data.batches import StepReader, inputs_and_targets
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.train.checkpoint.format import latest
+from hyena_dist.train.state import read_state
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks
 
@@ -88,3 +90,33 @@ def test_the_formula(masked_store: Path, make_config: Callable[..., RunConfig], 
         assert first["train/grad_norm"] == pytest.approx(norm, rel=1e-4)
         losses[weight] = loss.item()
     assert len(set(losses.values())) == 3
+
+
+def test_steps_with_nothing_scored_report_nothing(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., RunConfig]
+) -> None:
+    folder = tmp_path_factory.mktemp("empty")
+    letters = np.random.default_rng(0).choice(list("ACGT"), 20_000)
+    letters[2_000:14_000] = "N"
+    (folder / "x.fa").write_text(">chr1\n" + "".join(letters) + "\n")
+    build_store([folder / "x.fa"], folder / "s", BuildOptions(BlockSplits((0.8, 0.2))), say=lambda _: None)
+    config = make_config(
+        data={"path": str(folder / "s"), "max_n_fraction": 1, "sampling": "uniform"},
+        train={
+            "curriculum": [{"seq_length": 16, "train_iters": 100}],
+            "global_batch_size": 1,
+            "log_interval": 1,
+            "on_nan": "stop",
+            "spike_sigma": 6,
+        },
+    )
+    train_here(config)
+    read = StepReader(GenomeStore.open(folder / "s"), config.stages(1), config.data, seed=config.seed, rank=0)
+    scored = [step for step in range(100) if read(step).total_weight]
+    assert 5 < len(scored) < 50
+    rows = [row for row in curve(config.run_dir) if "train/tokens" in row]
+    assert [int(row["step"]) - 1 for row in rows if "train/loss" in row] == scored
+    assert [int(row["step"]) - 1 for row in rows if "train/ppl" in row] == scored
+    assert len(rows) == 100
+    losses = read_state(latest(config.run_dir / "checkpoints") or Path()).anomaly.losses
+    assert list(losses) == [row["train/loss"] for row in rows if "train/loss" in row]

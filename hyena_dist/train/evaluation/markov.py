@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import BASES
+from hyena_dist.errors import UserError
 
 PSEUDOCOUNT = 0.5
 PIECE = 1 << 22
@@ -78,8 +79,15 @@ class MarkovChains:
         return list(zip(sums, numbers, strict=True))
 
     def perplexity(self, store: GenomeStore, windows: Sequence[Interval]) -> dict[int, float]:
-        """Return the perplexity by order on the windows' targets."""
-        return {order: float(np.exp(nll / max(1, n))) for order, (nll, n) in enumerate(self.nll(store, windows))}
+        """Return the perplexity by order on the windows' targets.
+
+        Raises:
+            UserError: no target is A, C, G or T.
+        """
+        scored = self.nll(store, windows)
+        if not scored[0][1]:
+            raise UserError("the held-out windows hold no A, C, G or T; choose another split when building the store")
+        return {order: float(np.exp(nll / n)) for order, (nll, n) in enumerate(scored)}
 
 
 def _words(tokens: NDArray[np.uint8], max_order: int) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:

@@ -32,9 +32,9 @@ class Perplexity(NamedTuple):
     """The exponential of the mean negative log-likelihood, with a 95 % interval that takes windows as independent."""
 
     ppl: float
-    low: float
-    """The lower bound of the interval; NaN, like `high`, where there is one window only."""
-    high: float
+    low: float | None
+    """The lower bound of the interval; None, like `high`, where there is one window only."""
+    high: float | None
     tokens: int
 
     @property
@@ -43,17 +43,17 @@ class Perplexity(NamedTuple):
         return math.log(self.ppl)
 
     def __str__(self) -> str:
-        interval = "one window" if math.isnan(self.low) else f"95 % {self.low:.4f} to {self.high:.4f}"
+        interval = "one window" if self.low is None else f"95 % {self.low:.4f} to {self.high:.4f}"
         return f"{self.ppl:.4f} ({interval}, {self.tokens:,} bases)"
 
     def to_json(self) -> dict[str, float | None]:
-        """Return the fields by name; JSON has no NaN, so unknown bounds become null."""
-        return {k: None if math.isnan(v) else v for k, v in self._asdict().items()}
+        """Return the fields by name."""
+        return self._asdict()
 
     @classmethod
     def from_json(cls, fields: dict[str, float | None]) -> "Perplexity":
         """Make a perplexity of what `to_json` gave."""
-        return cls(**{k: math.nan if v is None else v for k, v in fields.items()})  # type: ignore[arg-type]
+        return cls(**fields)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -77,6 +77,9 @@ def perplexity(
         mesh: the ranks that share the work.
         micro_batch_tokens: bound for B * L.
         report: called with (windows done, windows in all) on this rank.
+
+    Raises:
+        UserError: no window holds a base that counts, or the model's loss is not finite.
     """
     length = windows[0].end - windows[0].start - 1
     size = max(1, micro_batch_tokens // length)
@@ -105,7 +108,23 @@ def perplexity(
     model.train(was_training)
     if mesh.data_context.size() > 1:
         dist.all_reduce(sums, group=mesh.data_context)
+    _check_finite(model, windows, sums[:, 0])
     return _summarize(sums)
+
+
+def _check_finite(model: HyenaDNA, windows: Sequence[Interval], nll: Tensor) -> None:
+    """Refuse losses of windows, [W], of which any is not finite, and name the weight that is at fault."""
+    bad = (~nll.isfinite()).nonzero().flatten().tolist()
+    if not bad:
+        return
+    first = windows[bad[0]]
+    weight = next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
+    reason = f"the weight {weight} is not finite" if weight else "all weights are finite, so activations overflow"
+    fix = "evaluate an earlier checkpoint" if weight else "evaluate in float32, or an earlier checkpoint"
+    raise UserError(
+        f"the loss is {float(nll[bad[0]])} on {len(bad):,} of {len(windows):,} held-out windows, first on "
+        f"{first.contig}:{first.start}-{first.end}: {reason}; {fix}"
+    )
 
 
 def _summarize(sums: Tensor) -> Perplexity:
@@ -117,9 +136,14 @@ def _summarize(sums: Tensor) -> Perplexity:
     # The ratio estimator's standard error: what windows deviate from their share, summed.
     spread = ((nll - mean * count) ** 2).sum().sqrt() / total
     n = len(sums)
-    half = 1.96 * spread * math.sqrt(n / (n - 1)) if n > 1 else torch.tensor(float("nan"), dtype=torch.float64)
-    low, ppl, high = (float(torch.exp(x)) for x in (mean - half, mean, mean + half))
-    return Perplexity(ppl, low, high, int(total))
+    if n == 1:
+        return Perplexity(_exp(mean), None, None, int(total))
+    half = 1.96 * spread * math.sqrt(n / (n - 1))
+    return Perplexity(_exp(mean), _exp(mean - half), _exp(mean + half), int(total))
+
+
+def _exp(loss: Tensor) -> float:
+    return math.exp(min(float(loss), 700))  # as a step's perplexity: JSON has no infinity
 
 
 class HeldOut(NamedTuple):

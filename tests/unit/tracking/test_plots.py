@@ -92,6 +92,12 @@ def test_perplexity_plot_without_markov_chains(tmp_path: Path) -> None:
     assert (tmp_path / "ppl.png").read_bytes().startswith(PNG)
 
 
+def test_perplexity_of_one_window_has_no_interval(tmp_path: Path) -> None:
+    plot_ppl_by_length({256: (3.1, 3.05, 3.15), 1024: (3.0, None, None)}, {}, tmp_path / "ppl.png")
+    assert (tmp_path / "ppl.png").read_bytes().startswith(PNG)
+    assert [(row["ppl"], row["ppl_low"]) for row in table(tmp_path / "ppl.csv")] == [("3.1", "3.05"), ("3.0", "")]
+
+
 @given(st.lists(st.floats(1, 5), min_size=1, max_size=12), st.floats(0.001, 0.5))
 def test_labels_are_apart_and_in_order(values: list[float], gap: float) -> None:
     places = _spread(sorted(values), gap)

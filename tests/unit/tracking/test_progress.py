@@ -51,7 +51,8 @@ def update(progress: TrainingProgress, step: int, **changed: Any) -> None:
         "data_wait": 0.012,
     }
     values |= changed
-    progress.update(step=step, measured=math.exp(min(values["loss"], 700)), **values)
+    measured = None if values["loss"] is None else math.exp(min(values["loss"], 700))
+    progress.update(step=step, measured=measured, **values)
 
 
 def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
@@ -77,6 +78,16 @@ def test_plain_lines_have_fixed_columns_without_blanks_in_them() -> None:
     assert lines[2].split()[7] == "1.00M"
     assert lines[3].split()[4] == "nan"
     assert lines[3].split()[6] == lines[3].split()[8] == "-"
+
+
+def test_a_step_with_nothing_scored_has_no_loss() -> None:
+    stream = io.StringIO()
+    progress = TrainingProgress(2, 2 * 8192, True, stream)
+    update(progress, 1, loss=None)
+    assert rows(stream)[0][3:5] == ["-", "-"]
+    terminal = Terminal()
+    update(TrainingProgress(2, 2 * 8192, True, terminal), 1, loss=None)
+    assert "left  loss -  seq 1,024" in terminal.getvalue()
 
 
 def test_the_header_comes_again_every_40_rows() -> None:

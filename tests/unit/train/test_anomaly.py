@@ -66,6 +66,19 @@ def test_a_spike_is_told_from_enough_steps() -> None:
     assert watched.skipped == [40, 41]
 
 
+def test_a_step_with_nothing_scored_is_neither_a_spike_nor_remembered() -> None:
+    watched = guard(on_nan="stop", spike_sigma=6)
+    for number in range(1, 2 * FEWEST):
+        assert watched.judge(number, None, 0.0, watched.norm_limit(None) >= 0.0, 1e-3) is None
+    assert watched.memory == AnomalyMemory()
+    for number in range(FEWEST):
+        assert step(watched, 100 + number, 1.4 + 0.01 * (number % 2), 2.0 + 0.1 * (number % 2)) is None
+        assert watched.judge(200 + number, None, 0.0, watched.norm_limit(None) >= 0.0, 1e-3) is None
+    assert watched.memory.losses == (1.4, 1.41) * (FEWEST // 2)
+    assert "spikes to 5" in (step(guard(TrainState(anomaly=watched.memory), on_nan="skip", spike_sigma=6), 300, 5.0, 2)
+                             or "")  # fmt: skip
+
+
 def test_too_many_in_a_row() -> None:
     watched = guard(on_nan="skip")
     step(watched, 1, 1.0, math.nan)

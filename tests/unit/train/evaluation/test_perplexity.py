@@ -1,5 +1,6 @@
 """Held-out perplexity of models whose answer is known."""
 
+import json
 import math
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def test_a_known_answer_in_any_batches(store: GenomeStore, micro_batch_tokens: i
     )
     expected = -np.log(SHARES)[bases_in(store, windows)].mean()
     assert found.loss == pytest.approx(expected, rel=1e-6)
+    assert found.low is not None
+    assert found.high is not None
     assert found.low < found.ppl < found.high
     # The entropy of the genome's shares is 1.75 bits.
     assert found.low < 2**1.75 < found.high
@@ -109,8 +112,29 @@ def test_windows_of_n_alone_do_not_count(store: GenomeStore) -> None:
 
 def test_one_window_has_no_interval(store: GenomeStore) -> None:
     found = score(unigram(None), store, [Interval("a", 17_000, 17_101)])
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
+    assert (found.low, found.high) == (None, None)
+    assert str(found) == "12.0000 (one window, 100 bases)"
+    assert Perplexity.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_what_is_not_finite_is_no_perplexity(store: GenomeStore) -> None:
+    windows = [Interval("a", start, start + 101) for start in (17_000, 17_200)]
+    model = unigram(np.log(SHARES))
+    with torch.no_grad():
+        model.backbone.ln_f.weight[3] = math.nan
+    with pytest.raises(UserError, match=r"loss is nan on 2 of 2 held-out windows, first on a:17000-17101: the weight "
+                       r"backbone\.ln_f\.weight is not finite; evaluate an earlier checkpoint"):  # fmt: skip
+        score(model, store, windows)
+    with torch.no_grad():
+        model.backbone.ln_f.weight[3] = 1
+        model.backbone.ln_f.bias[0] = 3e38  # finite, but not the logits that it gives
+    with pytest.raises(UserError, match="windows, first on a:17000-17101: all weights are finite, so activations"):
+        score(model, store, windows)
+
+
+def test_an_enormous_loss_is_still_json() -> None:
+    found = _summarize(torch.tensor([[8e5, 1000.0], [9e5, 1000.0]], dtype=torch.float64))
+    assert math.isfinite(found.ppl)
 
 
 def test_the_interval_covers() -> None:
@@ -121,6 +145,8 @@ def test_the_interval_covers() -> None:
         counts = draw.integers(200, 1000, 200).astype(float)
         nll = counts * draw.gamma(20, 1.1 / 20, 200)
         found = _summarize(torch.from_numpy(np.stack((nll, counts), axis=1)))
+        assert found.low is not None
+        assert found.high is not None
         covered += found.low < math.exp(1.1) < found.high
         assert found.tokens == counts.sum()
     # 95 % and three standard deviations of 1,000 draws around it.
