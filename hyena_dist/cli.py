@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
     evaluate.add_argument("--max-tokens", type=int, default=1_000_000, metavar="N", help="targets per length")
+    evaluate.add_argument(
+        "--same-bases", action="store_true", help="every length scores the same targets, with more bases before them"
+    )
     evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
 
@@ -230,12 +233,15 @@ def _evaluate(args: argparse.Namespace) -> None:
         max_tokens=args.max_tokens,
         micro_batch_tokens=65_536,
         note=print,
+        same_bases=args.same_bases,
     )
     for order, ppl in result.markov.items():
         print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
     if args.json:
         by_length = {n: p.to_json() for n, p in result.by_length.items()}
-        args.json.write_text(json.dumps({"ppl_by_length": by_length, "markov_ppl": result.markov}, indent=2) + "\n")
+        reached = {n: c._asdict() for n, c in result.coverage.items()}
+        found = {"ppl_by_length": by_length, "markov_ppl": result.markov, "coverage": reached}
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -15,6 +15,8 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
+from hyena_dist.data.sampling.coverage import target_coverage, training_coverage
+from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
@@ -22,7 +24,7 @@ from hyena_dist.models.published import load_weights, published_config, read_ten
 from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.plan.flops import step_flops
-from hyena_dist.train.evaluation.perplexity import evaluation_windows, perplexity
+from hyena_dist.train.evaluation.perplexity import check_targets, evaluation_windows, perplexity
 from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.report import write_report
 from hyena_dist.train.resume import ResumePoint
@@ -57,7 +59,9 @@ class Pretraining(Objective[TokenBatch]):
         self.store = GenomeStore.open(config.data.path)
         self.lengths = config.evaluation_lengths
         for length in self.lengths:
-            evaluation_windows(self.store, config.evaluation.split, length, 1)
+            for tokens in (config.evaluation.max_tokens, config.evaluation.interval_max_tokens):
+                windows = evaluation_windows(self.store, config.evaluation.split, length, tokens)
+                check_targets(self.store, windows)
 
     @property
     def fingerprint(self) -> Any:
@@ -160,6 +164,7 @@ class Pretraining(Objective[TokenBatch]):
         size = config.model
         return [
             f"{size.num_parameters:,} parameters, data {config.data.path} ({config.data.sampling})",
+            *(self._coverage() if mesh.world.is_main else ()),
             *describe_mixers(size, mesh.device, DTYPES[config.precision]),
         ]
 
@@ -187,6 +192,21 @@ class Pretraining(Objective[TokenBatch]):
             seeds = [_dropout_seed(seed, read.step, first + i) for i in range(size)]
             micro_batches.append(TokenBatch(read.tokens[index], weights, seeds))
         return Batch(read.stage, read.step, micro_batches, read.total_weight)
+
+    def _coverage(self) -> list[str]:
+        """Say what training and the last evaluation see of the genome, which short contigs fall out of."""
+        data = self.config.data
+        n = n_ranges(self.store, GenomeAxis(self.store)) if data.max_n_fraction < 1 else None
+        lines = [
+            f"training windows of seq_length {length:,} reach {training_coverage(self.store, length, data, n)}"
+            for length in sorted({stage.seq_length for stage in self.config.train.curriculum})
+        ]
+        settings = self.config.evaluation
+        for length in self.lengths:
+            windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)
+            found = target_coverage(self.store, windows, settings.split)
+            lines.append(f"evaluation ({settings.split}) at context {length:,} scores {found}")
+        return lines
 
     def _interim_lengths(self, mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
         """Return the longest context that suits these processes, if any; all of them suit those of the last segment."""

@@ -8,7 +8,8 @@ from hyena_dist.data.store import GenomeStore
 from hyena_dist.system.files import write_atomically
 from hyena_dist.tracking import human, plot_ppl_by_length, plot_time, plot_training, read_metrics
 from hyena_dist.train.checkpoint.format import latest
-from hyena_dist.train.evaluation.perplexity import Perplexity, evaluation_windows, markov_perplexity
+from hyena_dist.train.evaluation.perplexity import evaluation_windows, markov_perplexity
+from hyena_dist.train.evaluation.scores import Perplexity
 from hyena_dist.train.objective import RunRecord
 
 

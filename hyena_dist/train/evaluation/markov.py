@@ -13,6 +13,7 @@ from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import BASES
 from hyena_dist.errors import UserError
+from hyena_dist.train.evaluation.scores import NOTHING_SCORED
 
 PSEUDOCOUNT = 0.5
 PIECE = 1 << 22
@@ -86,7 +87,7 @@ class MarkovChains:
         """
         scored = self.nll(store, windows)
         if not scored[0][1]:
-            raise UserError("the held-out windows hold no A, C, G or T; choose another split when building the store")
+            raise UserError(NOTHING_SCORED)
         return {order: float(np.exp(nll / n)) for order, (nll, n) in enumerate(scored)}
 
 

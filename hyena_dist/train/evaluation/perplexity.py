@@ -3,17 +3,16 @@
 Shapes: W windows, B batch, L length.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from tqdm import tqdm
 
-from hyena_dist.data.batches import inputs_and_targets
+from hyena_dist.data.batches import inputs_and_targets, is_base
+from hyena_dist.data.sampling.coverage import Coverage, target_coverage
 from hyena_dist.data.sampling.eval_windows import tile
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
@@ -23,37 +22,11 @@ from hyena_dist.models.published import load_published
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.evaluation.markov import MarkovChains
+from hyena_dist.train.evaluation.same_bases import perplexity_at, target_blocks
+from hyena_dist.train.evaluation.scores import NOTHING_SCORED, Perplexity, summarize
 
 MARKOV_FIT_TOKENS = 64_000_000
 """Training bases that the Markov chains are fitted on at most."""
-
-
-class Perplexity(NamedTuple):
-    """The exponential of the mean negative log-likelihood, with a 95 % interval that takes windows as independent."""
-
-    ppl: float
-    low: float | None
-    """The lower bound of the interval; None, like `high`, where there is one window only."""
-    high: float | None
-    tokens: int
-
-    @property
-    def loss(self) -> float:
-        """The mean negative log-likelihood, in nats per base."""
-        return math.log(self.ppl)
-
-    def __str__(self) -> str:
-        interval = "one window" if self.low is None else f"95 % {self.low:.4f} to {self.high:.4f}"
-        return f"{self.ppl:.4f} ({interval}, {self.tokens:,} bases)"
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return the fields by name."""
-        return self._asdict()
-
-    @classmethod
-    def from_json(cls, fields: dict[str, float | None]) -> "Perplexity":
-        """Make a perplexity of what `to_json` gave."""
-        return cls(**fields)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -108,49 +81,19 @@ def perplexity(
     model.train(was_training)
     if mesh.data_context.size() > 1:
         dist.all_reduce(sums, group=mesh.data_context)
-    _check_finite(model, windows, sums[:, 0])
-    return _summarize(sums)
-
-
-def _check_finite(model: HyenaDNA, windows: Sequence[Interval], nll: Tensor) -> None:
-    """Refuse losses of windows, [W], of which any is not finite, and name the weight that is at fault."""
-    bad = (~nll.isfinite()).nonzero().flatten().tolist()
-    if not bad:
-        return
-    first = windows[bad[0]]
-    weight = next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
-    reason = f"the weight {weight} is not finite" if weight else "all weights are finite, so activations overflow"
-    fix = "evaluate an earlier checkpoint" if weight else "evaluate in float32, or an earlier checkpoint"
-    raise UserError(
-        f"the loss is {float(nll[bad[0]])} on {len(bad):,} of {len(windows):,} held-out windows, first on "
-        f"{first.contig}:{first.start}-{first.end}: {reason}; {fix}"
-    )
-
-
-def _summarize(sums: Tensor) -> Perplexity:
-    nll, count = sums.unbind(1)
-    total = count.sum()
-    if total == 0:
-        raise UserError("the held-out windows hold no A, C, G or T; choose another split when building the store")
-    mean = nll.sum() / total
-    # The ratio estimator's standard error: what windows deviate from their share, summed.
-    spread = ((nll - mean * count) ** 2).sum().sqrt() / total
-    n = len(sums)
-    if n == 1:
-        return Perplexity(_exp(mean), None, None, int(total))
-    half = 1.96 * spread * math.sqrt(n / (n - 1))
-    return Perplexity(_exp(mean), _exp(mean - half), _exp(mean + half), int(total))
-
-
-def _exp(loss: Tensor) -> float:
-    return math.exp(min(float(loss), 700))  # as a step's perplexity: JSON has no infinity
+    return summarize(model, windows, sums)
 
 
 class HeldOut(NamedTuple):
-    """The perplexities of a model by context length, and those of Markov chains by order."""
+    """The perplexities of a model by context length, and those of Markov chains by order.
+
+    Attributes:
+        coverage: what the windows of each length reach of the held-out bases.
+    """
 
     by_length: dict[int, Perplexity]
     markov: dict[int, float]
+    coverage: dict[int, Coverage]
 
 
 def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: int) -> list[Interval]:
@@ -171,6 +114,16 @@ def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: 
     return windows
 
 
+def check_targets(store: GenomeStore, windows: Sequence[Interval]) -> None:
+    """Refuse windows without a target that counts, which a run would learn of at its first evaluation.
+
+    Raises:
+        UserError: no target is A, C, G or T.
+    """
+    if not any(is_base(store.read(w.contig, w.start + 1, w.end)).any() for w in windows):
+        raise UserError(NOTHING_SCORED)
+
+
 def markov_perplexity(store: GenomeStore, windows: Sequence[Interval], max_order: int = 8) -> dict[int, float]:
     """Return the perplexity by order of Markov chains, fitted on the training split, on the windows' targets."""
     train: list[Interval] = store.splits["train"]
@@ -187,23 +140,35 @@ def evaluate(
     max_tokens: int,
     micro_batch_tokens: int,
     note: Callable[[str], None],
+    same_bases: bool = False,
 ) -> HeldOut:
-    """Return the perplexity at every length, and the Markov baselines on the windows of the longest."""
+    """Return the perplexity at every length, and the Markov baselines on the windows of the longest.
+
+    With `same_bases`, every length scores the same targets; otherwise, windows of a length lie side by side.
+    """
     windows = {n: evaluation_windows(store, split, n, max_tokens) for n in sorted(lengths)}
+    blocks = target_blocks(store.splits[split], min(lengths), max_tokens) if same_bases else []
     by_length = {}
-    for length, chosen in windows.items():
+    reached = {}
+    for length in windows:
+        if same_bases:
+            windows[length] = [block for block, _ in blocks]
+        chosen = windows[length]
         with tqdm(total=len(chosen), desc=f"context {length:,}", unit=" windows", leave=False, disable=None) as bar:
-            by_length[length] = perplexity(
-                model,
-                store,
-                chosen,
-                mesh,
-                micro_batch_tokens=micro_batch_tokens,
-                report=lambda done, _, bar=bar: bar.update(done - bar.n),  # type: ignore[misc]
-            )
-        note(f"context {length:>9,}: perplexity {by_length[length]}")
+
+            def report(done: int, _: int, bar: Any = bar) -> None:
+                bar.update(done - bar.n)
+
+            bound = micro_batch_tokens
+            if same_bases:
+                found = perplexity_at(model, store, blocks, length, mesh, micro_batch_tokens=bound, report=report)
+            else:
+                found = perplexity(model, store, chosen, mesh, micro_batch_tokens=bound, report=report)
+        by_length[length] = found
+        reached[length] = target_coverage(store, chosen, split)
+        note(f"context {length:>9,}: perplexity {found}, scored on {reached[length]}")
     markov = markov_perplexity(store, windows[max(windows)]) if mesh.world.is_main else {}
-    return HeldOut(by_length, markov)
+    return HeldOut(by_length, markov, reached)
 
 
 def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:

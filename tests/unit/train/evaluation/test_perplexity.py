@@ -17,13 +17,13 @@ from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import A
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.train.evaluation.perplexity import (
-    Perplexity,
-    _summarize,
+    check_targets,
     evaluate,
     evaluation_windows,
     load_for_evaluation,
     perplexity,
 )
+from hyena_dist.train.evaluation.scores import Perplexity, estimate
 
 SHARES = np.array([0.5, 0.25, 0.125, 0.125])
 """Shares of A, C, G and T in the genome."""
@@ -108,6 +108,9 @@ def test_windows_of_n_alone_do_not_count(store: GenomeStore) -> None:
     assert score(model, store, some + none).ppl == pytest.approx(score(model, store, some).ppl)
     with pytest.raises(UserError, match="hold no A, C, G or T"):
         score(model, store, none)
+    with pytest.raises(UserError, match="hold no A, C, G or T"):
+        check_targets(store, none)  # before a run, not at its first evaluation
+    check_targets(store, none + some)
 
 
 def test_one_window_has_no_interval(store: GenomeStore) -> None:
@@ -133,7 +136,7 @@ def test_what_is_not_finite_is_no_perplexity(store: GenomeStore) -> None:
 
 
 def test_an_enormous_loss_is_still_json() -> None:
-    found = _summarize(torch.tensor([[8e5, 1000.0], [9e5, 1000.0]], dtype=torch.float64))
+    found = estimate(torch.tensor([[8e5, 1000.0], [9e5, 1000.0]], dtype=torch.float64))
     assert math.isfinite(found.ppl)
 
 
@@ -144,7 +147,7 @@ def test_the_interval_covers() -> None:
     for _ in range(1000):
         counts = draw.integers(200, 1000, 200).astype(float)
         nll = counts * draw.gamma(20, 1.1 / 20, 200)
-        found = _summarize(torch.from_numpy(np.stack((nll, counts), axis=1)))
+        found = estimate(torch.from_numpy(np.stack((nll, counts), axis=1)))
         assert found.low is not None
         assert found.high is not None
         covered += found.low < math.exp(1.1) < found.high

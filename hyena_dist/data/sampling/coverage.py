@@ -1,0 +1,79 @@
+"""The share of a genome that windows of one length reach: short contigs and ends fall out, which must be said."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hyena_dist.config.data import DataConfig
+from hyena_dist.data.sampling.train_windows import training_starts
+from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
+
+NAMED = 3
+"""How many contigs without a window are named; of more, the number is told."""
+
+
+class Coverage(NamedTuple):
+    """The bases and contigs that windows reach, of those that there are."""
+
+    bases: int
+    all_bases: int
+    contigs: int
+    all_contigs: int
+    left_out: tuple[str, ...]
+    """The contigs that no window reaches, in the order of the store."""
+
+    def __str__(self) -> str:
+        share = f" ({100 * self.bases / self.all_bases:.1f} %)" if self.all_bases else ""
+        text = f"{self.bases:,} of {self.all_bases:,} bases{share} on {self.contigs:,} of {self.all_contigs:,} contigs"
+        if not self.left_out:
+            return text
+        names = ", ".join(self.left_out[:NAMED])
+        more = len(self.left_out) - NAMED
+        return f"{text}; without: {names}" + (f" and {more:,} more" if more > 0 else "")
+
+
+def coverage(store: GenomeStore, reached: Ranges, regions: Ranges) -> Coverage:
+    """Count what windows reach of regions, both on the store's GenomeAxis and in any order."""
+    axis = GenomeAxis(store)
+    # A gap between contigs, so that ranges at their ends do not merge.
+    reached, regions = (Ranges(*(edge + axis.contig(r.start) for edge in r)) for r in (reached, regions))
+    merged = regions.merged()
+    per_region = reached.merged().inside(merged)
+    contig = np.searchsorted(axis.offset + np.arange(axis.offset.size), merged.start, side="right") - 1
+    has = np.unique(contig)
+    seen = np.unique(contig[per_region > 0])
+    names = list(store.contigs)
+    left_out = tuple(names[i] for i in np.setdiff1d(has, seen))
+    return Coverage(int(per_region.sum()), int(merged.size.sum()), seen.size, has.size, left_out)
+
+
+def training_coverage(store: GenomeStore, seq_length: int, data: DataConfig, n: Ranges | None = None) -> Coverage:
+    """Count what training windows reach of the training intervals or, with uniform sampling, of the free ranges.
+
+    Args:
+        store: genome store with the training intervals.
+        seq_length: inputs in a window, in bases.
+        data: how windows are chosen.
+        n: where the free ranges hold N, from `n_ranges`; None reads them from the store if they matter.
+
+    Raises:
+        UserError: A window of this length can start nowhere.
+    """
+    axis = GenomeAxis(store)
+    reach = training_starts(store, axis, seq_length, data, n).reach(seq_length + 1)
+    regions = axis.free if data.sampling == "uniform" else axis.ranges(store.intervals["train"])
+    if data.species_weights:
+        keep = {name for name in store.contigs if store.species_of(name) in data.species_weights}
+        wanted = np.array([name in keep for name in store.contigs])
+        reach = Ranges(*(edge[wanted[axis.contig(reach.start)]] for edge in reach))
+    return coverage(store, reach, regions)
+
+
+def target_coverage(store: GenomeStore, windows: Sequence[Interval], split: str) -> Coverage:
+    """Count what the targets of windows, every position but the first of each, hold of a split."""
+    axis = GenomeAxis(store)
+    targets = axis.ranges(Interval(w.contig, w.start + 1, w.end) for w in windows)
+    return coverage(store, targets, axis.ranges(store.splits[split]))

@@ -1,0 +1,95 @@
+"""Perplexity by context length on the same bases: each length scores the same targets, with more bases before them.
+
+Windows of a length end where those of the shortest end. Where a contig or region begins within a window, its context is
+what there is, so that short contigs count at every length too. Shapes: B batch, L length.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.tokenizer import N
+from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.train.evaluation.scores import Perplexity, summarize
+
+
+def target_blocks(regions: Sequence[Interval], shortest: int, max_tokens: int) -> list[tuple[Interval, int]]:
+    """Cut regions into blocks of at most `shortest` targets, side by side; every base but a region's first is in one.
+
+    Args:
+        regions: half-open ranges, such as those of the validation split.
+        shortest: the shortest context length that is compared.
+        max_tokens: how many targets to return at the most; of more blocks, evenly spaced ones are chosen.
+
+    Returns:
+        Blocks, each with one base before its targets as windows have, and the start of its region.
+    """
+    blocks = [
+        (Interval(region.contig, start, min(start + shortest + 1, region.end)), region.start)
+        for region in regions
+        for start in range(region.start, region.end - 1, shortest)
+    ]
+    most = max(1, max_tokens // shortest)
+    if len(blocks) > most:
+        blocks = [blocks[int(i)] for i in np.linspace(0, len(blocks) - 1, most)]
+    return blocks
+
+
+@torch.no_grad()
+def perplexity_at(
+    model: HyenaDNA,
+    store: GenomeStore,
+    blocks: Sequence[tuple[Interval, int]],
+    length: int,
+    mesh: Mesh,
+    *,
+    micro_batch_tokens: int,
+    report: Callable[[int, int], None] | None = None,
+) -> Perplexity:
+    """Score blocks of targets, each by a window of at most `length` inputs that ends where the block ends.
+
+    Windows in a batch are filled up behind their ends, where a causal model does not look.
+
+    Args:
+        model: left in the mode (train or eval) it came in.
+        store: what the windows are read from.
+        blocks: what `target_blocks` returned.
+        length: the context length.
+        mesh: the ranks that share the work, by data parallelism; every rank gets the result.
+        micro_batch_tokens: bound for B * L.
+        report: called with (blocks done, blocks in all) on this rank.
+
+    Raises:
+        UserError: no target is A, C, G or T, or the model's loss is not finite.
+    """
+    size = max(1, micro_batch_tokens // length)
+    sums = torch.zeros(len(blocks), 2, dtype=torch.float64)
+    was_training = model.training
+    model.eval()
+    mine = range(mesh.data.rank(), len(blocks), mesh.data.size())
+    for first in range(0, len(mine), size):
+        batch = mine[first : first + size]
+        chosen = [blocks[i] for i in batch]
+        starts = [max(limit, block.end - 1 - length) for block, limit in chosen]
+        longest = max(block.end - start for (block, _), start in zip(chosen, starts, strict=True))
+        tokens = torch.full((len(chosen), longest), N, dtype=torch.uint8)
+        for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
+            # What lies before the block's targets is context, and N is no target.
+            tokens[row, : block.end - start] = torch.from_numpy(store.read(block.contig, start, block.end))
+        inputs, targets = inputs_and_targets(tokens.to(mesh.device))
+        for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
+            targets[row, : block.start - start] = IGNORE_INDEX
+        nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()
+        sums[list(batch)] = torch.stack((nll, (targets >= 0).sum(1).cpu().double()), 1)
+        if report is not None:
+            report(first + len(chosen), len(mine))
+    model.train(was_training)
+    if mesh.data.size() > 1:
+        dist.all_reduce(sums, group=mesh.data)
+    return summarize(model, [block for block, _ in blocks], sums)
