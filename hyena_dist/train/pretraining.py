@@ -15,6 +15,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
+from hyena_dist.data.sampling.train_windows import INTERVALS_VERSION
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
@@ -61,8 +62,10 @@ class Pretraining(Objective[TokenBatch]):
 
     @property
     def fingerprint(self) -> Any:
-        """The hashes of the genome store."""
-        return self.store.fingerprint
+        """The hashes of the genome store and, unless that never changed, the way in which windows are sampled."""
+        if self.config.data.sampling == "uniform":
+            return self.store.fingerprint
+        return {"store": self.store.fingerprint, "sampling": INTERVALS_VERSION}
 
     @property
     def scored(self) -> Mapping[str, Any]:

@@ -78,7 +78,7 @@ def test_killed_at_a_random_moment(
 
 
 def test_killed_while_the_manifest_is_written(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
-    """What the store is put together from holds nothing that the killed process had begun."""
+    """A file that the killed process had begun does not become part of the store."""
     run("build", genome, "--out", tmp_path / "whole")
     command = [*BUILD, str(genome), "--out", str(tmp_path / "s")]
     killer = "import os, signal, sys\nfrom data_prep.cli import main\n" + (
