@@ -14,7 +14,7 @@ from typing import Any
 
 from data_prep.files import describe_file
 from hyena_dist.errors import UserError
-from hyena_dist.system.files import replace_atomically, sync, write_atomically
+from hyena_dist.system.files import remove_unwritten, replace_atomically, sync, write_atomically
 from hyena_dist.system.locks import LockedError, lock
 
 _PLAN = "plan.json"
@@ -85,6 +85,7 @@ class PartialFolder:
         """
         if self._is_left_over():
             self._clear()
+        remove_unwritten(self.folder)
         old = self._read_plan()
         if old and _identity(old) != _identity(plan) and not discard:
             names = ", ".join(each["name"] for each in old["inputs"])

@@ -25,6 +25,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def remove_unwritten(folder: Path) -> None:
+    """Remove, from a folder and those in it, what processes that were killed in `write_atomically` have left.
+
+    The caller keeps other writers out.
+    """
+    for partial in folder.rglob(".*.partial"):
+        if partial.is_file():
+            partial.unlink()
+
+
 def replace_atomically(new: Path, path: Path) -> None:
     """Give a file or folder the name of another, which it replaces, and wait until the disk knows the new name.
 

@@ -16,6 +16,7 @@ from hyena_dist.config.schedule import StagePlan
 from hyena_dist.data.batches import StepBatch, StepReader, inputs_and_targets
 from hyena_dist.data.loader import Loader
 from hyena_dist.data.sampling.coverage import target_coverage, training_coverage
+from hyena_dist.data.sampling.train_windows import INTERVALS_VERSION
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
@@ -65,8 +66,10 @@ class Pretraining(Objective[TokenBatch]):
 
     @property
     def fingerprint(self) -> Any:
-        """The hashes of the genome store."""
-        return self.store.fingerprint
+        """The hashes of the genome store and, unless that never changed, the way in which windows are sampled."""
+        if self.config.data.sampling == "uniform":
+            return self.store.fingerprint
+        return {"store": self.store.fingerprint, "sampling": INTERVALS_VERSION}
 
     @property
     def scored(self) -> Mapping[str, Any]:
@@ -197,10 +200,10 @@ class Pretraining(Objective[TokenBatch]):
         """Say what training and the last evaluation see of the genome, which short contigs fall out of."""
         data = self.config.data
         n = n_ranges(self.store, GenomeAxis(self.store)) if data.max_n_fraction < 1 else None
-        lines = [
-            f"training windows of seq_length {length:,} reach {training_coverage(self.store, length, data, n)}"
-            for length in sorted({stage.seq_length for stage in self.config.train.curriculum})
-        ]
+        lines = []
+        for length in sorted({stage.seq_length for stage in self.config.train.curriculum}):
+            reached, densest = training_coverage(self.store, length, data, n)
+            lines.append(f"training windows of seq_length {length:,} reach {reached}; {densest}")
         settings = self.config.evaluation
         for length in self.lengths:
             windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)

@@ -106,7 +106,10 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
     if found:
         check_compatible(found, config)
         if read_state(found).data != data:
-            raise UserError(f"{found} was trained on other data than {config.data.path}; set data.path back")
+            raise UserError(
+                f"{found} was trained on other data than {config.data.path}, or samples windows of its intervals as an "
+                f"older version did; set data.path back, or finish the run with that version"
+            )
     try:
         (config.run_dir / "run.yaml").write_text(dump_config(asked))
     except OSError as error:

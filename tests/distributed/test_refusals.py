@@ -11,6 +11,7 @@ import pytest
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
+from hyena_dist.train import pretraining
 from tests.distributed.conftest import Calm
 from tests.distributed.training import train_here
 from tests.processes import run_ranks
@@ -65,6 +66,20 @@ def test_other_data(finished: RunConfig, tmp_path: Path) -> None:
     data = finished.data.model_copy(update={"path": tmp_path / "other"})
     [answer] = run_ranks(1, refusal, finished.model_copy(update={"data": data}))
     assert "was trained on other data" in answer
+
+
+def refusal_of_another_version(config: RunConfig) -> str:
+    pretraining.INTERVALS_VERSION += 1
+    return refusal(config)
+
+
+def test_other_sampling(finished: RunConfig) -> None:
+    """A run by intervals is not continued by a version that draws other windows; what is uniform never changed."""
+    [answer] = run_ranks(1, refusal_of_another_version, finished)
+    assert "samples windows of its intervals as an older version did" in answer
+    uniform = finished.data.model_copy(update={"sampling": "uniform"})
+    objective = pretraining.Pretraining(finished.model_copy(update={"data": uniform}))
+    assert objective.fingerprint == objective.store.fingerprint
 
 
 def test_damaged_data(make_config: Callable[..., RunConfig], small_store: Path, tmp_path: Path) -> None:

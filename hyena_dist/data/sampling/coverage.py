@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hyena_dist.config.data import DataConfig
-from hyena_dist.data.sampling.train_windows import training_starts
+from hyena_dist.data.sampling.train_windows import TrainingStarts, training_starts
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
@@ -35,6 +35,17 @@ class Coverage(NamedTuple):
         return f"{text}; without: {names}" + (f" and {more:,} more" if more > 0 else "")
 
 
+class Density(NamedTuple):
+    """The contig of which training reads each base most often."""
+
+    contig: str
+    times: float
+    """How often that is, beside the mean over all bases that there are."""
+
+    def __str__(self) -> str:
+        return f"{self.contig} is read most often, {self.times:.2f} times the mean"
+
+
 def coverage(store: GenomeStore, reached: Ranges, regions: Ranges) -> Coverage:
     """Count what windows reach of regions, both on the store's GenomeAxis and in any order."""
     axis = GenomeAxis(store)
@@ -50,7 +61,9 @@ def coverage(store: GenomeStore, reached: Ranges, regions: Ranges) -> Coverage:
     return Coverage(int(per_region.sum()), int(merged.size.sum()), seen.size, has.size, left_out)
 
 
-def training_coverage(store: GenomeStore, seq_length: int, data: DataConfig, n: Ranges | None = None) -> Coverage:
+def training_coverage(
+    store: GenomeStore, seq_length: int, data: DataConfig, n: Ranges | None = None
+) -> tuple[Coverage, Density]:
     """Count what training windows reach of the training intervals or, with uniform sampling, of the free ranges.
 
     Args:
@@ -59,17 +72,42 @@ def training_coverage(store: GenomeStore, seq_length: int, data: DataConfig, n: 
         data: how windows are chosen.
         n: where the free ranges hold N, from `n_ranges`; None reads them from the store if they matter.
 
+    Returns:
+        What windows reach, and the contig that they read most often. Of several species, both tell of those that are
+        sampled.
+
     Raises:
         UserError: A window of this length can start nowhere.
     """
     axis = GenomeAxis(store)
-    reach = training_starts(store, axis, seq_length, data, n).reach(seq_length + 1)
+    starts = training_starts(store, axis, seq_length, data, n)
+    reach = starts.rows.reach(seq_length + 1)
     regions = axis.free if data.sampling == "uniform" else axis.ranges(store.intervals["train"])
     if data.species_weights:
         keep = {name for name in store.contigs if store.species_of(name) in data.species_weights}
         wanted = np.array([name in keep for name in store.contigs])
-        reach = Ranges(*(edge[wanted[axis.contig(reach.start)]] for edge in reach))
-    return coverage(store, reach, regions)
+        reach, regions = (Ranges(*(edge[wanted[axis.contig(r.start)]] for edge in r)) for r in (reach, regions))
+    return coverage(store, reach, regions), _density(store, axis, starts, data, regions)
+
+
+def _density(
+    store: GenomeStore, axis: GenomeAxis, starts: TrainingStarts, data: DataConfig, regions: Ranges
+) -> Density:
+    """Find the contig with the most samples per base of its regions."""
+    names = list(store.contigs)
+    bases = np.bincount(axis.contig(regions.start), regions.size, len(names))
+    first_row = np.searchsorted(starts.interval, np.arange(starts.weight.size))
+    contig = axis.contig(starts.rows.low[first_row])
+    samples = np.bincount(contig, starts.weight, len(names))
+    if data.species_weights:
+        species = np.array([store.species_of(name) or "" for name in names])
+        share = np.zeros_like(samples)
+        for name, weight in data.species_weights.items():
+            of = species == name
+            share[of] = samples[of] * (weight / samples[of].sum())
+        samples = share
+    times = np.divide(samples, bases, out=np.zeros_like(samples), where=bases > 0) * (bases.sum() / samples.sum())
+    return Density(names[int(times.argmax())], float(times.max()))
 
 
 def target_coverage(store: GenomeStore, windows: Sequence[Interval], split: str) -> Coverage:

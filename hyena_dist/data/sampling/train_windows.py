@@ -4,6 +4,7 @@ The ranks and workers that share the reading change nothing. No order is stored,
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from hyena_dist.data.sampling.valid_starts import (
     Positions,
     Ranges,
     Starts,
+    common_starts,
     interval_starts,
     n_ranges,
     uniform_starts,
@@ -27,7 +29,13 @@ from hyena_dist.errors import UserError
 BLOCK = 1024
 """How many samples in a row hold exactly each species' share."""
 
-_SPECIES, _ORDER, _CROP, _STRAND = range(4)  # the purposes that a stage has a key for
+INTERVALS_VERSION = 2
+"""Number of the way in which windows of intervals are sampled: a run continues in its own way or not at all.
+
+In the first, each interval had one sample an epoch, however short, and was left out whole for too much N.
+"""
+
+_SPECIES, _ORDER, _CROP, _STRAND, _PLACE = range(5)  # the purposes that a stage has a key for
 
 
 class Windows(NamedTuple):
@@ -56,9 +64,11 @@ class Windows(NamedTuple):
 class Sampler:
     """Tells the window of any training sample of one stage by the sample's number in the stage.
 
-    The samples of a species go through its units of sampling in epochs, each epoch a permutation of all units. A unit
-    is a training interval, in which the window's place is drawn anew for each sample; with uniform sampling, a unit is
-    a window. A Sampler can be pickled.
+    The samples of a species go through its units of sampling in epochs, each epoch a permutation of all units. With
+    uniform sampling, a unit is a window. Otherwise the intervals of a species lie end to end on an axis, each as long
+    as its weight, which equal parts of about the longest interval cut into units; a sample draws a place in its unit,
+    and a window of the interval there. So intervals of one size have a sample each in every epoch, and a small one as
+    much less often as it has fewer bases. A Sampler can be pickled.
 
     Args:
         store: genome store with the training intervals and the free ranges.
@@ -80,19 +90,25 @@ class Sampler:
         self._uniform = data.sampling == "uniform"
         self._both_strands = data.reverse_complement
         self._contig_offset = axis.offset
-        self._keys = [key_of(seed, stage, purpose) for purpose in (_SPECIES, _ORDER, _CROP, _STRAND)]
+        self._keys = [key_of(seed, stage, purpose) for purpose in (_SPECIES, _ORDER, _CROP, _STRAND, _PLACE)]
 
-        # Rows of starts, those of one species after those of another, and the units of sampling in the same order.
+        # Intervals of one species after those of another, with their rows of starts in the same order. Windows are
+        # numbered along all rows, and weights add up along all intervals.
         species, shares = _species_of(store, axis, starts, data.species_weights, seq_length)
-        rows = np.flatnonzero(species >= 0)
-        rows = rows[np.argsort(species[rows], kind="stable")]
-        self._low = starts.low[rows]
-        self._windows_in_row = starts.windows[rows]
-        last_units = np.cumsum(self._windows_in_row) if self._uniform else np.arange(1, rows.size + 1)
-        self._row_first_unit = np.append(0, last_units)  # and, after the last row, how many units there are
-        bounds = self._row_first_unit[np.searchsorted(species[rows], np.arange(len(shares) + 1))]
-        self._species_first_unit = bounds[:-1]
-        self._species_units = np.diff(bounds)
+        intervals = np.flatnonzero(species >= 0)
+        intervals = intervals[np.argsort(species[intervals], kind="stable")]
+        rows = np.argsort(species[starts.interval], kind="stable")
+        rows = rows[species[starts.interval[rows]] >= 0]
+        weight = starts.weight[intervals]
+        self._row_low = starts.rows.low[rows]
+        self._row_window = _sums(starts.rows.windows[rows])
+        self._interval_windows = starts.windows[intervals]
+        self._interval_window = _sums(self._interval_windows)
+        self._interval_place = _sums(weight)
+        bounds = np.searchsorted(species[intervals], np.arange(len(shares) + 1))
+        self._species_place = self._interval_place[bounds]
+        longest = np.array([1 if self._uniform else weight[a:b].max() for a, b in pairwise(bounds)])
+        self._species_units = -(-np.diff(self._species_place) // longest)
         self._place_in_block = np.append(0, np.cumsum(shares))
 
     def windows(self, samples: Positions) -> Windows:
@@ -109,14 +125,9 @@ class Sampler:
         units = self._species_units[species]
         epoch, element = np.divmod(number_in_species, units)
         keys = mix(epoch, mix(species, self._keys[_ORDER]))
-        unit = self._species_first_unit[species] + permute(element, units, keys)
-        row = np.searchsorted(self._row_first_unit, unit, side="right") - 1
-        if self._uniform:
-            place_in_row = unit - self._row_first_unit[row]
-        else:
-            drawn = mix(numbers, self._keys[_CROP]) % self._windows_in_row[row].astype(np.uint64)
-            place_in_row = drawn.astype(np.int64)
-        start = self._low[row] + place_in_row
+        window = self._window(numbers, species, permute(element, units, keys))
+        row = np.searchsorted(self._row_window, window, side="right") - 1
+        start = self._row_low[row] + window - self._row_window[row]
         contig = np.searchsorted(self._contig_offset, start, side="right") - 1
         reverse = (mix(numbers, self._keys[_STRAND]) >> np.uint64(63)).astype(bool) & self._both_strands
         shape = np.shape(samples)
@@ -125,6 +136,22 @@ class Sampler:
             start=(start - self._contig_offset[contig]).reshape(shape),
             reverse=reverse.reshape(shape),
         )
+
+    def _window(self, samples: Positions, species: Positions, unit: Positions) -> Positions:
+        """Return the number of each sample's window, given the unit of its species; int64 [n] each."""
+        first = self._species_place[species]
+        if self._uniform:
+            return first + unit
+        size = self._species_place[species + 1] - first
+        units = self._species_units[species]
+        begin, end = size * unit // units, size * (unit + 1) // units
+        place = first + begin + self._draw(_PLACE, samples, end - begin)
+        interval = np.searchsorted(self._interval_place, place, side="right") - 1
+        return self._interval_window[interval] + self._draw(_CROP, samples, self._interval_windows[interval])
+
+    def _draw(self, purpose: int, samples: Positions, below: Positions) -> Positions:
+        """Draw a number from 0 to `below` - 1 for each sample, int64 [n]."""
+        return (mix(samples, self._keys[purpose]) % below.astype(np.uint64)).astype(np.int64)
 
     def _by_species(self, samples: Positions) -> tuple[Positions, Positions]:
         """Return the species of each sample, and the sample's number among those of its species; int64 [n] each."""
@@ -138,20 +165,36 @@ class Sampler:
         return species, block * share + place - first
 
 
+def _sums(numbers: Positions) -> Positions:
+    """Return the sum of all numbers before each and, last, of all; int64 [n + 1]."""
+    return np.append(0, np.cumsum(numbers))
+
+
+class TrainingStarts(NamedTuple):
+    """The places where training windows of one size may start, by interval; with uniform sampling, by row."""
+
+    rows: Starts
+    """Rows of starts, several for an interval in which some windows have too much N."""
+    interval: Positions
+    """Number of the interval that each row belongs to, int64 [rows], ascending from 0 without gaps."""
+    weight: Positions
+    """Share of the samples, int64 [intervals]: windows with uniform sampling, 1 with published, and otherwise bases of
+    the interval, as many fewer as N takes windows away."""
+    windows: Positions
+    """Number of windows of each interval, int64 [intervals]."""
+
+
 def training_starts(
     store: GenomeStore, axis: GenomeAxis, seq_length: int, data: DataConfig, n: Ranges | None = None
-) -> Starts:
+) -> TrainingStarts:
     """Find where the training windows of `seq_length` inputs and one more target may start.
 
     Args:
         store: genome store with the training intervals.
         axis: the store's contigs as one axis of positions.
         seq_length: inputs in a window, in bases.
-        data: how windows are chosen, and how much of a window or interval may be N.
+        data: how windows are chosen, and how much of a window may be N.
         n: where the free ranges hold N, from `n_ranges`; None reads them from the store if they matter.
-
-    Returns:
-        Starts, a row for each training interval that is kept, or for each stretch of starts with uniform sampling.
 
     Raises:
         UserError: A window of this length can start nowhere.
@@ -160,52 +203,62 @@ def training_starts(
     free = axis.free
     if n is None and data.max_n_fraction < 1:
         n = n_ranges(store, axis)
+    everywhere = uniform_starts(free, size)
+    allowed = everywhere
+    if n is not None and everywhere.low.size:
+        allowed = with_little_n(everywhere, size, n, data.max_n_fraction)
     if data.sampling == "uniform":
-        starts = uniform_starts(free, size)
-        if n is not None and starts.low.size:
-            starts = with_little_n(starts, size, n, data.max_n_fraction)
+        rows = allowed
+        interval = np.arange(rows.low.size)
+        weight = windows = rows.windows
     else:
         intervals = axis.ranges(store.intervals["train"])
-        if n is not None:
-            keep = n.inside(intervals) <= data.max_n_fraction * intervals.size
-            intervals = Ranges(intervals.start[keep], intervals.end[keep])
-        starts, _ = interval_starts(free, intervals, size, data.sampling)
-    if not starts.low.size:
+        each, fits = interval_starts(free, intervals, size, data.sampling)
+        rows, interval = common_starts(each, allowed)
+        kept = np.bincount(interval, rows.windows, each.low.size).astype(np.int64)
+        weight = np.maximum(intervals.size[fits] * kept // each.windows, 1)
+        if data.sampling == "published":
+            weight = np.ones_like(kept)
+        some = kept > 0
+        interval = (np.cumsum(some) - 1)[interval]
+        weight, windows = weight[some], kept[some]
+    if not rows.low.size:
         longest = int(free.size.max(initial=0))
         fix = "shorten the stage or build the store with longer stretches between held-out regions"
         if not store.intervals["train"]:
             fix = "build the store with intervals for training"
         elif longest >= size:
-            fix = "raise data.max_n_fraction or take data.sampling=uniform"
+            fix = f"all that would fit are more than {data.max_n_fraction:g} N: raise data.max_n_fraction"
         raise UserError(
             f"no training window has the {size:,} bases of seq_length {seq_length}: there are "
             f"{len(store.intervals['train']):,} training intervals, and the longest range around them without held-out "
             f"bases has {longest:,}; {fix}"
         )
-    return starts
+    return TrainingStarts(rows, interval, weight, windows)
 
 
 def _species_of(
-    store: GenomeStore, axis: GenomeAxis, starts: Starts, weights: Mapping[str, float] | None, seq_length: int
+    store: GenomeStore, axis: GenomeAxis, starts: TrainingStarts, weights: Mapping[str, float] | None, seq_length: int
 ) -> tuple[Positions, list[int]]:
-    """Number the species of each row of starts, and count the samples of each species in a block of samples.
+    """Number the species of each interval, and count the samples of each species in a block of samples.
 
     Returns:
-        int64 [rows], the place of the row's species in `weights`, or -1 where its species is not sampled; and the
-        number of samples of each species in BLOCK samples. Without weights, all rows count as one species.
+        int64 [intervals], the place of the interval's species in `weights`, or -1 where its species is not sampled; and
+        the number of samples of each species in BLOCK samples. Without weights, all count as one species.
 
     Raises:
         UserError: The weights name a species that the store or the starts do not have, or that gets no sample.
     """
     if not weights:
-        return np.zeros_like(starts.low), [BLOCK]
+        return np.zeros_like(starts.weight), [BLOCK]
     unknown = [name for name in weights if name not in store.species]
     if unknown:
         has = f"has {', '.join(store.species)}" if store.species else "has no species labels"
         raise UserError(f"data.species_weights names {unknown[0]!r}, and the store {has}; name species of the store")
     number = {name: i for i, name in enumerate(weights)}
     of_contig = np.array([number.get(store.species_of(contig) or "", -1) for contig in store.contigs])
-    species = of_contig[axis.contig(starts.low)]
+    first_row = np.searchsorted(starts.interval, np.arange(starts.weight.size))
+    species = of_contig[axis.contig(starts.rows.low[first_row])]
     for name, i in number.items():
         if not (species == i).any():
             raise UserError(

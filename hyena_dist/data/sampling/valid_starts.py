@@ -115,10 +115,10 @@ def interval_starts(free: Ranges, intervals: Ranges, size: int, sampling: Sampli
     """Find where the windows of each training interval may start.
 
     With sampling "interval", a window may start wherever it stays in the free range and is part of the interval or, if
-    it is longer than the interval, holds it. With "published", as in the HyenaDNA paper's code, an interval has one
-    window: its first bases or, if the window is longer, the interval and equally much on both sides of it; unlike
-        there,
-    the window is moved into the free range.
+    it is longer than the interval, holds it. A window of about the interval's size, which could hardly move, may also
+    start where the middles of the two are at most a quarter of the interval apart. With "published", as in the HyenaDNA
+    paper's code, an interval has one window: its first bases or, if the window is longer, the interval and equally much
+    on both sides of it; unlike there, the window is moved into the free range.
 
     Args:
         free: the free ranges, sorted and disjoint.
@@ -141,9 +141,10 @@ def interval_starts(free: Ranges, intervals: Ranges, size: int, sampling: Sampli
     if sampling == "published":
         at = np.clip(start + np.minimum(spare, 0) // 2, first, last)
         return Starts(at, at), fits
-    low = start + np.minimum(spare, 0)
-    high = start + np.maximum(spare, 0)
-    return Starts(np.maximum(low, first), np.minimum(high, last)), fits
+    quarter = intervals.size[fits] // 4
+    low = start + np.minimum(np.minimum(spare, 0), spare // 2 - quarter)
+    high = start + np.maximum(np.maximum(spare, 0), spare // 2 + quarter)
+    return Starts(np.clip(low, first, last), np.clip(high, first, last)), fits
 
 
 def uniform_starts(free: Ranges, size: int) -> Starts:
@@ -175,6 +176,25 @@ def with_little_n(starts: Starts, size: int, n: Ranges, max_fraction: float) -> 
     first = np.where(at_low > most, high - most + at_high, low)
     some = np.minimum(at_low, at_high) <= most
     return Starts(first[some], last[some])
+
+
+def common_starts(starts: Starts, allowed: Starts) -> tuple[Starts, Positions]:
+    """Cut rows of starts down to those that are allowed, which can leave several rows of one.
+
+    Args:
+        starts: rows of starts, in any order; they may overlap.
+        allowed: the starts that stay, rows sorted and disjoint.
+
+    Returns:
+        Starts, and the number of the row that each of them comes from, int64, ascending.
+    """
+    first = np.searchsorted(allowed.high, starts.low)
+    pieces = np.maximum(np.searchsorted(allowed.low, starts.high, side="right") - first, 0)
+    row = np.repeat(np.arange(pieces.size), pieces)
+    piece = first[row] + np.arange(row.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    return Starts(
+        np.maximum(starts.low[row], allowed.low[piece]), np.minimum(starts.high[row], allowed.high[piece])
+    ), row
 
 
 def n_ranges(store: GenomeStore, axis: GenomeAxis) -> Ranges:

@@ -46,7 +46,11 @@ def counted(size: int) -> dict[str, Any]:
         ok = {
             first
             for first in range(CONTIGS[c] - size + 1)
-            if ((start <= first and first + size <= end) or (first <= start and end <= first + size))
+            if (
+                (start <= first and first + size <= end)
+                or (first <= start and end <= first + size)
+                or abs(first - (start + end - size) // 2) <= (end - start) // 4
+            )
             and not held_out & bases([(c, first, first + size)])
         }
         windows |= {(c, first, first + size) for first in ok}

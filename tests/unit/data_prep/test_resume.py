@@ -77,6 +77,24 @@ def test_killed_at_a_random_moment(
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+def test_killed_while_the_manifest_is_written(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
+    """A file that the killed process had begun does not become part of the store."""
+    run("build", genome, "--out", tmp_path / "whole")
+    command = [*BUILD, str(genome), "--out", str(tmp_path / "s")]
+    killer = "import os, signal, sys\nfrom data_prep.cli import main\n" + (
+        "def hook(event, what):\n"
+        "    if event == 'os.rename' and str(what[1]).endswith('store/manifest.json'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.addaudithook(hook)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    killed = subprocess.run([sys.executable, "-c", killer, *command[3:]], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob(".manifest.json.*.partial"))
+    subprocess.run(command, check=True, capture_output=True)
+    assert store_bytes(content, tmp_path / "s") == store_bytes(content, tmp_path / "whole")
+
+
 def interrupt(patched: object, name: str, function: object, fasta: Path, out: Path, **options: bool) -> None:
     """Start a build in this process that is interrupted by `function`, which takes the place of patched.name."""
     with pytest.MonkeyPatch.context() as patch:

@@ -1,5 +1,6 @@
 """Training windows hold no held-out base, take every unit once an epoch, and keep to shares of species and strands."""
 
+import itertools
 import json
 import pickle
 from collections import Counter
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
-from data_prep.splits import BedSplits
+from data_prep.splits import BedSplits, BlockSplits
 from hyena_dist.config.data import DataConfig
 from hyena_dist.data.sampling.train_windows import BLOCK, Sampler, Windows, apportion, training_starts
 from hyena_dist.data.sampling.valid_starts import GenomeAxis
@@ -78,7 +79,7 @@ def held_out(store: GenomeStore) -> dict[str, np.ndarray]:
 def all_windows(store: GenomeStore, length: int, **fields: Any) -> set[tuple[str, int]]:
     """Return every window that training can ever read, as (contig, start)."""
     axis = GenomeAxis(store)
-    starts = training_starts(store, axis, length, settings_of(**fields))
+    starts = training_starts(store, axis, length, settings_of(**fields)).rows
     names = list(store.contigs)
     at = np.concatenate([np.arange(low, high + 1) for low, high in zip(*starts, strict=True)])
     contig = axis.contig(at)
@@ -121,7 +122,7 @@ def test_no_leak_at_the_lengths_of_the_paper(tmp_path: Path, sampling: str) -> N
     [mask] = held_out(store).values()
     before = np.append(0, np.cumsum(mask))
     for length in (1024, 32_768, 131_071, 131_072, 262_144, 1_048_576):
-        starts = training_starts(store, axis, length, settings_of(sampling=sampling))
+        starts = training_starts(store, axis, length, settings_of(sampling=sampling)).rows
         for start in starts:  # the first and the last of each interval; a window between holds nothing else
             assert (before[start + length + 1] == before[start]).all()
         assert (before[starts.high + length + 1] == before[starts.low]).all()
@@ -162,8 +163,17 @@ def test_a_pure_function_of_the_sample(
         assert (names[together.contig[i]], together.start[i]) in possible
 
 
-def test_each_interval_once_an_epoch_at_places_of_its_own(store: GenomeStore) -> None:
+def store_of(folder: Path, contigs: dict[str, str], interval_length: int) -> GenomeStore:
+    (folder / "x.fa").write_text("".join(f">{name}\n{text}\n" for name, text in contigs.items()))
+    options = BuildOptions(BlockSplits((1, 0)), interval_length=interval_length)
+    build_store([folder / "x.fa"], folder / "s", options, say=lambda _: None)
+    return GenomeStore.open(folder / "s")
+
+
+def test_each_interval_of_one_size_once_an_epoch_at_places_of_its_own(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {"a": "ACGT" * 15, "b": "ACGT" * 25}, 20)
     intervals = store.intervals["train"]
+    assert len(intervals) == 8
     windows = draw(store, 9, 8 * 400)
     orders = set()
     for first in range(0, len(windows), 8):
@@ -172,9 +182,31 @@ def test_each_interval_once_an_epoch_at_places_of_its_own(store: GenomeStore) ->
         assert set(at) == set(intervals)
         orders.add(at)
     assert len(orders) > 390
-    starts = Counter(s for c, s, _ in windows if c == "c" and s >= 100)  # interval 100-120 and windows of 10
-    assert starts.keys() == set(range(100, 111))
+    starts = Counter(s for c, s, _ in windows if c == "b" and s >= 80)  # interval 80-100 and windows of 10
+    assert starts.keys() == set(range(80, 91))
     assert all(10 < n < 70 for n in starts.values())  # 400 draws of 11
+
+
+def test_bases_of_short_contigs_are_read_as_often_as_others(tmp_path: Path) -> None:
+    """A fifth of the bases lie in 100 contigs shorter than an interval; they had two thirds of the samples once."""
+    contigs = {"long": "ACGT" * 12_000} | {f"short{i}": "ACGT" * 30 for i in range(100)}
+    store = store_of(tmp_path, contigs, 1000)
+    windows = draw(store, 20, 60 * 1000)
+    epochs = [Counter(c == "long" for c, _, _ in windows[first : first + 60]) for first in range(0, len(windows), 60)]
+    assert all(epoch[True] == 48 for epoch in epochs)
+    assert {c for c, _, _ in windows} == set(contigs)
+    short = Counter(c for c, _, _ in windows if c != "long")
+    assert min(short.values()) > 80  # 120 expected of each
+    assert max(short.values()) < 160
+
+
+def test_a_window_of_an_intervals_size_has_many_places(tmp_path: Path) -> None:
+    """131,072 inputs and a target had two places in an interval of 131,072 bases; half as many inputs had 65,536."""
+    store = store_of(tmp_path, {"a": "ACGT" * 5000}, 1000)
+    counts = [len(all_windows(store, length, sampling="interval")) for length in (500, 900, 1000, 1100, 2000)]
+    assert min(counts) > 20 * 450
+    for start in (s for _, s in all_windows(store, 1000, sampling="interval")):
+        assert 0 <= start <= 20_000 - 1001
 
 
 def test_uniform_reads_every_window_once_an_epoch(store: GenomeStore) -> None:
@@ -230,11 +262,15 @@ def test_strands(store: GenomeStore) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5])
 def test_little_n(store: GenomeStore, share: float) -> None:
-    """The interval a:100-160 is half N, a:170-230 has no N, a:341-380 has one, and a:700-760 is all N."""
+    """Windows are judged, not intervals: a:100-160 is half N, a:170-230 has none, a:341-380 one, a:700-760 N alone."""
     tokens = {name: store.read(name, 0, size) for name, size in LENGTHS.items()}
-    n_of = {iv: (tokens[iv.contig][iv.start : iv.end] == N).mean() for iv in store.intervals["train"]}
-    kept = {iv[:2] for iv, n in n_of.items() if n <= share}
-    assert all_windows(store, 9, sampling="published", max_n_fraction=share) == kept
+    for sampling, length in itertools.product(("published", "interval"), (9, 19, 59)):
+        windows = all_windows(store, length, sampling=sampling)
+        size = length + 1
+        clean = {(c, s) for c, s in windows if (tokens[c][s : s + size] == N).sum() <= int(share * size)}
+        assert all_windows(store, length, sampling=sampling, max_n_fraction=share) == clean < windows
+        drawn = draw(store, length, 500, sampling=sampling, max_n_fraction=share)
+        assert {(c, s) for c, s, _ in drawn} <= clean
     uniform = all_windows(store, 30, sampling="uniform")
     clean = {(c, s) for c, s in uniform if (tokens[c][s : s + 31] == N).sum() <= int(share * 31)}
     assert clean < uniform
@@ -251,7 +287,10 @@ def test_seeds_and_stages_differ(store: GenomeStore) -> None:
     [
         ({"species_weights": {"human": 1, "dog": 1}}, "names 'dog', and the store has human, mouse; name species"),
         ({"species_weights": {"human": 1e6, "mouse": 1}}, "gives 'mouse' less than one of 1024 samples; raise its"),
-        ({"max_n_fraction": 0, "length": 300}, "longest range .* has 380; raise data.max_n_fraction or take"),
+        (
+            {"max_n_fraction": 0, "length": 300},
+            "all that would fit are more than 0 N: raise data.max_n_fr",
+        ),
     ],
 )
 def test_refusals(store: GenomeStore, fields: dict[str, Any], sentence: str) -> None:
@@ -265,13 +304,34 @@ def test_refusals(store: GenomeStore, fields: dict[str, Any], sentence: str) -> 
 def test_the_windows_of_a_seed_never_change(store: GenomeStore) -> None:
     """Runs that resume, and results that others repeat, rest on these places."""
     found = {
-        sampling: draw(store, 20, 4, seed=7, stage=1, sampling=sampling, reverse_complement=True)
+        sampling: draw(store, 20, 6, seed=7, stage=1, sampling=sampling, reverse_complement=True)
         for sampling in SAMPLINGS
     }
     assert found == {
-        "interval": [("a", 127, True), ("a", 700, True), ("b", 356, False), ("a", 355, True)],
-        "published": [("a", 100, True), ("a", 700, True), ("b", 340, False), ("a", 341, True)],
-        "uniform": [("a", 522, True), ("a", 590, True), ("a", 95, False), ("a", 860, True)],
+        "interval": [
+            ("a", 127, True),
+            ("a", 700, True),
+            ("b", 356, False),
+            ("a", 355, True),
+            ("a", 199, True),
+            ("c", 94, False),
+        ],
+        "published": [
+            ("a", 100, True),
+            ("a", 700, True),
+            ("b", 340, False),
+            ("a", 341, True),
+            ("a", 170, True),
+            ("c", 0, False),
+        ],
+        "uniform": [
+            ("a", 522, True),
+            ("a", 590, True),
+            ("a", 95, False),
+            ("a", 860, True),
+            ("c", 127, True),
+            ("c", 99, False),
+        ],
     }
 
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyena_dist.data.sampling.valid_starts import Ranges, Starts, interval_starts, uniform_starts, with_little_n
+from hyena_dist.data.sampling.valid_starts import (
+    Ranges,
+    Starts,
+    common_starts,
+    interval_starts,
+    uniform_starts,
+    with_little_n,
+)
 
 
 class Line(NamedTuple):
@@ -64,8 +71,15 @@ def test_every_start_around_every_interval(line: Line, size: int) -> None:
         for (start, end), fit in zip(line.intervals, fits.tolist(), strict=True):
             around = next(r for r in line.free if r[0] <= start and end <= r[1])
             inside = range(around[0], around[1] - size + 1)
-            # Inside the interval, or holding it; in its free range in any case.
-            wanted = [s for s in inside if (start <= s and s + size <= end) or (s <= start and end <= s + size)]
+            # Inside the interval, or holding it, or almost in the middle of it; in its free range in any case.
+            middle, quarter = (start + end - size) // 2, (end - start) // 4
+            wanted = [
+                s
+                for s in inside
+                if (start <= s and s + size <= end)
+                or (s <= start and end <= s + size)
+                or (sampling == "interval" and abs(s - middle) <= quarter)
+            ]
             assert fit == bool(inside)
             if not fit:
                 continue
@@ -84,6 +98,19 @@ def test_every_start_in_the_free_ranges(line: Line, size: int) -> None:
     assert starts_of(starts) == [s for a, b in line.free for s in range(a, b - size + 1)]
     reach = starts.reach(size)
     assert positions(list(zip(*reach, strict=True))) == positions([r for r in line.free if r[1] - r[0] >= size])
+
+
+@given(lines(), lines(), st.integers(1, 45))
+def test_common_starts(line: Line, other: Line, size: int) -> None:
+    """Each row keeps exactly its starts that are allowed, and knows where they come from."""
+    starts, _ = interval_starts(ranges(line.free), ranges(line.intervals), size, "interval")
+    allowed = uniform_starts(ranges(other.free), size)
+    common, row = common_starts(starts, allowed)
+    assert (common.windows > 0).all()
+    everywhere = set(starts_of(allowed))
+    for number, (low, high) in enumerate(zip(*starts, strict=True)):
+        mine = Starts(common.low[row == number], common.high[row == number])
+        assert starts_of(mine) == [s for s in range(low, high + 1) if s in everywhere]
 
 
 def starts_of(starts: Starts) -> list[int]:
