@@ -1,6 +1,7 @@
 """The numbers of a store, for `data stats`: contigs, species, splits and k-mers, as tables and CSV files."""
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,14 +222,16 @@ def _print_kmers(table: KmerTable, say: Say) -> None:
             "": kind,
             "kmer": names[code],
             "count": int(counts[code]),
-            "per_million": round(1e6 * counts[code] / max(1, total)),
+            "per_million": round(1e6 * counts[code] / total) if total else "",
             "both_strands": int(both[code]),
         }
         for kind, codes in (("most frequent", order[:shown]), ("least frequent", order[-shown:]))
         for code in codes
     ]
     print_table(list(rows[0]), rows, say)
-    ratios = ", ".join(f"{species} {ratio:.3f}".strip() for species, ratio in table.cpg.items())
+    ratios = ", ".join(
+        f"{species} {'-' if math.isnan(ratio) else f'{ratio:.3f}'}".strip() for species, ratio in table.cpg.items()
+    )
     say(f"CpG observed/expected: {ratios}")
 
 
@@ -240,7 +243,7 @@ def _write_kmers(file: Path, table: KmerTable) -> None:
         kmer_names(table.k),
         counts.tolist(),
         both_strands(counts).tolist(),
-        (counts / max(1, counts.sum())).tolist(),
+        (counts / counts.sum()).tolist() if counts.any() else [""] * counts.size,  # of no windows, there is no share
         *(table.counts[name].tolist() for name in species),
         strict=True,
     )

@@ -60,6 +60,14 @@ def test_species_have_rows_and_columns(tmp_path: Path, run: Run) -> None:
     assert "CpG observed/expected: x 3.333, y 2.667" in shown
 
 
+def test_without_a_base_there_are_no_frequencies(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "x.fa").write_text(">n\n" + 60 * "N" + "\n")
+    run("build", tmp_path / "x.fa", "--out", tmp_path / "s")
+    shown = run("stats", tmp_path / "s", "--csv", tmp_path / "t.csv", "--kmers", 1)
+    assert {(row["count"], row["frequency"]) for row in rows_of(tmp_path / "t.kmers.csv")} == {("0", "")}
+    assert "CpG observed/expected: -\n" in shown
+
+
 @settings(max_examples=30, deadline=None)
 @given(contigs=st.lists(st.text("ACGTN", min_size=1, max_size=60), min_size=1, max_size=3), k=st.integers(1, 8))
 def test_kmers_equal_a_naive_count(tmp_path_factory: pytest.TempPathFactory, contigs: list[str], k: int) -> None:
