@@ -49,15 +49,20 @@ def _megatron_config(mesh: Mesh, sequence_parallel: bool = False) -> ModelParall
 
 
 class _PlainState:
-    """A base that keeps the `_extra_state` for Transformer Engine out of the state dicts of megatron-core's layers."""
+    """A base for megatron-core's layers: no `_extra_state` for Transformer Engine in state dicts, and the mesh's group.
+
+    The mesh knows what becomes of a group in copies; megatron-core drops the one that it was given where
+    torch.distributed is down.
+    """
+
+    mesh: Mesh
+    tp_group = property(lambda self: self.mesh.tensor, lambda self, group: None)
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
 
-    def _tidy(self: Any, mesh: Mesh) -> None:
+    def _tidy(self: Any) -> None:
         self._load_state_dict_pre_hooks.clear()
-        # With torch.distributed down, megatron-core drops the group it was given.
-        self.tp_group = mesh.tensor
 
 
 class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
@@ -86,6 +91,7 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
         blocks: int = 1,
         on_parameters: bool = False,
     ) -> None:
+        self.mesh = mesh
         super().__init__(
             in_features,
             out_features,
@@ -96,7 +102,7 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
             disable_grad_reduce=on_parameters,
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(0, blocks)} | ({"bias": Partition(0, blocks)} if bias else {})
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *, bias: Tensor | None, **kwargs: Any) -> Any:
@@ -129,6 +135,7 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
     """
 
     def __init__(self, in_features: int, out_features: int, *, mesh: Mesh, init: Init) -> None:
+        self.mesh = mesh
         super().__init__(
             in_features,
             out_features,
@@ -139,7 +146,7 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
             skip_bias_add=True,
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(1)}
         if mesh.sequence_parallel:
             sum_gradient_over_tensor_ranks(self.bias, mesh)
@@ -185,6 +192,7 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
     """Token embedding whose V rows are spread over the tensor ranks, and the head that is tied to it."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
+        self.mesh = mesh
         super().__init__(
             num_embeddings,
             embedding_dim,
@@ -193,7 +201,7 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
             config=_megatron_config(mesh),
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
