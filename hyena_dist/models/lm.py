@@ -1,4 +1,4 @@
-"""The language model: embedding -> blocks -> norm -> tied head. Module names are those of the published checkpoints.
+"""The language model: embedding -> blocks -> norm -> head. Module names are those of the published checkpoints.
 
 Shapes: B batch, D d_model, V padded vocabulary, T tensor ranks, S positions of this context rank (all, with one), R
 positions of its residual stream (S, or S / T with sequence parallelism).
@@ -21,9 +21,10 @@ from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
     VocabEmbedding,
+    VocabHead,
     gather_sequence,
     normal,
-    tied_logits,
+    vocab_logits,
     vocab_parallel_nll,
 )
 from hyena_dist.parallel.mesh import Mesh
@@ -100,6 +101,11 @@ class HyenaDNA(nn.Module):
         self.compute_dtype = compute_dtype or torch.get_default_dtype()
         self.mesh = mesh or Mesh()
         self.backbone = Backbone(config, self.mesh, self.compute_dtype)
+        self.lm_head: VocabHead | None = None
+        """The head, if it is not tied to the embedding."""
+        if not config.tie_embeddings:
+            init = normal(config.initializer_range)
+            self.lm_head = VocabHead(config.padded_vocab_size, config.d_model, mesh=self.mesh, init=init)
 
     def double(self) -> "HyenaDNA":
         """Convert everything to float64, activations included: for reference values."""
@@ -127,14 +133,14 @@ class HyenaDNA(nn.Module):
                 one tensor rank has all of them: for training.
         """
         x = self.backbone(input_ids, dropout_seeds)
-        weight = self.backbone.embeddings.word_embeddings.weight
+        weight = (self.lm_head or self.backbone.embeddings.word_embeddings).weight
         norm = self.backbone.ln_f
         if skip_logits and targets is not None and self.mesh.tensor.size() == 1:
             in_compute_type = norm.as_op_input()._replace(dtype=self.compute_dtype)
             losses = head_nll(x, in_compute_type, weight, targets.t().contiguous(), self.config.vocab_size)
             return LMOutput(None, None, losses.t())
         hidden = gather_sequence(norm(x), self.mesh)
-        logits = tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+        logits = vocab_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
         nll = None
         if targets is not None:
             nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
@@ -175,5 +181,5 @@ class HyenaDNA(nn.Module):
         save_published(self, directory)
 
     def num_parameters(self) -> int:
-        """Count the trainable parameters, those of the tied head once."""
+        """Count the trainable parameters, those of a tied head once."""
         return sum(p.numel() for p in self.parameters())

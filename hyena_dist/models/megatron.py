@@ -52,6 +52,7 @@ NAMES = (
     (".mixer.", ".self_attention.mixer."),
     (".norm2.", ".pre_mlp_layernorm."),
     (".mlp.fc", ".mlp.linear_fc"),
+    ("lm_head.", "output_layer."),
 )
 """Parts of a tensor's name in HyenaDNA, and what stands for them in GPTModel."""
 
@@ -124,7 +125,7 @@ def gpt_arguments(config: ModelConfig, **overrides: Any) -> dict[str, Any]:
         "vocab_size": config.padded_vocab_size,
         "max_sequence_length": config.l_max,
         "position_embedding_type": "none",
-        "share_embeddings_and_output_weights": True,
+        "share_embeddings_and_output_weights": config.tie_embeddings,
     }
 
 

@@ -20,7 +20,7 @@ from hyena_dist.ops import NormInput
 from hyena_dist.parallel.compat import quiet
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
+from hyena_dist.parallel.tensor_shards import Partition, local_part, sum_gradient_over_tensor_ranks
 
 with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel
@@ -189,7 +189,7 @@ class Norm(nn.LayerNorm):
 
 
 class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
-    """Token embedding whose V rows are spread over the tensor ranks, and the head that is tied to it."""
+    """Token embedding whose V rows are spread over the tensor ranks, and the head that may be tied to it."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
         self.mesh = mesh
@@ -213,7 +213,20 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
         return super().forward(input_ids.t())
 
 
-def tied_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
+class VocabHead(nn.Module):
+    """The weight of a head that is not tied to the embedding, its V rows spread over the tensor ranks like those."""
+
+    weight: Tensor
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
+        super().__init__()
+        whole = torch.empty(num_embeddings, embedding_dim)
+        init(whole)
+        self.partitions = {"weight": Partition(0)}
+        self.weight = local_part(whole, self.partitions["weight"], mesh)
+
+
+def vocab_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
     """Return this tensor rank's columns of the logits: [S, B, D] x [V / T, D] -> [S, B, V / T]."""
     if mesh.tensor.size() > 1 and not mesh.sequence_parallel:  # with it, gather_sequence sums the gradient
         hidden = mappings.copy_to_tensor_model_parallel_region(hidden, group=mesh.tensor)
