@@ -99,7 +99,11 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
     wrong = sorted(expected ^ tensors.keys())
     if wrong:
         where = "missing in" if wrong[0] in expected else "unknown to the architecture of"
-        raise UserError(f"{source}: {wrong[0]} is {where} the checkpoint ({len(wrong)} such names); check its config")
+        unknown = sorted(tensors.keys() - expected)
+        held = f"; it has {unknown[0]}" if unknown and wrong[0] in expected else ""
+        raise UserError(
+            f"{source}: {wrong[0]} is {where} the checkpoint ({len(wrong)} such names){held}; check its config"
+        )
     parts = partitions(model)
     for name, value in model.state_dict().items():
         if name in tensors:
