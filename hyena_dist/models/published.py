@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hyena_dist.errors import UserError
-from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.models.lm import HyenaDNA, check_cast
 from hyena_dist.models.mixers.filter import PositionalFeatures
 from hyena_dist.models.published_config import is_hf, model_config, read_config, says_tied, write_fields
 from hyena_dist.models.tensor_names import EMBEDDING, HEAD, hf_names, published_names
@@ -34,7 +34,9 @@ def from_published_config(path: str | Path, modulation_shift: float | None = Non
     return model
 
 
-def load_published(path: str | Path, modulation_shift: float | None = None) -> HyenaDNA:
+def load_published(
+    path: str | Path, modulation_shift: float | None = None, dtype: torch.dtype | None = None
+) -> HyenaDNA:
     """Load a model that was published or that another trainer saved, in evaluation mode, in one process.
 
     A head that differs from the embedding is kept as one of its own.
@@ -45,10 +47,13 @@ def load_published(path: str | Path, modulation_shift: float | None = None) -> H
             pickle carries is executed.
         modulation_shift: shift of the filters' decay, which published files do not store. If not given: the config's
             "shift" if it has one, else 0.05 as in the published standalone model.
+        dtype: the type to cast the model to, as by `model.to(dtype)`; fp32 if not given, whatever the file has.
 
     Raises:
-        UserError: a missing or unreadable file, an option that is not built, or weights that do not fit the config.
+        UserError: a missing or unreadable file, an option or a type that is not built, or weights that do not fit the
+            config.
     """
+    check_cast(dtype)
     path = Path(path)
     folder = path.parent if path.is_file() else path
     if path.is_file() and not (folder / "config.json").is_file():
@@ -67,7 +72,7 @@ def load_published(path: str | Path, modulation_shift: float | None = None) -> H
     model = HyenaDNA(config)
     model.published_fields = fields
     load_weights(model, tensors, source=weights)
-    return model.eval()
+    return model.eval().to(dtype=dtype)
 
 
 def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> None:

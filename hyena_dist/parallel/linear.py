@@ -29,6 +29,9 @@ with importing_megatron():
 if not torch.cuda.is_available():
     quiet.ignore_stream_order()
 
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.int32)
+"""Types of token ids that lookups take not at all, or on some devices alone."""
+
 Init = Callable[[Tensor], Any]
 
 
@@ -179,6 +182,13 @@ class Norm(nn.LayerNorm):
             sum_gradient_over_tensor_ranks(self.weight, mesh)
             sum_gradient_over_tensor_ranks(self.bias, mesh)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Norm":
+        before = self.weight.dtype
+        super()._apply(fn, recurse)
+        if self.weight.dtype != before:  # a cast of the model is one of its activations
+            self.compute_dtype = self.weight.dtype
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the norm in the parameters' type, and cast it."""
         return super().forward(x).to(self.compute_dtype)
@@ -205,7 +215,9 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
         self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Look tokens up: [B, S] int64 -> [R, B, D]."""
+        """Look tokens up: [B, S] of any integer type, such as a tokenizer's uint8 -> [R, B, D]."""
+        if input_ids.dtype in _SMALL:
+            input_ids = input_ids.long()
         if self.tp_group.size() == 1:
             return F.embedding(input_ids.t(), self.weight)
         if self.reduce_scatter_embeddings:

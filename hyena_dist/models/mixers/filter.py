@@ -6,6 +6,7 @@ Module names are those of the published checkpoints.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.mixers.base import StepConstant
+from hyena_dist.models.mixers.base import StepConstant, spared_from_16_bits
 from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
@@ -226,7 +227,7 @@ class HyenaFilter(StepConstant):
     """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
 
     conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
-    Always fp32 (fp64 for an fp64 model), whatever the compute type.
+    Always fp32 (fp64 for an fp64 model), whatever the compute type: a cast of the model to 16 bits leaves it as it is.
 
     A context rank evaluates the network at its own positions and all channels, and one all-to-all turns that into all
     positions of its own channels: the work falls as 1 / P. (Splitting by channel instead saves the all-to-all but
@@ -244,6 +245,9 @@ class HyenaFilter(StepConstant):
         self.modulation = Modulation(config, mesh)
         self._uses = 1
         self._shared: SharedKernels | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HyenaFilter":
+        return super()._apply(spared_from_16_bits(fn), recurse)
 
     def share(self, micro_batches: int) -> None:
         """Let so many forward passes with gradient from now on use the same filters; 1 ends the sharing."""
