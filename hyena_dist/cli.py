@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=("safetensors", "published"),
         default="safetensors",
-        help="model.safetensors, or weights.ckpt as the published models have it (default: %(default)s)",
+        help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
     )
 
     add_data_arguments(

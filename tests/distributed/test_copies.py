@@ -1,4 +1,4 @@
-"""Live process groups are shared by the copies of a model that holds them, and left out where it is pickled."""
+"""A model that holds live process groups can be copied, pickled and cast, or says why not."""
 
 import copy
 import pickle
@@ -8,7 +8,8 @@ import torch
 
 from hyena_dist.errors import UserError
 from hyena_dist.models.megatron import MixerAsAttention, transformer_config
-from tests.distributed.parity import Layout, build, chunk, data
+from hyena_dist.parallel.mesh import Mesh
+from tests.distributed.parity import Layout, build, chunk, data, gathered
 from tests.distributed.test_megatron_spec import CONFIGS, start
 from tests.processes import run_ranks
 
@@ -50,6 +51,29 @@ def test_parts_of_tensor_ranks_are_refused() -> None:
             for done in ("copied", "pickled")
         }
         assert len(said) == 6
+
+
+def cast_models(layout: Layout) -> list[float]:
+    """Return errors of logits and losses of cast models with uint8 ids, in roundings of their type."""
+    mesh = start(layout)
+    inputs, targets = (tokens.clamp(min=0) for tokens in data(2, 24))
+    errors = []
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for config in CONFIGS:
+            exact = build(config, Mesh())(inputs, targets)
+            out = build(config, mesh).to(dtype)(chunk(inputs, mesh).byte(), chunk(targets, mesh).byte())
+            assert (out.logits.dtype, out.nll.dtype) == (dtype, torch.float32)
+            logits = torch.cat(gathered(out.logits, mesh.tensor), dim=-1)
+            for found, wanted in ((logits, exact.logits), (out.nll, exact.nll)):
+                difference = (found.double() - chunk(wanted, mesh)).abs().max() / wanted.abs().max()
+                errors.append(difference.item() / torch.finfo(dtype).eps)
+    return errors
+
+
+@pytest.mark.parametrize("layout", [Layout(tensor=2), Layout(tensor=2, sequence_parallel=True), Layout(context=2)])
+def test_casts_over_ranks(layout: Layout) -> None:
+    for errors in run_ranks(2, cast_models, layout):
+        assert max(errors) < 8
 
 
 def megatron_layers() -> list[bool]:
