@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         _evaluate,
         "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096",
     )
-    evaluate.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run or published folder")
+    evaluate.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run, published folder or file of weights"
+    )
     evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
     evaluate.add_argument(
         "--lengths", type=parse_lengths, default="1024", metavar="N,N", help="context lengths (default: %(default)s)"
@@ -134,13 +136,15 @@ def _parser() -> argparse.ArgumentParser:
         _export,
         "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format published",
     )
-    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint or published folder")
+    export.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint, published folder or file"
+    )
     export.add_argument("out", type=Path, metavar="OUT", help="a new folder, or an earlier export to replace")
     export.add_argument(
         "--format",
         choices=("safetensors", "published"),
         default="safetensors",
-        help="model.safetensors, or weights.ckpt as the published models have it (default: %(default)s)",
+        help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
     )
 
     add_data_arguments(

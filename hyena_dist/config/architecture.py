@@ -23,6 +23,7 @@ class Architecture(Section):
     )
     vocab_size: int = Field(12, gt=0)
     pad_vocab_size_multiple: int = Field(8, gt=0)
+    tie_embeddings: bool = Field(True, description="whether the head is the embedding, as published")
     embed_dropout: float = Field(0.1, ge=0, lt=1)
     resid_dropout: float = Field(0.0, ge=0, lt=1)
     layer_norm_epsilon: float = Field(1e-5, gt=0)

@@ -45,7 +45,7 @@ class ModelConfig(Architecture):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All parameters by their names in models/lm.py, the tied head counted once."""
+        """All parameters by their names in models/lm.py, a tied head counted once."""
         d = self.d_model
         inner = self.inner_size
         embedding = Parameter("backbone.embeddings.word_embeddings.weight", self.padded_vocab_size * d, True)
@@ -55,7 +55,7 @@ class ModelConfig(Architecture):
             mixed = [p._replace(name=f"mixer.{p.name}") for p in record.all_parameters(self)]
             layer = [*_norm("norm1", d), *mixed, *_norm("norm2", d), *mlp]
             found += [p._replace(name=f"backbone.layers.{index}.{p.name}") for p in layer]
-        return found
+        return found if self.tie_embeddings else [*found, embedding._replace(name="lm_head.weight")]
 
     @property
     def num_parameters(self) -> int:

@@ -1,10 +1,10 @@
-"""The language model: embedding -> blocks -> norm -> tied head. Module names are those of the published checkpoints.
+"""The language model: embedding -> blocks -> norm -> head. Module names are those of the published checkpoints.
 
 Shapes: B batch, D d_model, V padded vocabulary, T tensor ranks, S positions of this context rank (all, with one), R
 positions of its residual stream (S, or S / T with sequence parallelism).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hyena_dist.config.model import ModelConfig
+from hyena_dist.errors import UserError
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.mixers.base import StepConstant
@@ -21,12 +22,16 @@ from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
     VocabEmbedding,
+    VocabHead,
     gather_sequence,
     normal,
-    tied_logits,
+    vocab_logits,
     vocab_parallel_nll,
 )
 from hyena_dist.parallel.mesh import Mesh
+
+CASTS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Types that a model can be cast to."""
 
 
 class LMOutput(NamedTuple):
@@ -37,13 +42,24 @@ class LMOutput(NamedTuple):
     hidden_states: Tensor | None
     """Hidden states after the final norm in the parameters' type, [B, S, D]. None if skipped."""
     nll: Tensor | None
-    """Negative log-likelihood of each target in nats, [B, S], 0 where a target is ignored and the same on every tensor
-    rank; None without targets."""
+    """Negative log-likelihood of each target in nats, fp32 or fp64, [B, S], 0 where a target is ignored and the same on
+    every tensor rank; None without targets."""
 
     @property
     def nll_sum(self) -> Tensor | None:
         """The sum of `nll` over this rank's targets."""
         return None if self.nll is None else self.nll.sum()
+
+
+def check_cast(dtype: torch.dtype | None) -> None:
+    """Refuse a type that a model cannot be cast to.
+
+    Raises:
+        UserError: anything but the four common ones.
+    """
+    if dtype is not None and dtype not in CASTS:
+        names = ", ".join(str(known) for known in CASTS)
+        raise UserError(f"a model cannot compute in {dtype}, which lacks the operators; choose one of {names}")
 
 
 class Embeddings(nn.Module):
@@ -90,6 +106,9 @@ class HyenaDNA(nn.Module):
         config: the architecture.
         mesh: process groups; one process if not given, without torch.distributed.
         compute_dtype: type of activations and matrix products; parameters, filters and losses keep the default type.
+
+    A cast (`.double()`, `.bfloat16()`, `.half()`, `.to(dtype)`) is one of parameters and activations alike; logits and
+    hidden states have its type. Filters are spared by casts to 16 bits: they and FFTs are computed in fp32.
     """
 
     def __init__(self, config: ModelConfig, mesh: Mesh | None = None, compute_dtype: torch.dtype | None = None) -> None:
@@ -100,13 +119,27 @@ class HyenaDNA(nn.Module):
         self.compute_dtype = compute_dtype or torch.get_default_dtype()
         self.mesh = mesh or Mesh()
         self.backbone = Backbone(config, self.mesh, self.compute_dtype)
+        self.lm_head: VocabHead | None = None
+        """The head, if it is not tied to the embedding."""
+        if not config.tie_embeddings:
+            init = normal(config.initializer_range)
+            self.lm_head = VocabHead(config.padded_vocab_size, config.d_model, mesh=self.mesh, init=init)
 
-    def double(self) -> "HyenaDNA":
-        """Convert everything to float64, activations included: for reference values."""
-        for module in self.modules():
-            if isinstance(module, HyenaDNA | Norm):
-                module.compute_dtype = torch.float64
-        return super().double()
+    def to(self, *args: Any, **kwargs: Any) -> "HyenaDNA":
+        """Move or cast the model, as `nn.Module.to` does.
+
+        Raises:
+            UserError: a type in which it cannot compute.
+        """
+        check_cast(next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)), None))
+        return super().to(*args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HyenaDNA":
+        before = self.backbone.ln_f.weight.dtype
+        super()._apply(fn, recurse)
+        if self.backbone.ln_f.weight.dtype != before:
+            self.compute_dtype = self.backbone.ln_f.weight.dtype
+        return self
 
     def forward(
         self,
@@ -118,26 +151,28 @@ class HyenaDNA(nn.Module):
         """Return logits, hidden states and, with targets, the loss of each.
 
         Args:
-            input_ids: [B, S] int64 token ids: this context rank's contiguous chunk of the sequences.
-            targets: [B, S] int64, the token that follows each input, already shifted (a context-parallel chunk cannot
-                shift across its border); negative (-100, torch's ignore_index) where nothing is to be predicted.
+            input_ids: [B, S] token ids of any integer type: this context rank's contiguous chunk of the sequences.
+            targets: [B, S] likewise, the token that follows each input, already shifted (a context-parallel chunk
+                cannot shift across its border); negative (-100, torch's ignore_index) where nothing is to be predicted.
                 Padded vocabulary columns take no probability in the loss.
             dropout_seeds: B numbers that determine what is dropped while training; see models/dropout.py.
             skip_logits: give the loss alone, for which neither logits nor hidden states are ever in memory whole where
                 one tensor rank has all of them: for training.
         """
+        targets = None if targets is None else targets.long()
         x = self.backbone(input_ids, dropout_seeds)
-        weight = self.backbone.embeddings.word_embeddings.weight
+        weight = (self.lm_head or self.backbone.embeddings.word_embeddings).weight
         norm = self.backbone.ln_f
         if skip_logits and targets is not None and self.mesh.tensor.size() == 1:
             in_compute_type = norm.as_op_input()._replace(dtype=self.compute_dtype)
             losses = head_nll(x, in_compute_type, weight, targets.t().contiguous(), self.config.vocab_size)
             return LMOutput(None, None, losses.t())
         hidden = gather_sequence(norm(x), self.mesh)
-        logits = tied_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
+        logits = vocab_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
         nll = None
         if targets is not None:
-            nll = vocab_parallel_nll(logits, targets.t(), self.config.vocab_size, self.mesh).t()
+            in_full = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            nll = vocab_parallel_nll(in_full, targets.t(), self.config.vocab_size, self.mesh).t()
         return LMOutput(logits.transpose(0, 1), hidden.transpose(0, 1), nll)
 
     @contextmanager
@@ -175,5 +210,5 @@ class HyenaDNA(nn.Module):
         save_published(self, directory)
 
     def num_parameters(self) -> int:
-        """Count the trainable parameters, those of the tied head once."""
+        """Count the trainable parameters, those of a tied head once."""
         return sum(p.numel() for p in self.parameters())

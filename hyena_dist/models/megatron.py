@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.mixers.base import mixer_class
+from hyena_dist.models.mixers.base import mixer_class, spared_from_16_bits
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import Partition, partitions
@@ -52,6 +52,7 @@ NAMES = (
     (".mixer.", ".self_attention.mixer."),
     (".norm2.", ".pre_mlp_layernorm."),
     (".mlp.fc", ".mlp.linear_fc"),
+    ("lm_head.", "output_layer."),
 )
 """Parts of a tensor's name in HyenaDNA, and what stands for them in GPTModel."""
 
@@ -124,7 +125,7 @@ def gpt_arguments(config: ModelConfig, **overrides: Any) -> dict[str, Any]:
         "vocab_size": config.padded_vocab_size,
         "max_sequence_length": config.l_max,
         "position_embedding_type": "none",
-        "share_embeddings_and_output_weights": True,
+        "share_embeddings_and_output_weights": config.tie_embeddings,
     }
 
 
@@ -216,11 +217,7 @@ class MixerAsAttention(nn.Module):
         return self.mixer(hidden_states), None
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MixerAsAttention":
-        def keep_precision(tensor: Tensor) -> Tensor:
-            new: Tensor = fn(tensor)
-            return tensor.to(new.device) if new.dtype in (torch.bfloat16, torch.float16) else new
-
-        return super()._apply(keep_precision, recurse)
+        return super()._apply(spared_from_16_bits(fn), recurse)
 
     def sharded_state_dict(
         self,

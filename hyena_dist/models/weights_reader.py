@@ -9,6 +9,7 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,11 @@ import torch
 from torch import Tensor
 
 from hyena_dist.errors import UserError
+from hyena_dist.models.tensor_names import holds_model
 
+# Where a file has more than one model, as an average beside the trained one, the first of these keys is meant.
+_USUAL = ("", "state_dict", "model_state_dict", "model", "module", "state_dict.model", "model.state_dict")
+_DEPTH = 3  # how far down the mapping of the tensors may be
 _TENSOR_BUILDERS = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"}
 _DTYPES = {str(value).removeprefix("torch."): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
@@ -109,10 +114,12 @@ def _read(path: Path) -> Any:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of `path`: those under "state_dict" if it has such a key, as Lightning files do, else all.
+    """Return the tensors of `path`: the mapping in it that has those of a HyenaDNA, else "state_dict", else all.
+
+    Trainers keep them at the top or under a key of their own, beside optimizer states and averages.
 
     Raises:
-        UserError: the file cannot be read or holds no tensors.
+        UserError: the file cannot be read, holds no tensors, or holds several models under keys that tell nothing.
     """
     try:
         with warnings.catch_warnings():
@@ -123,10 +130,31 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = re.split(r"\.\s|\n", str(error), maxsplit=1)[0][:200] or type(error).__name__
         raise UserError(f"{path} is not a readable torch file ({reason}); download it again") from error
-    # dict's own methods: an OrderedDict from a pickle may carry attributes of the same names.
-    state = dict.get(content, "state_dict", content) if isinstance(content, dict) else None
-    items = dict.items(state) if isinstance(state, dict) else ()
-    tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
+    if isinstance(content, _Inert):
+        raise UserError(f"{path} is a pickled object, which is not run; save its state_dict() and name that file")
+    found = {key: tensors for key, tensors in _mappings(content) if holds_model(tensors)}
+    if len(found) > 1 and not found.keys() & set(_USUAL):
+        raise UserError(f"{path} holds several models ({', '.join(found)}); save the one that is meant alone")
+    usual = next((key for key in _USUAL if key in found), None)
+    tensors = found[usual] if usual is not None else next(iter(found.values()), {})
+    if not tensors:
+        # dict's own methods: an OrderedDict from a pickle may carry attributes of the same names.
+        tensors = _tensors(dict.get(content, "state_dict", content)) if isinstance(content, dict) else {}
     if not tensors:
         raise UserError(f"{path} holds no tensors under 'state_dict'; name a checkpoint of a HyenaDNA model")
     return tensors
+
+
+def _mappings(content: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Walk through the mappings of a file and give the tensors of each, by their keys joined with dots."""
+    if not isinstance(content, dict) or depth > _DEPTH:
+        return
+    yield key, _tensors(content)
+    for name, value in dict.items(content):
+        if isinstance(name, str):
+            yield from _mappings(value, f"{key}.{name}".lstrip("."), depth + 1)
+
+
+def _tensors(mapping: Any) -> dict[str, Tensor]:
+    items = dict.items(mapping) if isinstance(mapping, dict) else ()
+    return {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}

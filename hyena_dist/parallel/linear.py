@@ -20,7 +20,7 @@ from hyena_dist.ops import NormInput
 from hyena_dist.parallel.compat import quiet
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.mesh import Mesh
-from hyena_dist.parallel.tensor_shards import Partition, sum_gradient_over_tensor_ranks
+from hyena_dist.parallel.tensor_shards import Partition, local_part, sum_gradient_over_tensor_ranks
 
 with importing_megatron():
     from megatron.core import ModelParallelConfig, tensor_parallel
@@ -28,6 +28,9 @@ with importing_megatron():
 
 if not torch.cuda.is_available():
     quiet.ignore_stream_order()
+
+_SMALL = (torch.uint8, torch.int8, torch.int16, torch.int32)
+"""Types of token ids that lookups take not at all, or on some devices alone."""
 
 Init = Callable[[Tensor], Any]
 
@@ -49,15 +52,20 @@ def _megatron_config(mesh: Mesh, sequence_parallel: bool = False) -> ModelParall
 
 
 class _PlainState:
-    """A base that keeps the `_extra_state` for Transformer Engine out of the state dicts of megatron-core's layers."""
+    """A base for megatron-core's layers: no `_extra_state` for Transformer Engine in state dicts, and the mesh's group.
+
+    The mesh knows what becomes of a group in copies; megatron-core drops the one that it was given where
+    torch.distributed is down.
+    """
+
+    mesh: Mesh
+    tp_group = property(lambda self: self.mesh.tensor, lambda self, group: None)
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
 
-    def _tidy(self: Any, mesh: Mesh) -> None:
+    def _tidy(self: Any) -> None:
         self._load_state_dict_pre_hooks.clear()
-        # With torch.distributed down, megatron-core drops the group it was given.
-        self.tp_group = mesh.tensor
 
 
 class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
@@ -86,6 +94,7 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
         blocks: int = 1,
         on_parameters: bool = False,
     ) -> None:
+        self.mesh = mesh
         super().__init__(
             in_features,
             out_features,
@@ -96,7 +105,7 @@ class ColumnLinear(_PlainState, tensor_parallel.ColumnParallelLinear):
             disable_grad_reduce=on_parameters,
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(0, blocks)} | ({"bias": Partition(0, blocks)} if bias else {})
 
     def _forward_impl(self, input: Tensor, weight: Tensor, *, bias: Tensor | None, **kwargs: Any) -> Any:
@@ -129,6 +138,7 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
     """
 
     def __init__(self, in_features: int, out_features: int, *, mesh: Mesh, init: Init) -> None:
+        self.mesh = mesh
         super().__init__(
             in_features,
             out_features,
@@ -139,7 +149,7 @@ class RowLinear(_PlainState, tensor_parallel.RowParallelLinear):
             skip_bias_add=True,
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(1)}
         if mesh.sequence_parallel:
             sum_gradient_over_tensor_ranks(self.bias, mesh)
@@ -172,6 +182,13 @@ class Norm(nn.LayerNorm):
             sum_gradient_over_tensor_ranks(self.weight, mesh)
             sum_gradient_over_tensor_ranks(self.bias, mesh)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Norm":
+        before = self.weight.dtype
+        super()._apply(fn, recurse)
+        if self.weight.dtype != before:  # a cast of the model is one of its activations
+            self.compute_dtype = self.weight.dtype
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute the norm in the parameters' type, and cast it."""
         return super().forward(x).to(self.compute_dtype)
@@ -182,9 +199,10 @@ class Norm(nn.LayerNorm):
 
 
 class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
-    """Token embedding whose V rows are spread over the tensor ranks, and the head that is tied to it."""
+    """Token embedding whose V rows are spread over the tensor ranks, and the head that may be tied to it."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
+        self.mesh = mesh
         super().__init__(
             num_embeddings,
             embedding_dim,
@@ -193,11 +211,13 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
             config=_megatron_config(mesh),
             tp_group=mesh.tensor,
         )
-        self._tidy(mesh)
+        self._tidy()
         self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Look tokens up: [B, S] int64 -> [R, B, D]."""
+        """Look tokens up: [B, S] of any integer type, such as a tokenizer's uint8 -> [R, B, D]."""
+        if input_ids.dtype in _SMALL:
+            input_ids = input_ids.long()
         if self.tp_group.size() == 1:
             return F.embedding(input_ids.t(), self.weight)
         if self.reduce_scatter_embeddings:
@@ -205,7 +225,20 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
         return super().forward(input_ids.t())
 
 
-def tied_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
+class VocabHead(nn.Module):
+    """The weight of a head that is not tied to the embedding, its V rows spread over the tensor ranks like those."""
+
+    weight: Tensor
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, mesh: Mesh, init: Init) -> None:
+        super().__init__()
+        whole = torch.empty(num_embeddings, embedding_dim)
+        init(whole)
+        self.partitions = {"weight": Partition(0)}
+        self.weight = local_part(whole, self.partitions["weight"], mesh)
+
+
+def vocab_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
     """Return this tensor rank's columns of the logits: [S, B, D] x [V / T, D] -> [S, B, V / T]."""
     if mesh.tensor.size() > 1 and not mesh.sequence_parallel:  # with it, gather_sequence sums the gradient
         hidden = mappings.copy_to_tensor_model_parallel_region(hidden, group=mesh.tensor)

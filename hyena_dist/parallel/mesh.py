@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hyena_dist.config.parallel import ParallelConfig
+from hyena_dist.errors import UserError
 from hyena_dist.parallel.compat.cpu import enable_megatron_on_cpu
 from hyena_dist.parallel.compat.imports import importing_megatron
 from hyena_dist.parallel.world import LocalGroup, World, join_world
@@ -16,7 +17,11 @@ from hyena_dist.parallel.world import LocalGroup, World, join_world
 
 @dataclass(frozen=True)
 class Mesh:
-    """The process groups of one rank: torch.distributed's, or a LocalGroup. The default is one process."""
+    """The process groups of one rank: torch.distributed's, or a LocalGroup. The default is one process.
+
+    Modules hold it, so that it says what becomes of live groups where a module is copied or pickled: a copy talks over
+    the same groups, and what a pickle brings back is one process.
+    """
 
     world: World = field(default_factory=World)
     tensor: Any = field(default_factory=LocalGroup)
@@ -26,6 +31,21 @@ class Mesh:
     """Ranks that hold the same parameters: ZeRO shards over them and gradients are reduced over them."""
     sequence_parallel: bool = False
     """Whether the residual stream is spread over the tensor ranks by position (Megatron's sequence parallelism)."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Mesh":
+        self._check_whole("copied")  # torch copies parameters without the hooks that sum their gradients
+        return self
+
+    def __reduce__(self) -> tuple[type["Mesh"], tuple[()]]:
+        self._check_whole("pickled")
+        return Mesh, ()
+
+    def _check_whole(self, done: str) -> None:
+        if self.tensor.size() > 1:
+            raise UserError(
+                f"a model that {self.tensor.size()} tensor ranks share cannot be {done} on one of them; build "
+                f"another of the same layout and load its state_dict"
+            )
 
     @property
     def device(self) -> torch.device:

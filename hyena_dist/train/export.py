@@ -7,7 +7,14 @@ from typing import Literal
 
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.models.published import load_published, published_config, save_published
+from hyena_dist.models.published import (
+    check_finite,
+    check_published,
+    load_published,
+    published_config,
+    save_published,
+    stored_tensors,
+)
 from hyena_dist.system.files import replace_atomically
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.checkpoint.tensor_file import write_tensors
@@ -21,21 +28,26 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
     """Write config.json and the weights of a model; an earlier export in the same place is replaced.
 
     Args:
-        source: a run's folder, of which the newest checkpoint is taken, a checkpoint, or a published folder.
+        source: a run's folder, of which the newest checkpoint is taken, or whatever load_published takes.
         out: a folder that is new, empty or an earlier export.
-        format: "safetensors" writes model.safetensors, "published" weights.ckpt under the published names.
+        format: "safetensors" writes model.safetensors, for a model of the -hf port as that has it, "published"
+            weights.ckpt as the original code has it, whatever the source was.
 
     Raises:
-        UserError: nothing to load in `source`, an `out` that holds other things, or a disk that is full.
+        UserError: nothing to load in `source`, weights that are not finite or have no place in the format, an `out`
+            that holds other things, or a disk that is full.
     """
     source = model_folder(source).resolve()
     out = out.resolve()
-    if out == source:
+    if out == (source.parent if source.is_file() else source):
         raise UserError(f"{out} is where the model is read from; name another folder to export to")
     others = sorted({p.name for p in out.iterdir()} - _OURS) if out.is_dir() else []
     if others:
         raise UserError(f"{out} holds {others[0]}, which is no part of an export; choose a new or empty folder")
     model = load_published(source)
+    check_finite(model, str(source))
+    if format == "published":
+        check_published(model)
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -59,5 +71,5 @@ def write_model(folder: Path, model: HyenaDNA) -> None:
     Raises:
         OSError: a file could not be written.
     """
-    write_tensors(folder / "model.safetensors", dict(model.state_dict()))
+    write_tensors(folder / "model.safetensors", stored_tensors(model))
     (folder / "config.json").write_text(json.dumps(published_config(model), indent=2) + "\n")

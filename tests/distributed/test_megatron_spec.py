@@ -27,6 +27,7 @@ CONFIGS = (
     ModelConfig(**SMALL),
     ModelConfig(**SMALL, order=3),
     ModelConfig(**SMALL, layer_pattern="HA", num_attention_heads=2),
+    ModelConfig(**SMALL, tie_embeddings=False),
 )
 LAYOUTS = (Layout(), Layout(tensor=2), Layout(tensor=2, sequence_parallel=True), Layout(context=2))
 

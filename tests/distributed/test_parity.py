@@ -16,6 +16,7 @@ MODELS = {
     "attention": ModelConfig(**MODEL, layer_pattern="AA", num_attention_heads=4),
     "hybrid": ModelConfig(**MODEL, layer_pattern="HA", num_attention_heads=4),
     "long short filter": ModelConfig(**MODEL, short_filter_order=5),
+    "own head": ModelConfig(**MODEL, tie_embeddings=False),
 }
 # (batch, length): no power of two; 4 positions on 4 context ranks are fewer than the halo is wide.
 SHAPES = [(1, 84), (3, 36), (2, 4)]

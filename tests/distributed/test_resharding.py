@@ -45,7 +45,7 @@ PAIRS = [
 FIRST, LAST = 3, 6
 # Order 3 cuts tensors in blocks; numbers of parameters that 2 and 4 do not divide, and fewer rows than ranks.
 MODEL = {"d_model": 16, "n_layer": 2, "order": 3, "l_max": 128, "filter_order": 15, "embed_dropout": 0.1}
-MODEL |= {"resid_dropout": 0.1, "layer_pattern": "HA", "num_attention_heads": 4}
+MODEL |= {"resid_dropout": 0.1, "layer_pattern": "HA", "num_attention_heads": 4, "tie_embeddings": False}
 
 
 def pass_on(config: RunConfig, out: Path) -> None:

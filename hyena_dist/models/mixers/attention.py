@@ -47,7 +47,7 @@ class AttentionMixer(MixerModule):
         super().__init__(config, mesh)
         self.head_dim = head_size(config)
         self.rotary_base = config.rotary_base
-        self.context = mesh.context
+        self.mesh = mesh
         std = config.initializer_range
         output_std = std / math.sqrt(2 * config.n_layer)
         self.Wqkv = ColumnLinear(config.d_model, 3 * config.d_model, mesh=mesh, init=normal(std), blocks=3)
@@ -63,9 +63,9 @@ class AttentionMixer(MixerModule):
         )  # [S, B, H, E]
         positions = q.shape[0]  # not those of x, which sequence parallelism spreads
         angles_dtype = torch.promote_types(q.dtype, torch.float32)
-        start = self.context.rank() * positions
+        start = self.mesh.context.rank() * positions
         cos, sin = rotary_table(start, positions, self.head_dim, self.rotary_base, angles_dtype, q.device)
-        attend = self._attend if self.context.size() == 1 else self._attend_over_ranks
+        attend = self._attend if self.mesh.context.size() == 1 else self._attend_over_ranks
         y: Tensor = self.out_proj(attend(rotate(q, cos, sin), rotate(k, cos, sin), v))
         return y
 
@@ -83,15 +83,15 @@ class AttentionMixer(MixerModule):
 
     def _attend_over_ranks(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return attention where each rank holds other positions: [S, B, H, E] each -> [S, B, H E]."""
-        e = q.shape[3]
+        context, e = self.mesh.context, q.shape[3]
         width = q.shape[2] * e
         # [3 H E, B, S] in memory, a head's q, k and v together: the exchange sends it without a copy.
         qkv = torch.stack([t.permute(2, 3, 1, 0) for t in (q, k, v)], dim=1).flatten(0, 2).transpose(0, 1)
-        mine = to_channels(qkv, shares(3 * width, self.context.size(), unit=3 * e), self.context)  # [B, 3 H_r E, L]
+        mine = to_channels(qkv, shares(3 * width, context.size(), unit=3 * e), context)  # [B, 3 H_r E, L]
         # In one copy, since kernels want E innermost.
         q, k, v = mine.unflatten(1, (-1, 3, e)).permute(2, 0, 1, 4, 3).contiguous()  # [B, H_r, L, E]
         y = causal_attention(q, k, v).transpose(2, 3).flatten(1, 2)  # [B, H_r E, L]
-        return to_sequence(y, shares(width, self.context.size(), unit=e), self.context).permute(2, 0, 1)
+        return to_sequence(y, shares(width, context.size(), unit=e), context).permute(2, 0, 1)
 
 
 def head_size(config: ModelConfig) -> int:

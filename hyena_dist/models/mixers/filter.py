@@ -6,13 +6,15 @@ Module names are those of the published checkpoints.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
-from hyena_dist.models.mixers.base import StepConstant
+from hyena_dist.models.mixers.base import StepConstant, spared_from_16_bits
 from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
@@ -55,6 +57,35 @@ class PositionalFeatures(nn.Module):
         self.z = z
         self.t = t
 
+    def take(self, z: Tensor, t: Tensor) -> None:
+        """Use the grid of a checkpoint, which is kept where it differs from the formula, be it by one bit.
+
+        A grid in 16 bits that is the formula's but for its rounding is not: it would turn filters into stairs.
+
+        Raises:
+            UserError: a grid of another shape.
+        """
+        grid = self.grid(0, self.l_max, torch.float32, torch.device("cpu"))
+        for stored, own in zip((z, t), grid, strict=True):
+            if stored.shape != own.shape:
+                raise UserError(
+                    f"pos_emb has a grid of shape {tuple(stored.shape)} where the config's l_max and emb_dim say "
+                    f"{tuple(own.shape)}; l_max is fixed for the life of a model"
+                )
+        if all(_same_grid(stored.cpu(), own) for stored, own in zip((z, t), grid, strict=True)):
+            self.z = self.t = None
+        else:
+            dtype = torch.promote_types(z.dtype, torch.float32)
+            self.store(z.to(dtype, copy=True), t.to(dtype, copy=True))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # Some state dicts have a grid and others do not, so that its names are neither missing nor unexpected.
+        z, t = state_dict.get(f"{prefix}z"), state_dict.get(f"{prefix}t")
+        if z is None or t is None:
+            self.z = self.t = None
+        else:
+            self.take(z, t)
+
     def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return z [L, E] and t [L] of the positions from `start` up to `end`.
 
@@ -66,8 +97,15 @@ class PositionalFeatures(nn.Module):
         if self.z is None or self.t is None:
             z, t = self.grid(start, end, dtype, device)
         else:
-            z, t = self.z[:, start:end], self.t[:, start:end]
+            z, t = (stored[:, start:end].to(device, dtype) for stored in (self.z, self.t))
         return z[0], t[0, :, 0]
+
+
+def _same_grid(stored: Tensor, own: Tensor) -> bool:
+    if stored.dtype not in (torch.float16, torch.bfloat16):
+        return torch.equal(stored, own)
+    # Before it was rounded, it may have differed by the rounding of angles, which reach 4 pi in float32.
+    return torch.allclose(stored.float(), own, rtol=torch.finfo(stored.dtype).eps, atol=2**-19)
 
 
 class Sine(nn.Module):
@@ -189,7 +227,7 @@ class HyenaFilter(StepConstant):
     """The order - 1 long filters of one layer with the skip term D folded in at lag zero.
 
     conv(u, k) + D * u equals conv(u, k + D at lag 0), so the convolution needs no second pass over u.
-    Always fp32 (fp64 for an fp64 model), whatever the compute type.
+    Always fp32 (fp64 for an fp64 model), whatever the compute type: a cast of the model to 16 bits leaves it as it is.
 
     A context rank evaluates the network at its own positions and all channels, and one all-to-all turns that into all
     positions of its own channels: the work falls as 1 / P. (Splitting by channel instead saves the all-to-all but
@@ -207,6 +245,9 @@ class HyenaFilter(StepConstant):
         self.modulation = Modulation(config, mesh)
         self._uses = 1
         self._shared: SharedKernels | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HyenaFilter":
+        return super()._apply(spared_from_16_bits(fn), recurse)
 
     def share(self, micro_batches: int) -> None:
         """Let so many forward passes with gradient from now on use the same filters; 1 ends the sharing."""

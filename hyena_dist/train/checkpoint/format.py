@@ -12,10 +12,11 @@ Tensors are whole and have their parameters' names, so that any layout of ranks 
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import dump_config
+from hyena_dist.config.file import dump_config, parse_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 
@@ -111,6 +112,8 @@ def check_compatible(path: Path, config: RunConfig) -> None:
     import yaml
 
     saved = yaml.safe_load((path / "run.yaml").read_text())
+    with suppress(UserError):  # a run from before a field existed has its default; if no run at all, it differs
+        saved = yaml.safe_load(dump_config(parse_config(saved, "run.yaml")))
     now = yaml.safe_load(dump_config(config))
     difference = _first_difference(saved, now, _FREE)
     if difference is not None:

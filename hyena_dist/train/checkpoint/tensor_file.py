@@ -12,6 +12,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ class TensorFile:
         self.size = 0
         self._hash = hashlib.sha256()
         self._file = FileIO(path, "w")
-        header = {}
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers reads no file without it
         end = 0
         for name, (dtype, shape) in tensors.items():
             begin = end

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hyena_dist.parallel.linear import ColumnLinear, RowLinear, VocabEmbedding, tied_logits, vocab_parallel_nll
+from hyena_dist.parallel.linear import ColumnLinear, RowLinear, VocabEmbedding, vocab_logits, vocab_parallel_nll
 from hyena_dist.parallel.mesh import Mesh
 
 LAYERS = {
@@ -55,9 +55,9 @@ def test_embedding_and_tied_head() -> None:
     ids = torch.tensor([[7, 8, 15], [0, 11, 9]])
     x = embedding(ids)
     assert torch.equal(x, embedding.weight[ids.t()])  # the sequence comes first
-    logits = tied_logits(x, embedding.weight, Mesh())
+    logits = vocab_logits(x, embedding.weight, Mesh())
     torch.testing.assert_close(logits, x @ embedding.weight.T)
-    assert tied_logits(x.bfloat16(), embedding.weight, Mesh()).dtype == torch.bfloat16
+    assert vocab_logits(x.bfloat16(), embedding.weight, Mesh()).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

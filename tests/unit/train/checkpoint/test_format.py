@@ -83,6 +83,15 @@ def test_what_is_not(saved: Path, sections: dict[str, Any], sentence: str) -> No
         check_compatible(saved, make(**sections))
 
 
+def test_a_run_from_before_a_field_existed(saved: Path) -> None:
+    text = (saved / "run.yaml").read_text()
+    assert "  tie_embeddings: true\n" in text
+    (saved / "run.yaml").write_text(text.replace("  tie_embeddings: true\n", ""))
+    check_compatible(saved, make())
+    with pytest.raises(UserError, match=r"model\.tie_embeddings was True and is now False"):
+        check_compatible(saved, make(model={"d_model": 16, "tie_embeddings": False}))
+
+
 def test_model_and_no_optimizer(tmp_path: Path) -> None:
     """A folder with a model alone, as an export or a checkpoint from before, gives its weights and says what lacks."""
     model, other = HyenaDNA(ModelConfig(d_model=8, l_max=32)), HyenaDNA(ModelConfig(d_model=8, l_max=32))

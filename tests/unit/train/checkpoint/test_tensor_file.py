@@ -40,7 +40,7 @@ def test_reads_back(tmp_path_factory: pytest.TempPathFactory, tensors: dict[str,
 def test_the_same_bytes_as_safetensors(tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor]) -> None:
     folder = tmp_path_factory.mktemp("files")
     write_tensors(folder / "ours", tensors)
-    save_file(tensors, folder / "theirs")
+    save_file(tensors, folder / "theirs", metadata={"format": "pt"})
     assert (folder / "ours").read_bytes() == (folder / "theirs").read_bytes()
 
 
