@@ -10,7 +10,7 @@ from data_prep import ingest
 from data_prep.damage import check_sizes
 from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
-from data_prep.output import existing_manifest
+from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, PartJournal, write_json
 from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
@@ -95,16 +95,24 @@ def build_store(
     inputs = parse_inputs(fastas)
     described = options.describe()  # reads BED files, so that a bad one is noticed before the long work
     out = out.resolve()
-    existing = existing_manifest(out)
-    if existing and not overwrite:
-        _check_existing(out, existing, described, inputs)
-        PartialFolder(out).clean()
-        say(f"{out} is already built from the same input with the same options: kept")
-        return False
-
     partial = PartialFolder(out)
+
+    def is_built() -> bool:
+        """Tell whether `out` is this store already, and raise UserError if it is another one."""
+        existing = existing_manifest(out)
+        if not existing or overwrite:
+            return False
+        _check_existing(out, existing, described, inputs)
+        say(f"{out} is already built from the same input with the same options: kept")
+        return True
+
+    if is_built():  # without the lock, since a store that is there may be in a folder that nobody may write to
+        partial.clean()
+        return False
     try:
         with partial.locked():
+            if is_built():  # by a build that this one has waited for
+                return False
             plan = {
                 "inputs": [each.describe() for each in inputs],
                 "soft_mask": described["soft_mask"],
@@ -124,13 +132,11 @@ def build_store(
                     **content,
                 }
                 write_json(partial.store / MANIFEST, manifest)
+                check_replaceable(out, overwrite)
                 partial.install()
             except _SameNameError:
                 partial.remove()
                 raise
-            finally:
-                if partial.folder.exists() and not partial.holds_work():
-                    partial.remove()
     except OSError as error:
         kept = f"what is finished is kept in {partial.folder}" if partial.folder.exists() else "nothing was changed"
         raise UserError(

@@ -21,6 +21,7 @@ from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import write_atomically
+from hyena_dist.system.locks import lock
 
 CHECKSUMS = "checksums.json"
 """Name of the file that keeps the size and sha256 of every fetched file, by its name."""
@@ -125,7 +126,9 @@ def _bring(
             f"delete it, and the same command fetches it again"
         )
     if not kept:
-        _write_notes(folder, {**_read_notes(folder), file.name: {"bytes": found["bytes"], "sha256": found["sha256"]}})
+        with lock(folder / f".{CHECKSUMS}.lock"):  # other downloads may add their notes
+            notes = _read_notes(folder)
+            _write_notes(folder, {**notes, file.name: {"bytes": found["bytes"], "sha256": found["sha256"]}})
     checked = f"{algorithm} as expected" if algorithm else f"not checked, since {expected}; kept in {CHECKSUMS}"
     return f"{result}, {found['bytes']:,} bytes, sha256 {found['sha256']} ({checked})"
 
