@@ -12,7 +12,7 @@ from hyena_dist.errors import UserError
 _LABEL = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 # The names that assemblies give to chromosomes: numbers (with an arm or a part), Roman numbers, sex chromosomes,
 # mitochondrion.
-_CHROMOSOME = re.compile(r"\d{1,2}[A-Za-z]?|[IVX]+|[XYZWUM]|MT")
+_CHROMOSOME = re.compile(r"\d+[A-Za-z]?|[IVX]+|[XYZWUM]|MT")
 _TWOBIT = (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
 
 

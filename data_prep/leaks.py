@@ -85,7 +85,9 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
         raise UserError(f"length {wrong[0]} is not a context length; choose 1 or more")
     axis = GenomeAxis(store)
     train = axis.ranges(store.splits["train"]).merged()
-    held_out = axis.ranges([*store.splits["valid"], *store.splits["test"]]).merged()
+    # Contigs lie end to end, so that merged ranges, which are only counted here, may go on over the end of a contig.
+    regions = axis.ranges(store.splits["valid"] + store.splits["test"]).sorted()
+    held_out = regions.merged()
     n_held_out = _total(held_out.size)
     intervals = axis.ranges(store.intervals["train"])
     rows = []
@@ -108,7 +110,7 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
             "left_out": _total(~fits),
             "bases_left_out": _total(units.size[~fits]),
             "reachable": _total(train.inside(reach.merged())) / _total(train.size) if train.size.size else "",
-            "distance": _distance(axis, reach, held_out),
+            "distance": _distance(axis, reach, regions),
             "overlap": _total(held_out.inside(reach.merged())),
             "published_leaking": _total(held_out.inside(published) > 0),
             "published_overlap": n_leaked,
@@ -142,6 +144,11 @@ def _total(numbers: np.ndarray) -> int:
 
 def _distance(axis: GenomeAxis, reach: Ranges, held_out: Ranges) -> int | str:
     """Return the least number of bases between a range of `reach` and a held-out range of the same contig.
+
+    Args:
+        axis: the contigs as one axis of positions.
+        reach: ranges of training windows, each on one contig.
+        held_out: ranges, sorted and disjoint, each on one contig as well.
 
     Returns:
         The distance, or "" if no contig has both.
