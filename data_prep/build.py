@@ -21,6 +21,10 @@ from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
+from hyena_dist.system.urls import check_local
+
+_MOST_AMBIGUOUS = 0.1
+"""Share of ambiguity codes above which a contig may be protein; assemblies have far below a thousandth."""
 
 
 class _SameNameError(UserError):
@@ -94,6 +98,7 @@ def build_store(
     options = options or BuildOptions()
     inputs = parse_inputs(fastas)
     described = options.describe()  # reads BED files, so that a bad one is noticed before the long work
+    check_local(out)
     out = out.resolve()
     partial = PartialFolder(out)
 
@@ -186,6 +191,7 @@ def _ingest(
     contigs = [record["contig"] for _, record in records if "contig" in record]
     lengths = {contig["name"]: contig["length"] for contig in contigs}
     say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
+    _warn_of_protein([record for _, record in records if "contig" in record], say)
 
     species = list(dict.fromkeys(each.species for each in inputs if each.species))
     splits, intervals = assign(options.splits, lengths, options.interval_length)
@@ -213,6 +219,18 @@ def _ingest(
         "intervals": intervals,
         "zarr": {"path": ZARR, "files": dict(sorted(files.items()))},
     }
+
+
+def _warn_of_protein(records: Sequence[dict[str, Any]], say: Say) -> None:
+    """Say which contigs can hardly be nucleotides, since protein may happen to have letters of IUPAC codes alone."""
+    odd = [each for each in records if each.get("ambiguous", 0) > _MOST_AMBIGUOUS * each["contig"]["length"]]
+    if odd:
+        contig = odd[0]["contig"]
+        more = f", like {len(odd) - 1} more" if len(odd) > 1 else ""
+        say(
+            f"warning: contig {contig['name']!r} is {odd[0]['ambiguous'] / contig['length']:.0%} ambiguity codes "
+            f"(RYSWKMBDHV), which become N, and may be protein{more}; leave protein out of the input"
+        )
 
 
 def _move_arrays(part: Path, zarr: Path, files: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import describe_file, read_text, unreadable
+from data_prep.formats import check_file
 from hyena_dist.errors import UserError
 
 _LABEL = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
@@ -54,6 +55,7 @@ class Input:
         """
         species, path = parse_labelled(text)
         try:
+            check_file(path)
             with path.open("rb") as stream:
                 head = stream.read(4)
             status = path.stat()

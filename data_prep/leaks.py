@@ -14,6 +14,7 @@ from data_prep.stats import print_table, write_csv
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import check_local
 
 COLUMNS = (
     "seq_length",
@@ -49,6 +50,8 @@ def print_leaks(
     Raises:
         UserError: There is no store, a length is below 1, or the CSV file cannot be written.
     """
+    if csv_file:
+        check_local(csv_file)
     store = GenomeStore.open(path)
     rows = leaks(store, lengths, sampling)
     units = "free ranges" if sampling == "uniform" else "training intervals"

@@ -23,6 +23,7 @@ from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT,
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
+from hyena_dist.system.urls import check_local
 
 _TAR_BLOCK = 512
 """Size of a tar's header, and what every file in it is filled up to, in bytes."""
@@ -102,6 +103,7 @@ def write_shards(
     """
     options = options or ShardOptions()
     store = GenomeStore.open(source)
+    check_local(out)
     out = out.resolve()
     if out == Path(source).resolve():
         raise UserError(f"{out} is the store itself, which the shards are read from; choose another folder with --out")

@@ -10,6 +10,7 @@ from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_published, published_config, save_published
 from hyena_dist.system.files import replace_atomically
 from hyena_dist.system.locks import lock
+from hyena_dist.system.urls import check_local
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.checkpoint.tensor_file import write_tensors
 
@@ -29,6 +30,7 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
     Raises:
         UserError: nothing to load in `source`, an `out` that holds other things, or a disk that is full.
     """
+    check_local(out)
     source = model_folder(source).resolve()
     out = out.resolve()
     if out == source:

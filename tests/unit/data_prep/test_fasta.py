@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep import demo_corpus, files
 from data_prep.build import BuildOptions, build_store
-from data_prep.fasta import LOWER, read_fasta
+from data_prep.fasta import LOWER, TOKEN, read_fasta
 from hyena_dist.data.store.manifest import array_path
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
@@ -33,20 +33,20 @@ def bgzip(text: bytes, block: int = 40) -> bytes:
 
 
 def codes(path: Path) -> dict[str, np.ndarray]:
-    """Return the codes of each record of a file: token | LOWER."""
+    """Return the codes of each record of a file: token | LOWER | AMBIGUOUS."""
     text = files.ahead(files.read_text(path))
     return {name: np.frombuffer(b"".join(blocks), np.uint8) for name, blocks in read_fasta(path, text)}
 
 
 def records(path: Path) -> dict[str, str]:
-    return {name: decode(found & (LOWER - 1)) for name, found in codes(path).items()}
+    return {name: decode(found & TOKEN) for name, found in codes(path).items()}
 
 
 TEXT = b">a first\nACGT\nRYKM\n\n>b\nacgun\n"
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bgzip], ids=["plain", "gzip", "bgzip"])
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
 def test_formats(tmp_path: Path, pack, newline: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(pack(TEXT.replace(b"\n", newline)))
@@ -62,7 +62,7 @@ def test_lower_case_is_kept_as_a_mask(tmp_path: Path) -> None:
 names = st.text(string.ascii_letters + string.digits + "|/.:_-#é", min_size=1, max_size=12)
 
 
-line_ends = st.sampled_from(["\n", "\r\n", "\n\n"])
+line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
 genomes = st.dictionaries(names, st.text("ACGTUNRYacgtunx", min_size=1, max_size=200), min_size=1, max_size=5)
 
 
@@ -81,7 +81,7 @@ def test_any_wrapping_and_any_block_size_read_the_same(
     text = written(genome, width, end, final_newline)
     blocks = [text[at : at + block] for at in range(0, len(text), block)]
     read = {name: np.frombuffer(b"".join(parts), np.uint8) for name, parts in read_fasta(Path("x"), blocks)}
-    assert {name: decode(found & (LOWER - 1)) for name, found in read.items()} == {
+    assert {name: decode(found & TOKEN) for name, found in read.items()} == {
         name: decode(encode(sequence)) for name, sequence in genome.items()
     }
     for name, sequence in genome.items():

@@ -75,3 +75,21 @@ def test_what_came_to_be_during_the_build_is_kept(tmp_path: Path, genome: Path) 
     (out / "chapter.txt").rename(tmp_path / "chapter.txt")
     build_store([genome], out, say=str)  # goes on with the work, which was kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chapter.txt", "genome.fa", "s"]
+
+
+def test_no_output_option_takes_a_url(
+    tmp_path: Path, genome: Path, store: Path, refuse: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a folder "s3:" would be made
+    for words in (
+        ["build", genome, "--out", "s3://bucket/x"],
+        ["shards", store, "--out", "s3://bucket/x"],
+        ["download", "hg38", "--out", "s3://bucket/x", "--source", tmp_path],
+        ["export-fasta", store, "--out", "s3://bucket/x"],
+        ["stats", store, "--csv", "s3://bucket/x"],
+        ["stats", store, "--plot", "s3://bucket/x.png"],
+        ["leaks", store, "--csv", "s3://bucket/x"],
+    ):
+        assert "s3://bucket/x" in (message := refuse(*words))
+        assert "is a URL, and output is written to this machine" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["genome.fa", "store"]

@@ -83,6 +83,7 @@ def test_other_things_are_never_overwritten(tmp_path: Path) -> None:
         (source, "is where the model is read from; name another folder"),
         (source / "../source", "is where the model is read from"),
         (tmp_path / "file", "cannot export to .*file: Not a directory; free some space or choose another folder"),
+        (Path("s3://bucket/x"), "s3://bucket/x is a URL, and output is written to this machine"),
         (tmp_path / "file/out", "cannot export to .*out: "),
     ):
         with pytest.raises(UserError, match=sentence):
