@@ -14,6 +14,7 @@ from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, PartJournal, write_json
 from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
+from data_prep.twins import warn_of_twins
 from data_prep.workers import run_tasks
 from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
@@ -201,6 +202,7 @@ def _ingest(
             raise UserError(f"species {name!r} is in no interval; add --bed {name}=FILE, or leave its input out")
     sizes = {split: sum(region.end - region.start for region in regions) for split, regions in splits.items()}
     say(", ".join(f"{split} {sizes[split]:,} bases in {len(splits[split])} regions" for split in splits))
+    warn_of_twins(contigs, splits, say)
 
     zarr = partial.store / ZARR
     zarr.mkdir(parents=True, exist_ok=True)

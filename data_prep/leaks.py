@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.progress import Say
 from data_prep.stats import print_table, write_csv
+from data_prep.twins import warn_of_twins
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
@@ -64,6 +65,7 @@ def print_leaks(
     say("overlap      validation and test bases that some window holds")
     say("published    the way of the HyenaDNA paper's code, which extends intervals over what is around them:")
     say("             training intervals whose windows hold held-out bases, how many those are, their share of all")
+    warn_of_twins(store.manifest["contigs"], store.manifest["splits"], say)
     if csv_file:
         write_csv(csv_file, COLUMNS, [list(row.values()) for row in rows])
 
