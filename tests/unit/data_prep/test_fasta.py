@@ -53,6 +53,15 @@ def test_formats(tmp_path: Path, pack, newline: bytes) -> None:
     assert records(path) == {"a": "ACGTNNNN", "b": "ACGTN"}
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
+def test_line_ends_may_be_mixed(block: int) -> None:
+    """A lone CR ends a header as well, so that the line after it is sequence; CRLF is one end, also between blocks."""
+    text = b">a\rACGT\nTT\r\n\r>b\r\nGG\rCC\n\r\n>c\nA\r\nC\r"
+    blocks = [text[at : at + block] for at in range(0, len(text), block)]
+    read = {name: decode(np.frombuffer(b"".join(parts), np.uint8)) for name, parts in read_fasta(Path("x"), blocks)}
+    assert read == {"a": "ACGTTT", "b": "GGCC", "c": "AC"}
+
+
 def test_lower_case_is_kept_as_a_mask(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_bytes(b">a\nACgtn\nN-y\n")
@@ -127,6 +136,7 @@ def test_demo_corpus_is_the_slice_its_origin_states() -> None:
         pytest.param(b">\nACGT\n", "line 1 is a '>' header without a name", id="no name"),
         pytest.param(b">a\nACGT\n\nACLGT\n", "line 4: base 7 of record 'a' is 'L'", id="protein"),
         pytest.param(b">a\r\nAC GT\r\nAC*\r\n", "line 3: base 7 of record 'a' is '\\*'", id="stop codon"),
+        pytest.param(b">a\rAC\rGT\r\rAC*\r", "line 5: base 7 of record 'a' is '\\*'", id="stop codon after CR"),
         pytest.param(b">a\nAC>GT\n", "line 2: base 3 of record 'a' is '>'", id="header inside a line"),
         pytest.param(b">a\nACGT\n>b\nA\n>a\nACGT\n", "record name 'a' occurs a second time", id="duplicate"),
         pytest.param(gzip.compress(TEXT * 50)[:-20], "truncated gzip", id="truncated gzip"),
