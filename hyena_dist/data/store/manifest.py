@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import as_url
 
 STORE_FORMAT = "hyena-dist-store"
 SHARDS_FORMAT = "hyena-dist-shards"
@@ -147,6 +148,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        url = as_url(path)
+        if url:
+            raise UserError(
+                f"{url} is not on this machine; copy it here, or let training read shards there, "
+                f"with data.path an http(s) URL or 'pipe:COMMAND {{}}'"
+            ) from None
         raise UserError(
             f"{path} is not a hyena-dist store, because it has no {MANIFEST}; "
             f"make one with `hyena-dist data build FASTA... --out {path}`"

@@ -145,6 +145,7 @@ def test_splits_that_overlap(store: Path, refuse: Run) -> None:
 
 def test_no_store(tmp_path: Path, store: Path, refuse: Run) -> None:
     assert "no manifest.json" in refuse("verify", tmp_path / "none")
+    assert "error: s3://bucket/x is not on this machine; copy it here" in refuse("verify", "s3://bucket/x")
     assert "--against is for shards" in refuse("verify", store, "--against", store)
 
 
