@@ -10,10 +10,11 @@ from data_prep import ingest
 from data_prep.damage import check_sizes
 from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
-from data_prep.output import existing_manifest
+from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, PartJournal, write_json
 from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
+from data_prep.twins import warn_of_twins
 from data_prep.workers import run_tasks
 from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
@@ -21,6 +22,10 @@ from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
+from hyena_dist.system.urls import check_local
+
+_MOST_AMBIGUOUS = 0.1
+"""Share of ambiguity codes above which a contig may be protein; assemblies have far below a thousandth."""
 
 
 class _SameNameError(UserError):
@@ -94,17 +99,26 @@ def build_store(
     options = options or BuildOptions()
     inputs = parse_inputs(fastas)
     described = options.describe()  # reads BED files, so that a bad one is noticed before the long work
+    check_local(out)
     out = out.resolve()
-    existing = existing_manifest(out)
-    if existing and not overwrite:
-        _check_existing(out, existing, described, inputs)
-        PartialFolder(out).clean()
-        say(f"{out} is already built from the same input with the same options: kept")
-        return False
-
     partial = PartialFolder(out)
+
+    def is_built() -> bool:
+        """Tell whether `out` is this store already, and raise UserError if it is another one."""
+        existing = existing_manifest(out)
+        if not existing or overwrite:
+            return False
+        _check_existing(out, existing, described, inputs)
+        say(f"{out} is already built from the same input with the same options: kept")
+        return True
+
+    if is_built():  # without the lock, since a store that is there may be in a folder that nobody may write to
+        partial.clean()
+        return False
     try:
         with partial.locked():
+            if is_built():  # by a build that this one has waited for
+                return False
             plan = {
                 "inputs": [each.describe() for each in inputs],
                 "soft_mask": described["soft_mask"],
@@ -124,13 +138,11 @@ def build_store(
                     **content,
                 }
                 write_json(partial.store / MANIFEST, manifest)
+                check_replaceable(out, overwrite)
                 partial.install()
             except _SameNameError:
                 partial.remove()
                 raise
-            finally:
-                if partial.folder.exists() and not partial.holds_work():
-                    partial.remove()
     except OSError as error:
         kept = f"what is finished is kept in {partial.folder}" if partial.folder.exists() else "nothing was changed"
         raise UserError(
@@ -180,6 +192,7 @@ def _ingest(
     contigs = [record["contig"] for _, record in records if "contig" in record]
     lengths = {contig["name"]: contig["length"] for contig in contigs}
     say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
+    _warn_of_protein([record for _, record in records if "contig" in record], say)
 
     species = list(dict.fromkeys(each.species for each in inputs if each.species))
     splits, intervals = assign(options.splits, lengths, options.interval_length)
@@ -189,6 +202,7 @@ def _ingest(
             raise UserError(f"species {name!r} is in no interval; add --bed {name}=FILE, or leave its input out")
     sizes = {split: sum(region.end - region.start for region in regions) for split, regions in splits.items()}
     say(", ".join(f"{split} {sizes[split]:,} bases in {len(splits[split])} regions" for split in splits))
+    warn_of_twins(contigs, splits, say)
 
     zarr = partial.store / ZARR
     zarr.mkdir(parents=True, exist_ok=True)
@@ -207,6 +221,18 @@ def _ingest(
         "intervals": intervals,
         "zarr": {"path": ZARR, "files": dict(sorted(files.items()))},
     }
+
+
+def _warn_of_protein(records: Sequence[dict[str, Any]], say: Say) -> None:
+    """Say which contigs can hardly be nucleotides, since protein may happen to have letters of IUPAC codes alone."""
+    odd = [each for each in records if each.get("ambiguous", 0) > _MOST_AMBIGUOUS * each["contig"]["length"]]
+    if odd:
+        contig = odd[0]["contig"]
+        more = f", like {len(odd) - 1} more" if len(odd) > 1 else ""
+        say(
+            f"warning: contig {contig['name']!r} is {odd[0]['ambiguous'] / contig['length']:.0%} ambiguity codes "
+            f"(RYSWKMBDHV), which become N, and may be protein{more}; leave protein out of the input"
+        )
 
 
 def _move_arrays(part: Path, zarr: Path, files: Iterable[str]) -> None:

@@ -4,23 +4,24 @@ Where the provider lists no checksum, the sha256 of what came is kept in checksu
 hold to it.
 """
 
-import gzip
 import hashlib
 import json
 import shlex
 import shutil
 import tempfile
-import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from data_prep.files import describe_file
+from data_prep.fasta import read_fasta
+from data_prep.files import describe_file, read_text
 from data_prep.preset import File, Preset, load_preset, preset_names
 from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import write_atomically
+from hyena_dist.system.locks import lock
+from hyena_dist.system.urls import check_local
 
 CHECKSUMS = "checksums.json"
 """Name of the file that keeps the size and sha256 of every fetched file, by its name."""
@@ -63,6 +64,7 @@ def download(
     """
     preset = load_preset(name)
     out = out or Path("data") / preset.name
+    check_local(out)
     folder = out / "source"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,9 @@ def _bring(
             f"delete it, and the same command fetches it again"
         )
     if not kept:
-        _write_notes(folder, {**_read_notes(folder), file.name: {"bytes": found["bytes"], "sha256": found["sha256"]}})
+        with lock(folder / f".{CHECKSUMS}.lock"):  # other downloads may add their notes
+            notes = _read_notes(folder)
+            _write_notes(folder, {**notes, file.name: {"bytes": found["bytes"], "sha256": found["sha256"]}})
     checked = f"{algorithm} as expected" if algorithm else f"not checked, since {expected}; kept in {CHECKSUMS}"
     return f"{result}, {found['bytes']:,} bytes, sha256 {found['sha256']} ({checked})"
 
@@ -249,14 +253,5 @@ def _build_command(preset: Preset, folder: Path, store: Path) -> list[str]:
 
 
 def _first_name(fasta: Path) -> str:
-    """Return the name of the first sequence of a FASTA file, plain or gzip."""
-    with fasta.open("rb") as raw:
-        opener: Any = gzip.open if raw.read(2) == b"\x1f\x8b" else open
-    try:
-        with opener(fasta, "rb") as stream:
-            line = stream.readline(2**16)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{fasta} is a corrupt gzip file ({error}); delete it and fetch it again") from error
-    if not line.startswith(b">") or not line[1:].split():
-        raise UserError(f"{fasta} does not begin with the name of a sequence; delete it and fetch it again")
-    return line[1:].split()[0].decode("utf-8", "replace")
+    """Return the name of the first sequence of a FASTA file."""
+    return next(read_fasta(fasta, read_text(fasta))).name

@@ -18,6 +18,7 @@ from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import LETTERS
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically
+from hyena_dist.system.urls import check_local
 
 _BLOCK = 2**22
 """About how many bases are in memory at once."""
@@ -65,6 +66,8 @@ def export_fasta(
         raise UserError(
             f"--contigs {','.join(contigs)} and --region {regions[0]} are two choices of what to write; give one"
         )
+    if out:
+        check_local(out)
     store = GenomeStore.open(path)
     wanted: list[tuple[str, Interval]] = []
     for name in contigs or ([] if regions else store.contigs):

@@ -9,12 +9,18 @@ from hyena_dist.data.tokenizer import ENCODE_TABLE, INVALID, N
 from hyena_dist.errors import UserError
 
 LOWER = 0x80
-"""The bit of a code that marks a lower-case letter; the other bits are the token."""
+"""The bit of a code that marks a lower-case letter."""
+AMBIGUOUS = 0x40
+"""The bit of a code that marks an N which was written as the code of two or three bases, such as R for A or G."""
+TOKEN = 0x3F
+"""The other bits of a code, which are the token."""
 
 _BLANKS = b"\r\n\t "
-# The code of each byte of text: token, with LOWER for a lower-case letter, or INVALID.
+# The code of each byte of text: token, with LOWER and AMBIGUOUS where they apply, or INVALID.
 _TO_CODE = bytes(
-    int(token) | LOWER * (97 <= letter <= 122) if token != INVALID else INVALID
+    int(token) | LOWER * (97 <= letter <= 122) | AMBIGUOUS * (letter in b"RYSWKMBDHVryswkmbdhv")
+    if token != INVALID
+    else INVALID
     for letter, token in enumerate(ENCODE_TABLE)
 )
 _LONGEST_NAME = 2**16  # bytes of a header line that are kept
@@ -30,7 +36,7 @@ class Record(NamedTuple):
 
 
 def read_fasta(path: Path, text: Iterable[bytes]) -> Iterator[Record]:
-    """Read the records of a FASTA file, whose lines may have any length and end in LF or CRLF.
+    """Read the records of a FASTA file, whose lines may have any length and end in LF, CRLF or CR.
 
     Args:
         path: path of the file, for errors.
@@ -40,9 +46,21 @@ def read_fasta(path: Path, text: Iterable[bytes]) -> Iterator[Record]:
         UserError: The text is not FASTA, a record has no name or no sequence, or a letter is in no nucleotide sequence.
             Errors of a record come while its blocks are read.
     """
-    parts = groupby(_parts(path, text), key=lambda part: part[:2])
+    parts = groupby(_parts(path, _with_line_feeds(text)), key=lambda part: part[:2])
     for (_, name), blocks in parts:
         yield Record(name, (codes for _, _, codes in blocks if codes))
+
+
+def _with_line_feeds(text: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield text, in blocks that are not empty, with LF in place of each CRLF and CR."""
+    ended_in_cr = False  # whether the block before did, so that an LF which follows belongs to the same line end
+    for block in filter(None, text):
+        unified = block.removeprefix(b"\n") if ended_in_cr else block
+        ended_in_cr = block.endswith(b"\r")
+        if b"\r" in unified:
+            unified = unified.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if unified:
+            yield unified
 
 
 def _parts(path: Path, text: Iterable[bytes]) -> Iterator[tuple[int, str, bytes]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from data_prep.formats import BYTE_ORDER_MARK, check_file, check_text
 from hyena_dist.errors import UserError
 
 Item = TypeVar("Item")
@@ -29,14 +30,26 @@ def ignore(data: bytes) -> None:
 def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterator[bytes]:
     """Yield the text of a file, decompressed if need be, in blocks of bounded size that may end anywhere.
 
+    A byte-order mark is left out.
+
     Args:
         path: a plain, gzip or bgzip file.
         on_raw: called with the file's bytes as they are read, in order, before decompression.
 
     Raises:
-        UserError: The file cannot be read, or is a truncated or corrupt gzip file.
+        UserError: The file cannot be read, is of another format, or is a truncated or corrupt gzip file.
     """
+    blocks = _read(path, on_raw)
+    start = next(blocks, b"")
+    check_text(path, start)
+    yield start.removeprefix(BYTE_ORDER_MARK)
+    yield from blocks
+
+
+def _read(path: Path, on_raw: Callable[[bytes], object]) -> Iterator[bytes]:
+    """Yield the text of a file as `read_text` does, whatever it is; the first block has BLOCK bytes or all."""
     try:
+        check_file(path)
         with path.open("rb") as raw:
             head = raw.read(18)
             is_gzip = head[:2] == _GZIP
@@ -116,6 +129,7 @@ def describe_file(path: Path, on_bytes: Callable[[int], object] = lambda count: 
     digest = hashlib.sha256()
     size = 0
     try:
+        check_file(path)
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)

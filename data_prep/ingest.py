@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.fasta import LOWER, Record, read_fasta
+from data_prep.fasta import AMBIGUOUS, LOWER, TOKEN, Record, read_fasta
 from data_prep.files import ahead, describe_file, read_text
 from data_prep.inputs import Input, Rename, contig_name
 from data_prep.partial import PartJournal
@@ -82,7 +82,8 @@ def tasks_of(inputs: Sequence[Input], parts: Path, *, soft_mask: bool, rename: R
 def run(task: Task, report: Report) -> None:
     """Do a task, or what an interruption has left of it, and write the journal of its part.
 
-    The journal gets a record for each contig ("contig", its entry of the manifest, and "files"), and one for the end
+    The journal gets a record for each contig ("contig", its entry of the manifest, "files", and "ambiguous", how many
+    letters are codes of two or three bases), and one for the end
     ("source", the input's entry of the manifest, or None where another task has that).
 
     Args:
@@ -174,12 +175,16 @@ def _write(task: Task, name: str, record: Record) -> dict[str, Any]:
     tokens = TokenWriter(task.part / arrays["contigs"], attributes)
     ranges = RangeWriter(task.part / arrays["soft_mask"], attributes) if task.soft_mask else None
     soft_masked = 0
+    ambiguous = 0
     for block in record.blocks:
         codes = np.frombuffer(block, np.uint8)
         lower_case = codes >= LOWER
         count = int(np.count_nonzero(lower_case))
         soft_masked += count
-        tokens.write(codes & np.uint8(LOWER - 1) if count else codes)
+        if int(codes.max(initial=0)) > TOKEN:
+            ambiguous += int(np.count_nonzero(codes & np.uint8(AMBIGUOUS)))
+            codes = codes & np.uint8(TOKEN)
+        tokens.write(codes)
         if ranges:
             ranges.write(lower_case)
     content = tokens.close()
@@ -187,4 +192,4 @@ def _write(task: Task, name: str, record: Record) -> dict[str, Any]:
     if ranges:
         files |= {f"{arrays['soft_mask']}/{file}": described for file, described in ranges.close().items()}
     contig = {"name": name, "species": task.input.species, **content, "soft_masked": soft_masked}
-    return {"contig": contig, "files": files}
+    return {"contig": contig, "files": files, "ambiguous": ambiguous}

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import describe_file, read_text, unreadable
+from data_prep.formats import check_file
 from hyena_dist.errors import UserError
 
 _LABEL = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 # The names that assemblies give to chromosomes: numbers (with an arm or a part), Roman numbers, sex chromosomes,
 # mitochondrion.
-_CHROMOSOME = re.compile(r"\d{1,2}[A-Za-z]?|[IVX]+|[XYZWUM]|MT")
+_CHROMOSOME = re.compile(r"\d+[A-Za-z]?|[IVX]+|[XYZWUM]|MT")
 _TWOBIT = (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
 
 
@@ -54,6 +55,7 @@ class Input:
         """
         species, path = parse_labelled(text)
         try:
+            check_file(path)
             with path.open("rb") as stream:
                 head = stream.read(4)
             status = path.stat()

@@ -11,9 +11,11 @@ import numpy as np
 
 from data_prep.progress import Say
 from data_prep.stats import print_table, write_csv
+from data_prep.twins import warn_of_twins
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import check_local
 
 COLUMNS = (
     "seq_length",
@@ -49,6 +51,8 @@ def print_leaks(
     Raises:
         UserError: There is no store, a length is below 1, or the CSV file cannot be written.
     """
+    if csv_file:
+        check_local(csv_file)
     store = GenomeStore.open(path)
     rows = leaks(store, lengths, sampling)
     units = "free ranges" if sampling == "uniform" else "training intervals"
@@ -61,6 +65,7 @@ def print_leaks(
     say("overlap      validation and test bases that some window holds")
     say("published    the way of the HyenaDNA paper's code, which extends intervals over what is around them:")
     say("             training intervals whose windows hold held-out bases, how many those are, their share of all")
+    warn_of_twins(store.manifest["contigs"], store.manifest["splits"], say)
     if csv_file:
         write_csv(csv_file, COLUMNS, [list(row.values()) for row in rows])
 
@@ -85,7 +90,9 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
         raise UserError(f"length {wrong[0]} is not a context length; choose 1 or more")
     axis = GenomeAxis(store)
     train = axis.ranges(store.splits["train"]).merged()
-    held_out = axis.ranges([*store.splits["valid"], *store.splits["test"]]).merged()
+    # Contigs lie end to end, so that merged ranges, which are only counted here, may go on over the end of a contig.
+    regions = axis.ranges(store.splits["valid"] + store.splits["test"]).sorted()
+    held_out = regions.merged()
     n_held_out = _total(held_out.size)
     intervals = axis.ranges(store.intervals["train"])
     rows = []
@@ -108,7 +115,7 @@ def leaks(store: GenomeStore, lengths: Sequence[int], sampling: Sampling) -> lis
             "left_out": _total(~fits),
             "bases_left_out": _total(units.size[~fits]),
             "reachable": _total(train.inside(reach.merged())) / _total(train.size) if train.size.size else "",
-            "distance": _distance(axis, reach, held_out),
+            "distance": _distance(axis, reach, regions),
             "overlap": _total(held_out.inside(reach.merged())),
             "published_leaking": _total(held_out.inside(published) > 0),
             "published_overlap": n_leaked,
@@ -142,6 +149,11 @@ def _total(numbers: np.ndarray) -> int:
 
 def _distance(axis: GenomeAxis, reach: Ranges, held_out: Ranges) -> int | str:
     """Return the least number of bases between a range of `reach` and a held-out range of the same contig.
+
+    Args:
+        axis: the contigs as one axis of positions.
+        reach: ranges of training windows, each on one contig.
+        held_out: ranges, sorted and disjoint, each on one contig as well.
 
     Returns:
         The distance, or "" if no contig has both.

@@ -1,4 +1,4 @@
-"""A look into the folder that a store or shards are to be written to, before anything is written."""
+"""Looks into the folder that a store or shards are written to, before the work and before its result moves in."""
 
 from pathlib import Path
 from typing import Any
@@ -22,3 +22,20 @@ def existing_manifest(out: Path) -> dict[str, Any] | None:
             f"{out} exists and is left as it is, because it is no store that can be read ({error}); "
             f"choose another folder with --out, or delete it"
         ) from error
+
+
+def check_replaceable(out: Path, overwrite: bool) -> None:
+    """Look at the folder again when the long work is done, right before its result takes the folder's place.
+
+    Args:
+        out: the folder.
+        overwrite: whether to replace a store or shards.
+
+    Raises:
+        UserError: `out` has got content meanwhile that must not be replaced.
+    """
+    if existing_manifest(out) and not overwrite:
+        raise UserError(
+            f"{out} has come to be while this command was at work, and is left as it is; "
+            f"choose another folder with --out, or replace it with --overwrite"
+        )

@@ -60,6 +60,9 @@ class PartialFolder:
     def locked(self) -> Iterator[None]:
         """Make the folder, and keep other builds out of it while the `with` block runs.
 
+        What was true of OUT before the lock was had need not be true any more. A folder in which nothing is finished at
+        the end is removed.
+
         Raises:
             UserError: Another build is at work.
         """
@@ -70,7 +73,11 @@ class PartialFolder:
                 raise UserError(
                     f"another build is at work in {self.folder}; wait for its end, or choose another folder with --out"
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if self.folder.exists() and not self._holds_work():
+                    self.remove()
 
     def begin(self, plan: dict[str, Any], *, discard: bool, say: Callable[[str], object]) -> None:
         """Start the build of `plan`, or go on with it, where the parts of inputs that have changed are begun anew.
@@ -141,9 +148,9 @@ class PartialFolder:
             elif path.name != _LOCK:
                 path.unlink()
 
-    def holds_work(self) -> bool:
+    def _holds_work(self) -> bool:
         """Tell whether anything is finished, so that the folder is worth keeping."""
-        return any(self.parts.glob("*/journal.jsonl"))
+        return self.store.exists() or self._old.exists() or any(self.parts.glob("*/journal.jsonl"))
 
     def remove(self) -> None:
         """Remove the folder.

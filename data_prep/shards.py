@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import numpy as np
 
-from data_prep.output import existing_manifest
+from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, write_json
 from data_prep.progress import Say, WorkProgress
 from data_prep.workers import Report, run_tasks
@@ -23,6 +23,7 @@ from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT,
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
+from hyena_dist.system.urls import check_local
 
 _TAR_BLOCK = 512
 """Size of a tar's header, and what every file in it is filled up to, in bytes."""
@@ -102,19 +103,29 @@ def write_shards(
     """
     options = options or ShardOptions()
     store = GenomeStore.open(source)
+    check_local(out)
     out = out.resolve()
     if out == Path(source).resolve():
         raise UserError(f"{out} is the store itself, which the shards are read from; choose another folder with --out")
     described = {**store.manifest["options"], "shard_window": options.window, "shard_megabytes": options.megabytes}
-    existing = existing_manifest(out)
-    if existing and not overwrite:
+
+    def is_written() -> bool:
+        """Tell whether `out` holds these shards already, and raise UserError if it holds others."""
+        existing = existing_manifest(out)
+        if not existing or overwrite:
+            return False
         _check_existing(out, existing, store.manifest, described)
         say(f"{out} already holds the shards of {source} with the same options: kept")
+        return True
+
+    if is_written():  # without the lock, since shards that are there may be in a folder that nobody may write to
         return False
     shards = list(_plan(store, options))
     partial = PartialFolder(out)
     try:
         with partial.locked():
+            if is_written():  # by a command that this one has waited for
+                return False
             inputs = [{"species": None, "name": Path(source).name}]
             plan = {"inputs": inputs, "fingerprint": store.fingerprint, "shards": described}
             partial.begin(plan, discard=overwrite, say=say)
@@ -136,6 +147,7 @@ def write_shards(
             }
             sync(partial.store / SHARD_INDEX)
             write_json(partial.store / MANIFEST, manifest)
+            check_replaceable(out, overwrite)
             partial.install()
     except OSError as error:
         raise UserError(

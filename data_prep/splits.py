@@ -253,12 +253,14 @@ def _read_bed(path: Path, species: str | None) -> Iterator[_Row]:
     lines = b"".join(read_text(path)).decode("utf-8", "replace").splitlines()
     is_empty = True
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(("#", "track", "browser")):
+        columns = line.split()
+        is_row = len(columns) >= 4 and columns[1].isdecimal() and columns[2].isdecimal()
+        # A contig may be called "track" as well, or by a name that begins so.
+        if not columns or line.startswith("#") or (columns[0] in ("track", "browser") and not is_row):
             continue
         is_empty = False
         where = f"{path} line {number}"
-        columns = line.split()
-        if len(columns) < 4 or not (columns[1].isdecimal() and columns[2].isdecimal()):
+        if not is_row:
             raise UserError(f"{where}: {line.strip()!r} is not a row of contig, start, end and split; correct it")
         contig, split = columns[0], columns[3]
         start, end = int(columns[1]), int(columns[2])

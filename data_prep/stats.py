@@ -13,6 +13,7 @@ from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import check_local
 
 COLUMNS = (
     "kind",
@@ -120,6 +121,8 @@ def _check_outputs(csv_file: Path | None, plot: Path | None) -> None:
     if plot and plot.suffix not in _PICTURES:
         raise UserError(f"{plot} is not the name of a picture; end it in {', '.join(_PICTURES)}")
     for file in (csv_file, plot):
+        if file:
+            check_local(file)
         if file and not file.parent.is_dir():
             raise _unwritable(file, f"there is no folder {file.parent}")
 

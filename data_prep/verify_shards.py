@@ -1,9 +1,11 @@
 """Proof that a folder of shards is what its writer wrote, and that it has all that training may read."""
 
+import hashlib
 import io
 import json
 import tarfile
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,16 @@ import numpy as np
 from data_prep.damage import Bad, StoreFile, bad_part, check_file, report_bad
 from data_prep.progress import Say, WorkProgress
 from data_prep.splits import merge
-from data_prep.workers import Report, run_tasks
+from data_prep.workers import Report, grouped, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, Sample, fingerprint, free_ranges
-from hyena_dist.data.tokenizer import A, N
+from hyena_dist.data.tokenizer import VOCAB, VOCAB_SIZE, A, N
 from hyena_dist.errors import UserError
+
+_TASK_BASES = 2**24
+"""Bases of the contigs that one task verifies at least, except for the last task."""
+_BLOCK = 2**22
+"""Bases that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ def verify_shards(folder: Path, manifest: dict[str, Any], against: Path | None, 
     """Check every tar and every sample.
 
     Checked are size and sha256 of each tar and of the index; each sample against its row (place, name, description,
-    crc32c) and, if asked, the tokens of the store; and that the samples cover the splits.
+    crc32c) and, if asked, the tokens of the store; that the samples cover the splits; and the hash and composition of
+    each contig's tokens, which the samples make up.
 
     Args:
         folder: folder of the shards.
@@ -60,10 +68,12 @@ def verify_shards(folder: Path, manifest: dict[str, Any], against: Path | None, 
     Raises:
         UserError: A file is bad; the error names the first and says how many are bad.
     """
-    if against and fingerprint(GenomeStore.open(against).manifest) != fingerprint(manifest):
-        raise UserError(
-            f"{folder} holds other contigs or splits than {against}; name the store that the shards were made from"
-        )
+    if against:
+        store = GenomeStore.open(against).manifest
+        if fingerprint(store) != fingerprint(manifest) or store["contigs"] != manifest["contigs"]:
+            raise UserError(
+                f"{folder} holds other contigs or splits than {against}; name the store that the shards were made from"
+            )
     entry = manifest["shard_index"]
     index_file = StoreFile(entry["path"], entry["bytes"], entry["sha256"])
     total = len(manifest["shards"]) + 1
@@ -91,6 +101,7 @@ def verify_shards(folder: Path, manifest: dict[str, Any], against: Path | None, 
     for task, bad in zip(tasks, found, strict=True):
         say(f"BAD {bad.what} {bad.reason}" if bad else f"ok {task.file.path}, {len(task.samples)} samples")
     report_bad(folder, manifest, [bad for bad in found if bad], total)
+    _verify_contigs(folder, manifest, processes)
     return f"{total} files, {sum(map(len, samples.values()))} samples"
 
 
@@ -112,6 +123,38 @@ def _verify_coverage(folder: Path, manifest: dict[str, Any], samples: dict[str, 
         # Neighbours share a base, so that the samples of a region merge to it; regions may touch as well.
         if merge(rows, lengths) != merge(regions, lengths):
             raise bad_part(manifest, f"the {split} samples of {folder}", "do not cover the regions of that split")
+
+
+def _verify_contigs(folder: Path, manifest: dict[str, Any], processes: int) -> None:
+    """Raise UserError if the samples make up other contigs than the manifest says."""
+
+    def verify(contigs: list[dict[str, Any]], report: Report) -> list[str | None]:
+        """Return what is wrong with each contig, and report how many bases were read."""
+        store = GenomeStore.open(folder)  # of this process, which maps the tars
+        return [_wrong_contig(store, contig, report) for contig in contigs]
+
+    groups = grouped(manifest["contigs"], lambda contig: contig["length"], _TASK_BASES)
+    with WorkProgress("verifying contigs", sum(contig["length"] for contig in manifest["contigs"])) as progress:
+        found: list[list[str | None]] = run_tasks(verify, groups, processes, progress.advance)
+    for contig, reason in zip(manifest["contigs"], chain.from_iterable(found), strict=True):
+        if reason:
+            raise bad_part(manifest, f"contig {contig['name']!r} of {folder}", reason)
+
+
+def _wrong_contig(store: GenomeStore, contig: dict[str, Any], report: Report) -> str | None:
+    """Return what the manifest says wrongly of a contig's tokens, as a predicate, or None."""
+    digest = hashlib.sha256()
+    counts = np.zeros(VOCAB_SIZE, np.int64)
+    for start in range(0, contig["length"], _BLOCK):
+        tokens = store.read(contig["name"], start, min(start + _BLOCK, contig["length"]))
+        digest.update(tokens.data)
+        counts += np.bincount(tokens, minlength=VOCAB_SIZE)
+        report(tokens.size)
+    if digest.hexdigest() != contig["sha256"]:
+        return "holds other tokens than the manifest says"
+    if {letter: int(counts[VOCAB[letter]]) for letter in "ACGTN"} != contig["composition"]:
+        return "has another composition than the manifest says"
+    return None
 
 
 def _verify_tar(task: _Task, report: Report) -> Bad | None:

@@ -10,12 +10,16 @@ from pathlib import Path
 from hyena_dist.config.file import dump_config
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.files import write_atomically
+from hyena_dist.system.locks import LockedError, lock
 from hyena_dist.train import outcome
 from jobs import slurm_queue
 from jobs.cluster import dump_cluster
 from jobs.job import Job
 from jobs.launchers import launcher
 from jobs.run_state import read_json, supervisor
+
+_LOCK_S = 3.0
+"""How long to wait for another submission, in seconds."""
 
 
 def files_of(job: Job, name: str, templates: Path | None) -> dict[str, str]:
@@ -65,11 +69,26 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
         steps = job.segments[-1].stages[-1].end_step
         print(f"{run_dir} is finished ({steps:,} steps); another name=... starts anew, a longer curriculum goes on")
         return 0
-    _refuse_second(run_dir)
+    _refuse_second(run_dir)  # without the lock, which a run in the foreground holds to its end
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(run_dir / "job/submit.lock", wait_s=_LOCK_S, required=False))
+        except LockedError:
+            raise UserError(
+                f"{run_dir} is being submitted by another process; wait for it, or choose another name=..."
+            ) from None
+        except OSError as error:
+            raise _unwritable(run_dir, error) from error
+        _refuse_second(run_dir)  # what was submitted while this waited
+        return _submit(job, name, files, background)
+
+
+def _submit(job: Job, name: str, files: dict[str, str], background: bool) -> int:
+    """Write the files of a job, by path below the run's folder, and start it; as `submit`, whose lock is held."""
+    run_dir = job.run_dir
     path = run_dir / "job/submission.json"
     try:
         (run_dir / "logs").mkdir(parents=True, exist_ok=True)
-        (run_dir / "job").mkdir(exist_ok=True)
         for old in (run_dir / "job").glob("segment-*.sh"):
             old.unlink()  # of an earlier submission with more segments
         for file, text in files.items():
@@ -77,7 +96,7 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
         facts = _facts(job, name)
         _write(path, facts)
     except OSError as error:
-        raise UserError(f"cannot write to {run_dir}: {error.strerror}; choose another output_dir") from error
+        raise _unwritable(run_dir, error) from error
     with contextlib.suppress(FileNotFoundError):
         (run_dir / "job/cancel").unlink()
     outcome.clear(run_dir)
@@ -88,6 +107,11 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
 
     sys.stdout.flush()
     return launcher(name).submit(job, background, record)
+
+
+def _unwritable(run_dir: Path, error: OSError) -> UserError:
+    """Return the error for a run's folder that cannot be written to."""
+    return UserError(f"cannot write to {run_dir}: {error.strerror}; choose another output_dir")
 
 
 def _is_finished(job: Job) -> bool:

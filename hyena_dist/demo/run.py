@@ -16,6 +16,7 @@ from hyena_dist.demo.budget import fit_to_machine
 from hyena_dist.errors import UserError
 from hyena_dist.system.programs import program
 from hyena_dist.tracking import human
+from hyena_dist.train.lock import run_lock
 from jobs.launchers import deepspeed
 
 
@@ -71,4 +72,5 @@ def _forget_run(folder: Path) -> None:
     if folder.exists():
         if not (folder / "run.yaml").is_file():
             raise UserError(f"{folder} is not a run's folder (it has no run.yaml); delete it yourself if you mean to")
-        shutil.rmtree(folder)
+        with run_lock(folder, wait_s=0):  # refuses one that is trained at present
+            shutil.rmtree(folder)

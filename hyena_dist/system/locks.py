@@ -43,8 +43,7 @@ def lock(path: Path, *, wait_s: float = math.inf, note: str = "", required: bool
     """
     deadline = time.monotonic() + wait_s
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+") as file:
+        with _opened(path) as file:
             if _acquire(file, required):
                 if _is_at(file, path):
                     _write(file, note)
@@ -67,6 +66,17 @@ def is_locked(path: Path) -> bool:
     except OSError:  # no such file, or a file system without locks
         pass
     return False
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a file that is made if need be with its folder, which an owner may remove at any moment."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return open(path, "a+")
+        except FileNotFoundError:
+            if path.is_symlink():  # to nothing
+                raise
 
 
 def _acquire(file: IO[str], required: bool) -> bool:

@@ -16,6 +16,8 @@ from hyena_dist.models.published import (
     stored_tensors,
 )
 from hyena_dist.system.files import replace_atomically
+from hyena_dist.system.locks import lock
+from hyena_dist.system.urls import check_local
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.checkpoint.tensor_file import write_tensors
 
@@ -37,32 +39,43 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
         UserError: nothing to load in `source`, weights that are not finite or have no place in the format, an `out`
             that holds other things, or a disk that is full.
     """
+    check_local(out)
     source = model_folder(source).resolve()
     out = out.resolve()
     if out == (source.parent if source.is_file() else source):
         raise UserError(f"{out} is where the model is read from; name another folder to export to")
-    others = sorted({p.name for p in out.iterdir()} - _OURS) if out.is_dir() else []
-    if others:
-        raise UserError(f"{out} holds {others[0]}, which is no part of an export; choose a new or empty folder")
+    _check_replaceable(out)
     model = load_published(source)
     check_finite(model, str(source))
     if format == "published":
         check_published(model)
     partial = out.with_name(f".{out.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if format == "published":
-            save_published(model, partial)
-        else:
-            write_model(partial, model)
-        if out.exists():
-            shutil.rmtree(out)
-        replace_atomically(partial, out)
+        with lock(partial / "lock"):  # another export to the same folder waits, and then replaces this one
+            folder = partial / "model"
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.mkdir()
+                if format == "published":
+                    save_published(model, folder)
+                else:
+                    write_model(folder, model)
+                _check_replaceable(out)
+                if out.exists():
+                    shutil.rmtree(out)
+                replace_atomically(folder, out)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        shutil.rmtree(partial, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"cannot export to {out}: {reason}; free some space or choose another folder") from error
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise UserError if a folder holds anything that is no part of an export."""
+    others = sorted({p.name for p in out.iterdir()} - _OURS) if out.is_dir() else []
+    if others:
+        raise UserError(f"{out} holds {others[0]}, which is no part of an export; choose a new or empty folder")
 
 
 def write_model(folder: Path, model: HyenaDNA) -> None:

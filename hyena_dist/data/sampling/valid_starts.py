@@ -57,11 +57,15 @@ class Ranges(NamedTuple):
         """Count how many positions of these ranges, sorted and disjoint, each of the other ranges holds."""
         return self.before(others.end) - self.before(others.start)
 
+    def sorted(self) -> "Ranges":
+        """Return the same ranges in the order of their starts."""
+        order = np.argsort(self.start, kind="stable")
+        return Ranges(self.start[order], self.end[order])
+
     def merged(self) -> "Ranges":
         """Return the same positions as sorted ranges that neither touch nor overlap."""
-        order = np.argsort(self.start, kind="stable")
-        start = self.start[order]
-        end = np.maximum.accumulate(self.end[order])
+        start, end = self.sorted()
+        end = np.maximum.accumulate(end)
         begins = np.append(True, start[1:] > end[:-1])[: start.size]  # whether a row begins a merged range
         ends = np.append(begins[1:], True)[: start.size]
         return Ranges(start[begins], end[ends])

@@ -10,7 +10,6 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -72,7 +71,8 @@ def fetch(
 ) -> None:
     """Bring `source` to `file`, unless `file` is there already.
 
-    Only one process at a time brings a file; the others wait for it. The bytes that have come so far lie in
+    Only one process at a time brings a file; the others wait for it. A file of another size than `size`, which a crash
+    or a full disk cut short, is brought anew. The bytes that have come so far lie in
     `file`.part, with a note beside it of what they are a part of. A later call goes on there if the server knows ranges
     and the source has not changed; otherwise it starts again.
 
@@ -91,7 +91,7 @@ def fetch(
     limits = limits or Limits()
     try:
         with lock(file.with_name(f".{file.name}.lock")):
-            if not file.exists():
+            if not _is_there(file, size):
                 _fetch(source, Part(file, on_bytes), {"sha256": sha256, "md5": md5}, size, limits)
     except OSError as error:  # the disk's, since those of the network have become other errors
         raise UserError(
@@ -135,11 +135,8 @@ class ShardCache:
         if not is_remote(source):
             return Path(source)
         file = self.folder / f"{sha256[:16]}-{Path(path).name}"
-        with suppress(FileNotFoundError):
-            if file.stat().st_size == size:
-                return file
-            file.unlink()  # a full disk or a crash of the machine cut it short
-        fetch(source, file, size=size, sha256=sha256, limits=self.limits)
+        if not _is_there(file, size):
+            fetch(source, file, size=size, sha256=sha256, limits=self.limits)
         return file
 
     def read(self, path: str) -> bytes:
@@ -157,6 +154,15 @@ class ShardCache:
         with tempfile.TemporaryDirectory() as folder:
             fetch(source, Path(folder) / "file", limits=self.limits)
             return (Path(folder) / "file").read_bytes()
+
+
+def _is_there(file: Path, size: int | None) -> bool:
+    """Tell whether a file is there, with its size if that is known."""
+    try:
+        found = file.stat().st_size
+    except FileNotFoundError:
+        return False
+    return size in (None, found)
 
 
 def _fetch(source: str, part: Part, hashes: dict[str, str | None], size: int | None, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import as_url
 
 STORE_FORMAT = "hyena-dist-store"
 SHARDS_FORMAT = "hyena-dist-shards"
@@ -28,6 +29,8 @@ ZARR_SHARD = 2**24
 ZARR_FILL = 255
 """The value that Zarr returns for missing chunks; no token has it, so that a hole is noticed."""
 
+_NODE = "zarr.json"
+"""Name of the file that describes a group, in the folder that holds the group's arrays."""
 _COMMON_KEYS = ("tokenizer", "command", "created", "options", "sources", "species", "contigs", "splits", "intervals")
 _KEYS = {STORE_FORMAT: (*_COMMON_KEYS, "zarr"), SHARDS_FORMAT: (*_COMMON_KEYS, "shards", "shard_index")}
 _MAKERS = {STORE_FORMAT: "hyena-dist data build", SHARDS_FORMAT: "hyena-dist data shards"}
@@ -72,14 +75,15 @@ class Sample(NamedTuple):
 def array_path(kind: str, contig: str) -> str:
     """Return the path of a contig's array inside the Zarr group, such as "contigs/chr20".
 
-    Names are percent-encoded, since a contig name may hold '/', '|' or ':', and Zarr reserves '.', '..' and '__*'.
+    Names are percent-encoded, since a contig name may hold '/', '|' or ':', and Zarr reserves '.', '..' and '__*', and
+    'zarr.json', the file that lies beside the arrays.
 
     Args:
         kind: "contigs" for the tokens or "soft_mask" for the lower-case ranges.
         contig: name of the contig, as in the manifest.
     """
     encoded = quote(contig, safe="")
-    if encoded[0] in "._":
+    if encoded[0] in "._" or encoded == _NODE:
         encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
     return f"{kind}/{encoded}"
 
@@ -144,6 +148,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        url = as_url(path)
+        if url:
+            raise UserError(
+                f"{url} is not on this machine; copy it here, or let training read shards there, "
+                f"with data.path an http(s) URL or 'pipe:COMMAND {{}}'"
+            ) from None
         raise UserError(
             f"{path} is not a hyena-dist store, because it has no {MANIFEST}; "
             f"make one with `hyena-dist data build FASTA... --out {path}`"

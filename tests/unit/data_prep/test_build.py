@@ -56,6 +56,20 @@ def test_zarr_arrays_open_with_plain_zarr(tmp_path: Path, run: Run) -> None:
     assert GenomeStore.open(tmp_path / "s").read("gi|1|ref/2", 1, 4).tolist() == [8, 9, 10]
 
 
+def test_a_contig_may_be_called_as_a_file_of_the_store(tmp_path: Path, run: Run) -> None:
+    names = ["zarr.json", "manifest.json", "genome.zarr", "contigs", "c", "zarr", ".zattrs", "journal.jsonl"]
+    fasta = tmp_path / "x.fa"
+    fasta.write_text("".join(f">{name}\n{'ACGTN'[: 1 + i % 5]}\n" for i, name in enumerate(names)))
+    run("build", fasta, "--out", tmp_path / "s", "--soft-mask")
+    run("verify", tmp_path / "s")
+    store = GenomeStore.open(tmp_path / "s")
+    assert {name: store.read(name, 0, n).tolist() for name, n in store.contigs.items()} == {
+        name: [7, 8, 9, 10, 11][: 1 + i % 5] for i, name in enumerate(names)
+    }
+    group = zarr.open_group(str(tmp_path / "s" / "genome.zarr"), mode="r")
+    assert sorted(array.attrs["contig"] for _, array in group["contigs"].arrays()) == sorted(names)
+
+
 def test_second_build_keeps_the_store(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
     run("build", genome, "--out", tmp_path / "s")
     before = content(tmp_path)

@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import json
 import shlex
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from data_prep.preset import load_preset, preset_names
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.fetch import Limits
 from hyena_dist.errors import UserError
+from hyena_dist.system.locks import lock
 
 QUICK = Limits(attempts=3, wait_s=0.01, timeout_s=0.3)
 PRESETS = ("hg38", "mm39", "species-5", "t2t-chm13")
@@ -143,6 +146,20 @@ def test_what_was_once_fetched_stays_the_same(tmp_path: Path, genomes: Any) -> N
     (genomes.folder / "hg38.ml.fa.gz").write_bytes(fasta("chr1"))
     with pytest.raises(UserError, match="its sha256 is"):
         download("hg38", tmp_path, genomes.url, limits=QUICK, say=lambda line: None)
+
+
+def test_notes_of_another_download_are_kept(tmp_path: Path, genomes: Any) -> None:
+    folder = tmp_path / "out" / "source"
+    other = {"other.fa": {"bytes": 1, "sha256": "0"}}
+    with ThreadPoolExecutor() as pool:
+        with lock(folder / ".checksums.json.lock"):
+            done = pool.submit(download, "hg38", tmp_path / "out", genomes.url, say=str)
+            time.sleep(0.5)
+            (folder / "checksums.json").write_text(json.dumps(other))
+        done.result()
+    assert sorted(json.loads((folder / "checksums.json").read_text())) == [
+        "hg38.ml.fa.gz", "other.fa", "sequences_human.bed"
+    ]  # fmt: skip
 
 
 def test_file_that_was_put_there_by_hand(tmp_path: Path, genomes: Any) -> None:

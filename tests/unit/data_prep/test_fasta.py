@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep import demo_corpus, files
 from data_prep.build import BuildOptions, build_store
-from data_prep.fasta import LOWER, read_fasta
+from data_prep.fasta import LOWER, TOKEN, read_fasta
 from hyena_dist.data.store.manifest import array_path
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
@@ -33,24 +33,33 @@ def bgzip(text: bytes, block: int = 40) -> bytes:
 
 
 def codes(path: Path) -> dict[str, np.ndarray]:
-    """Return the codes of each record of a file: token | LOWER."""
+    """Return the codes of each record of a file: token | LOWER | AMBIGUOUS."""
     text = files.ahead(files.read_text(path))
     return {name: np.frombuffer(b"".join(blocks), np.uint8) for name, blocks in read_fasta(path, text)}
 
 
 def records(path: Path) -> dict[str, str]:
-    return {name: decode(found & (LOWER - 1)) for name, found in codes(path).items()}
+    return {name: decode(found & TOKEN) for name, found in codes(path).items()}
 
 
 TEXT = b">a first\nACGT\nRYKM\n\n>b\nacgun\n"
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bgzip], ids=["plain", "gzip", "bgzip"])
-@pytest.mark.parametrize("newline", [b"\n", b"\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
 def test_formats(tmp_path: Path, pack, newline: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(pack(TEXT.replace(b"\n", newline)))
     assert records(path) == {"a": "ACGTNNNN", "b": "ACGTN"}
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
+def test_line_ends_may_be_mixed(block: int) -> None:
+    """A lone CR ends a header as well, so that the line after it is sequence; CRLF is one end, also between blocks."""
+    text = b">a\rACGT\nTT\r\n\r>b\r\nGG\rCC\n\r\n>c\nA\r\nC\r"
+    blocks = [text[at : at + block] for at in range(0, len(text), block)]
+    read = {name: decode(np.frombuffer(b"".join(parts), np.uint8)) for name, parts in read_fasta(Path("x"), blocks)}
+    assert read == {"a": "ACGTTT", "b": "GGCC", "c": "AC"}
 
 
 def test_lower_case_is_kept_as_a_mask(tmp_path: Path) -> None:
@@ -62,7 +71,7 @@ def test_lower_case_is_kept_as_a_mask(tmp_path: Path) -> None:
 names = st.text(string.ascii_letters + string.digits + "|/.:_-#é", min_size=1, max_size=12)
 
 
-line_ends = st.sampled_from(["\n", "\r\n", "\n\n"])
+line_ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n"])
 genomes = st.dictionaries(names, st.text("ACGTUNRYacgtunx", min_size=1, max_size=200), min_size=1, max_size=5)
 
 
@@ -81,7 +90,7 @@ def test_any_wrapping_and_any_block_size_read_the_same(
     text = written(genome, width, end, final_newline)
     blocks = [text[at : at + block] for at in range(0, len(text), block)]
     read = {name: np.frombuffer(b"".join(parts), np.uint8) for name, parts in read_fasta(Path("x"), blocks)}
-    assert {name: decode(found & (LOWER - 1)) for name, found in read.items()} == {
+    assert {name: decode(found & TOKEN) for name, found in read.items()} == {
         name: decode(encode(sequence)) for name, sequence in genome.items()
     }
     for name, sequence in genome.items():
@@ -127,6 +136,7 @@ def test_demo_corpus_is_the_slice_its_origin_states() -> None:
         pytest.param(b">\nACGT\n", "line 1 is a '>' header without a name", id="no name"),
         pytest.param(b">a\nACGT\n\nACLGT\n", "line 4: base 7 of record 'a' is 'L'", id="protein"),
         pytest.param(b">a\r\nAC GT\r\nAC*\r\n", "line 3: base 7 of record 'a' is '\\*'", id="stop codon"),
+        pytest.param(b">a\rAC\rGT\r\rAC*\r", "line 5: base 7 of record 'a' is '\\*'", id="stop codon after CR"),
         pytest.param(b">a\nAC>GT\n", "line 2: base 3 of record 'a' is '>'", id="header inside a line"),
         pytest.param(b">a\nACGT\n>b\nA\n>a\nACGT\n", "record name 'a' occurs a second time", id="duplicate"),
         pytest.param(gzip.compress(TEXT * 50)[:-20], "truncated gzip", id="truncated gzip"),

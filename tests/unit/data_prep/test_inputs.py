@@ -25,6 +25,8 @@ def test_labels(tmp_path: Path) -> None:
     ("rule", "names"),
     [
         ("ucsc", {"20": "chr20", "chr20": "chr20", "MT": "chrM", "M": "chrM", "X": "chrX", "2L": "chr2L"}),
+        ("ucsc", {"99": "chr99", "100": "chr100", "120": "chr120", "chr120": "chr120", "1000A": "chr1000A"}),
+        ("ensembl", {"chr99": "99", "chr100": "100", "120": "120"}),
         ("ucsc", {"XII": "chrXII", "KI270728.1": "KI270728.1", "chrUn_KI270728v1": "chrUn_KI270728v1"}),
         ("ensembl", {"chr20": "20", "20": "20", "chrM": "MT", "chrMT": "MT", "chrX": "X", "chr2a": "2a"}),
         ("ensembl", {"chr1_KI270706v1_random": "chr1_KI270706v1_random", "scaffold_7": "scaffold_7"}),

@@ -96,6 +96,16 @@ def test_uniform_counts_the_free_ranges(folder: Path) -> None:
     assert (row["used"], row["left_out"], row["bases_left_out"]) == (5, 1, 15)
 
 
+def test_distance_where_contigs_with_held_out_ends_follow_each_other(tmp_path: Path) -> None:
+    """The end of a and the start of b are one range of the axis, and yet lie on two contigs."""
+    (tmp_path / "x.fa").write_text(f">a\n{'ACGT' * 25}\n>b\n{'ACGT' * 75}\n")
+    (tmp_path / "x.bed").write_text("a 0 50 train\na 50 100 valid\nb 0 50 valid\nb 60 300 train\n")
+    build_store([tmp_path / "x.fa"], tmp_path / "s", BuildOptions(BedSplits(tmp_path / "x.bed")), say=lambda _: None)
+    # Windows of 61 bases of b may start at 60 at the earliest; those of a, which has room for 50, nowhere.
+    rows = leaks(GenomeStore.open(tmp_path / "s"), [60, 20], "interval")
+    assert [row["distance"] for row in rows] == [10, 0]
+
+
 def test_no_window_fits_and_nothing_is_held_out(folder: Path, tmp_path: Path) -> None:
     [row] = leaks(GenomeStore.open(folder), [500], "interval")
     assert (row["windows"], row["used"], row["left_out"], row["reachable"]) == (0, 0, 5, 0)

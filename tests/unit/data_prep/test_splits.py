@@ -63,6 +63,18 @@ def test_bed(tmp_path: Path) -> None:
     }
 
 
+def test_only_the_first_word_makes_a_track_line(tmp_path: Path) -> None:
+    contigs = dict.fromkeys(["track", "track7", "tracks", "browser", "browser.1", "x"], 100)
+    bed = tmp_path / "x.bed"
+    rows = "".join(f"{name}\t0\t100\t{'train' if name == 'x' else 'test'}\n" for name in contigs)
+    bed.write_text(f"browser position x:1-100\nbrowser\ntrack\ttype=bed name=x\ntrack\n{rows}")
+    splits, _ = assign(BedSplits(bed), contigs, 1)
+    assert splits["test"] == [Interval(name, 0, 100) for name in contigs if name != "x"]
+    bed.write_text("track7 name=x\n" + rows)
+    with pytest.raises(UserError, match=r"line 1: 'track7 name=x' is not a row of contig, start, end and split"):
+        assign(BedSplits(bed), contigs, 1)
+
+
 @given(st.integers(0, 500), st.integers(1, 500), st.integers(1, 100))
 def test_tiles_are_the_region_cut_up(start: int, size: int, length: int) -> None:
     region = Interval("a", start, start + size)

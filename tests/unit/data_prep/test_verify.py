@@ -145,6 +145,7 @@ def test_splits_that_overlap(store: Path, refuse: Run) -> None:
 
 def test_no_store(tmp_path: Path, store: Path, refuse: Run) -> None:
     assert "no manifest.json" in refuse("verify", tmp_path / "none")
+    assert "error: s3://bucket/x is not on this machine; copy it here" in refuse("verify", "s3://bucket/x")
     assert "--against is for shards" in refuse("verify", store, "--against", store)
 
 
@@ -224,3 +225,25 @@ def test_tokens_of_another_store(shards: Path, store: Path, refuse: Run) -> None
     assert f"{contig}:{start}-{end}" in message
     edit(store, lambda manifest: manifest["contigs"][0].update(sha256="0"))
     assert "holds other contigs or splits" in refuse("verify", shards, "--against", store)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["contigs"][0]["composition"].update(A=1), "contig 'chr1' of .* has another composition than the"),
+        (lambda m: m["contigs"][1]["composition"].update(N=1), "contig 'chr2' of .* has another composition than the"),
+        (lambda m: m["contigs"][1].update(sha256="0"), "contig 'chr2' of .* holds other tokens than the manifest says"),
+    ],
+)
+def test_shards_whose_manifest_says_other_things_of_a_contig(
+    shards: Path, refuse: Run, change: Change, says: str, processes: int
+) -> None:
+    edit(shards, change)
+    message = refuse("verify", shards, "--processes", processes)
+    assert re.search(says, message), message
+
+
+def test_a_soft_mask_that_the_store_of_the_shards_does_not_have(shards: Path, store: Path, refuse: Run) -> None:
+    edit(shards, lambda manifest: manifest["contigs"][0].update(soft_masked=0))
+    assert "holds other contigs or splits than" in refuse("verify", shards, "--against", store)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,10 +17,12 @@ from hyena_dist.cli import main
 from hyena_dist.config.file import dump_config, load_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
+from hyena_dist.system.locks import lock
 from hyena_dist.train import outcome
 from hyena_dist.train.outcome import Outcome
 from jobs.cluster import Cluster
 from jobs.job import make_job
+from jobs.run_state import claim
 from jobs.scripts import copy_templates, render
 
 
@@ -123,6 +126,22 @@ def test_second_submission_is_refused(run: RunConfig, capsys: pytest.CaptureFixt
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert submit(*template("exit 0\n")) == 0
+
+
+def test_two_submissions_at_once(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits for the first, which has not started anything yet, and then sees what that has started."""
+    with ThreadPoolExecutor() as pool:
+        with lock(run.run_dir / "job/submit.lock"):
+            assert submit() == 2
+            assert "runs/run is being submitted by another process; wait for it, or" in capsys.readouterr().err
+            second = pool.submit(submit)
+            time.sleep(0.5)
+            started = claim(run.run_dir, ["it"])
+            started.__enter__()
+        assert second.result() == 2
+        started.__exit__(None, None, None)
+    assert f"runs/run is run by process {os.getpid()} on " in capsys.readouterr().err
+    assert not (run.run_dir / "run.yaml").exists()
 
 
 def test_finished(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:

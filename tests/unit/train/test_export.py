@@ -1,6 +1,8 @@
 """A model alone in a folder, in either format, and what is never overwritten."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hyena_dist import HyenaDNA, ModelConfig, UserError, load_published
+from hyena_dist.system.locks import lock
 from hyena_dist.train import export as module
 from hyena_dist.train.export import Format, export
 
@@ -80,6 +83,7 @@ def test_other_things_are_never_overwritten(tmp_path: Path) -> None:
         (source, "is where the model is read from; name another folder"),
         (source / "../source", "is where the model is read from"),
         (tmp_path / "file", "cannot export to .*file: Not a directory; free some space or choose another folder"),
+        (Path("s3://bucket/x"), "s3://bucket/x is a URL, and output is written to this machine"),
         (tmp_path / "file/out", "cannot export to .*out: "),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -87,6 +91,29 @@ def test_other_things_are_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*nowhere"):
         export(tmp_path / "nowhere", tmp_path / "new")
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_what_came_to_be_while_another_export_was_at_work_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with ThreadPoolExecutor() as pool:
+        with lock(tmp_path / ".out.partial/lock"):
+            exported = pool.submit(export, GOLDEN / "tiny", out)
+            time.sleep(0.5)
+            out.mkdir()
+            (out / "notes.txt").write_text("mine")
+        with pytest.raises(UserError, match=r"holds notes\.txt, which is no part of an export"):
+            exported.result()
+    assert files(out) == ["notes.txt"]
+
+
+def test_two_exports_to_one_folder_leave_one_of_them_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(export, GOLDEN / "tiny", out, format) for _ in range(4) for format in WEIGHTS]:
+            done.result()
+    assert files(out) in (["config.json", "model.safetensors"], ["config.json", "weights.ckpt"])
+    assert load_published(out).config == load_published(GOLDEN / "tiny").config
+    assert files(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("format", WEIGHTS)

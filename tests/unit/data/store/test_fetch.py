@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from hyena_dist.data.store.fetch import Limits, NotThereError, ShardCache, fetch, is_remote, join
 from hyena_dist.errors import UserError
+from hyena_dist.system.locks import lock
 
 SIZE = 3 * 2**20
 CONTENT = np.random.default_rng(0).bytes(SIZE)
@@ -251,6 +253,21 @@ def test_cache(served: Any, tmp_path: Path) -> None:
     assert cache.read("a.tar") == CONTENT
     with pytest.raises(NotThereError):
         cache.read("none")
+
+
+def test_a_file_that_another_process_mends_meanwhile_stays(served: Any, tmp_path: Path) -> None:
+    """A file that is cut short is removed under the lock alone, since its owner may just be writing the rest."""
+    file = tmp_path / "cache" / f"{SHA256[:16]}-a.tar"
+    with ThreadPoolExecutor() as pool:
+        with lock(file.with_name(f".{file.name}.lock")):
+            file.write_bytes(b"cut")
+            found = pool.submit(ShardCache(served.url, file.parent).local, "a.tar", SIZE, SHA256)
+            time.sleep(0.3)
+            assert file.exists()
+            file.write_bytes(CONTENT)
+            mended = file.stat().st_ino
+        assert found.result().stat().st_ino == mended
+    assert not served.asked
 
 
 def test_cache_of_a_folder_uses_its_files(tmp_path: Path) -> None:
