@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker for each CPU, which takes one file of tests after another; it and its server of processes have 1 GB of memory.
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo install test test-all lint test-slurm test-chaos clean
+.PHONY: demo install test test-all test-lowest lint test-slurm test-chaos clean
 
 demo: install  ## the main job on an embedded corpus
 	$(BIN)/hyena-dist demo
@@ -30,6 +30,15 @@ test-slurm: install  ## the tests on a real SLURM cluster alone, which HYENA_DIS
 test-chaos: install  ## fifty kills, full disks and NaN at random moments: about a quarter of an hour
 	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/chaos -s
 
+test-lowest: .venv-lowest/.installed  ## one process of everything, with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest $(PARALLEL) tests/unit -m 'not (slurm or chaos or launcher or slow)'
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --disable-pip-version-check --quiet --progress-bar on -c constraints-lowest.txt \
+		-e . pytest pytest-timeout pytest-xdist hypothesis pyfaidx
+	@touch $@
+
 lint: install  ## style, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +46,4 @@ lint: install  ## style, types and the import contract
 	$(BIN)/lint-imports --no-logo
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-lowest build *.egg-info

@@ -27,11 +27,16 @@ class CheckFailed(Exception):
     """A check that did not pass; the message is one line that says why and, if known, what to do."""
 
 
+class CheckUnfinishedError(Exception):
+    """A check that was not done in time, so that nothing is known; the message is one line that says what to do."""
+
+
 def check_imports() -> str:
     """Import in a process of its own what the main job imports.
 
     Raises:
-        CheckFailed: Something does not load, or not in time.
+        CheckFailed: Something does not load.
+        CheckUnfinishedError: The imports take longer than `TIMEOUT_S`.
     """
     start = time.perf_counter()
     try:
@@ -43,7 +48,9 @@ def check_imports() -> str:
             check=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise CheckFailed(f"not done after {TIMEOUT_S:.0f} s: is the file system slow?") from error
+        raise CheckUnfinishedError(
+            f"not done after {TIMEOUT_S:.0f} s: the machine is busy or its file system slow; try again"
+        ) from error
     except subprocess.CalledProcessError as error:
         raise CheckFailed((error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]) from error
     return f"{', '.join(_MODULES)} in {time.perf_counter() - start:.1f} s"
@@ -77,7 +84,8 @@ def check_collectives(backend: str, world_size: int) -> str:
         world_size: Number of processes.
 
     Raises:
-        CheckFailed: A value is wrong, a process fails, or it is not done after `TIMEOUT_S`.
+        CheckFailed: A value is wrong, or a process fails.
+        CheckUnfinishedError: It takes longer than `TIMEOUT_S`.
     """
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
@@ -103,9 +111,9 @@ def check_collectives(backend: str, world_size: int) -> str:
         if errors:
             raise CheckFailed(errors[0].read_text())
         if late:
-            raise CheckFailed(
-                f"no answer after {TIMEOUT_S:.0f} s: does `hostname` resolve to this machine? If not, set "
-                f"{'GLOO' if backend == 'gloo' else 'NCCL'}_SOCKET_IFNAME to its network interface (on one node: lo)"
+            raise CheckUnfinishedError(
+                f"no answer after {TIMEOUT_S:.0f} s: either the machine is busy, or `hostname` does not resolve to "
+                f"it; set {'GLOO' if backend == 'gloo' else 'NCCL'}_SOCKET_IFNAME to its network interface (on one node: lo)"
             )
         codes = [process.exitcode for process in processes]
         if any(codes):

@@ -136,6 +136,28 @@ def launch_environment() -> Launch:
     return Launch(0, 0, 1)
 
 
+def local_gpu(local_rank: int, visible: int) -> int:
+    """Return the index of a rank's GPU among those that its process sees.
+
+    A process that sees one GPU has that one, as under `srun --gpus-per-task=1`, whatever its place on the node.
+
+    Args:
+        local_rank: number of the process on its node.
+        visible: number of GPUs that the process sees, at least 1.
+
+    Raises:
+        UserError: more processes on the node than GPUs.
+    """
+    if visible == 1:
+        return 0
+    if local_rank >= visible:
+        raise UserError(
+            f"process {local_rank} of this node (counted from 0) has no GPU, since it sees {visible}; start one "
+            f"process for each GPU, or let each see its own alone"
+        )
+    return local_rank
+
+
 def join_world(timeout_s: float = 1800.0) -> World:
     """Join the process group that this process was launched into.
 
@@ -144,12 +166,15 @@ def join_world(timeout_s: float = 1800.0) -> World:
     """
     launch = launch_environment()
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", launch.local_rank) if cuda else torch.device("cpu")
+    place = launch.local_rank
     if cuda:
-        torch.cuda.set_device(device)
+        place = local_gpu(place, torch.cuda.device_count())
+        torch.cuda.set_device(place)
+        os.environ["LOCAL_RANK"] = str(place)  # DeepSpeed takes the GPU of this number
     else:
         keep_freed_memory()
-    os.environ.setdefault("LOCAL_RANK", str(launch.local_rank))  # DeepSpeed insists on it
+        os.environ.setdefault("LOCAL_RANK", str(place))  # DeepSpeed insists on it
+    device = torch.device("cuda", place) if cuda else torch.device("cpu")
     timeout = timedelta(seconds=timeout_s)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"

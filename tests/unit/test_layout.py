@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("hyena_dist", "data_prep", "jobs")
@@ -68,3 +69,19 @@ def test_dependencies_that_are_reached_into_have_an_upper_bound() -> None:
     for name in ("deepspeed", "megatron-core"):
         (line,) = [each for each in project["dependencies"] if each.startswith(f"{name}>")]
         assert ",<" in line
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    """The lowest constraints pin each dependency to its lower bound, and torch alone as the others do."""
+    allowed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = {}
+    for name in ("constraints.txt", "constraints-lowest.txt"):
+        lines = (line for line in (ROOT / name).read_text().splitlines() if "==" in line)
+        pins[name] = {line.partition("==")[0].lower(): line.partition("==")[2] for line in lines}
+    for line in allowed:
+        dependency, bound = line.split(",")[0].split(">=")
+        tested = Version(pins["constraints-lowest.txt"][dependency])
+        if dependency == "torch":
+            assert tested == Version(pins["constraints.txt"]["torch"])
+        else:
+            assert tested == Version(bound), dependency
