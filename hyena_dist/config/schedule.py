@@ -70,7 +70,7 @@ class TrainConfig(Section):
     global_batch_tokens: int | None = Field(None, gt=0, description="or tokens per step, the same in every stage")
     micro_batch_size: int | None = Field(None, gt=0, description="sequences per rank and pass; derived if not given")
     micro_batch_tokens: int = Field(131_072, gt=0, description="bound for a derived micro_batch_size")
-    log_interval: int = Field(10, gt=0)
+    log_interval: int = Field(10, gt=0, description="steps in a row of metrics, whose loss is the mean over them")
     eval_interval: int = Field(0, ge=0, description="0: only at the end")
     save_interval: int = Field(500, ge=0, description="0: only at the end")
     keep_last: int = Field(2, gt=0, description="checkpoints to keep")

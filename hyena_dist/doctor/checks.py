@@ -111,9 +111,10 @@ def check_collectives(backend: str, world_size: int) -> str:
         if errors:
             raise CheckFailed(errors[0].read_text())
         if late:
+            library = "GLOO" if backend == "gloo" else "NCCL"
             raise CheckUnfinishedError(
-                f"no answer after {TIMEOUT_S:.0f} s: either the machine is busy, or `hostname` does not resolve to "
-                f"it; set {'GLOO' if backend == 'gloo' else 'NCCL'}_SOCKET_IFNAME to its network interface (on one node: lo)"
+                f"no answer after {TIMEOUT_S:.0f} s: either the machine is busy, or `hostname` does not resolve to it; "
+                f"set {library}_SOCKET_IFNAME to its network interface (on one node: lo)"
             )
         codes = [process.exitcode for process in processes]
         if any(codes):

@@ -18,6 +18,7 @@ from hyena_dist.profile.watchdog import Watchdog
 from hyena_dist.train import outcome
 from hyena_dist.train.anomaly import AnomalyGuard, Rollback, leave_out
 from hyena_dist.train.checkpoint.write import CheckpointWriter
+from hyena_dist.train.interval_loss import IntervalLoss
 from hyena_dist.train.lr import learning_rate
 from hyena_dist.train.objective import Batch, Objective, RunRecord
 from hyena_dist.train.outcome import Ending, Outcome
@@ -58,6 +59,7 @@ class Loop:
         self.model, self.engine = build(objective, config, self.mesh, point, self.phases)
         self.guard = AnomalyGuard(config.train, point.state)
         self.guard.read_left_out(config.run_dir)
+        self.losses = IntervalLoss(self.mesh, point.state.unreported)
         self.reporter = RunReporter(config, self.mesh, point, objective, self.phases, self.engine.config)
         self.note = self.reporter.note
         self.checkpoints = CheckpointWriter(
@@ -171,13 +173,12 @@ class Loop:
                 return True
             weight /= mesh.tensor.size()
             self._enter(batch.stage, first=batch.step == batch.stage.first_step)
-            loss_sum = self._accumulate(batch, weight)
-            loss, norm, lr = self._update(loss_sum, weight)
+            self.losses.add(self._accumulate(batch, weight), weight)
+            norm, lr = self._update()
         self.phases.enter("other")
         self.phases.add(batch.stage.tokens_per_step)
         if self.step % self.config.train.log_interval == 0 or self.step == batch.stage.end_step:
-            loss = self._mean(loss_sum, weight) if loss is None else loss
-            self.reporter.step(self.step, batch.stage, loss=loss, norm=norm, lr=lr)
+            self.reporter.step(self.step, batch.stage, loss=self.losses.end(), norm=norm, lr=lr)
             for line in self.traffic.report(self.step, batch.stage) if self.traffic else []:
                 self.note(line)
         return True
@@ -205,13 +206,13 @@ class Loop:
                 )
         return loss_sum
 
-    def _update(self, loss_sum: torch.Tensor, weight: float) -> tuple[float | None, float, float]:
-        """Let the optimizer step unless numbers went wrong: (mean loss if needed and any, gradient norm, rate)."""
+    def _update(self) -> tuple[float, float]:
+        """Let the optimizer step unless numbers went wrong; return gradient norm and learning rate."""
         step = self.step
         tokens = self.point.tokens_at(step)
         lr = learning_rate(self.config.optimizer, tokens, self.point.tokens_at(self.point.last_step))
         self.phases.enter("optimizer", step)
-        loss = self._mean(loss_sum, weight) if self.guard.needs_loss else None
+        loss = self.losses.last() if self.guard.needs_loss else None
         norm, applied = self.engine.step(lr, self.guard.norm_limit(loss))
         try:
             if sentence := self.guard.judge(step, loss, norm, applied, lr):
@@ -220,12 +221,7 @@ class Loop:
             rollback = error
             self.mesh.world.on_main(lambda: leave_out(self.config.run_dir, rollback))
             raise
-        return loss, norm, lr
-
-    def _mean(self, loss_sum: torch.Tensor, weight: float) -> float | None:
-        """Return the mean loss over all ranks, None where no target counts: that is not a loss of 0."""
-        total = self.mesh.world.all_reduce_sum(loss_sum.item()) / self.mesh.tensor.size()
-        return total / weight if weight else None
+        return norm, lr
 
     # --- between steps ---
 
@@ -263,6 +259,7 @@ class Loop:
             mlflow_run_id=self.reporter.run_id,
             data=self.objective.fingerprint,
             anomaly=self.guard.memory,
+            unreported=self.losses.steps(),
         )
         self.checkpoints.save(self.state, wait=wait)
         self.guard.saved(self.step)

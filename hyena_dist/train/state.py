@@ -38,6 +38,8 @@ class TrainState:
     data: Any = None
     """The fingerprint of the data that the run trains on, as its objective gives it."""
     anomaly: AnomalyMemory = field(default_factory=AnomalyMemory)
+    unreported: tuple[tuple[float, float], ...] = ()
+    """Summed loss and weight of each step that the next row of metrics will hold the mean of."""
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
@@ -62,6 +64,8 @@ class TrainState:
             "guard": {"losses": self.anomaly.losses, "norms": self.anomaly.norms},
             "skipped": self.anomaly.skipped,
         }
+        if self.unreported:
+            fields["unreported"] = self.unreported
         if self.evaluation is not None:
             fields |= {"evaluation": self.evaluation, "scored": self.scored}
         return json.dumps(fields, indent=2) + "\n"
@@ -77,7 +81,8 @@ class TrainState:
             norms=tuple(guard.get("norms", ())),
             skipped=tuple(fields.pop("skipped", ())),
         )
-        return cls(anomaly=memory, **fields)
+        unreported = tuple((loss_sum, weight) for loss_sum, weight in fields.pop("unreported", ()))
+        return cls(anomaly=memory, unreported=unreported, **fields)
 
 
 def read_state(checkpoint: Path) -> TrainState:

@@ -1,11 +1,13 @@
 """A run that is killed at a random step and resumed is, bit for bit, the run that was not."""
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -50,6 +52,25 @@ def test_killed_and_resumed(zero: str, precision: str, make_config: Callable[...
     assert curve(folder) == whole
     saved = [f / "checkpoints/step-00000012/model.safetensors" for f in (undisturbed, folder)]
     assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+def test_rows_are_means_over_their_steps_also_across_a_resume(
+    make_config: Callable[..., RunConfig], calm: Calm
+) -> None:
+    every_step = {row["step"]: row["train/loss"] for row in curve(calm(2)) if "train/loss" in row}
+    train = make_config().train.model_dump() | {"log_interval": 5, "save_interval": 2, "keep_last": 9}
+    config = make_config(name="means", train=train)
+    run_ranks(2, train_here, config)
+    whole = curve(config.run_dir)
+    rows = {row["step"]: row["train/loss"] for row in whole if "train/loss" in row}
+    for step, steps in ((5, range(1, 6)), (6, [6]), (10, range(7, 11)), (12, [11, 12])):
+        assert rows.pop(step) == pytest.approx(np.mean([every_step[n] for n in steps]), rel=1e-6)
+    assert not rows
+    for checkpoint in list_checkpoints(config.run_dir / "checkpoints"):
+        if checkpoint.name > "step-00000008":
+            shutil.rmtree(checkpoint)
+    run_ranks(2, train_here, config)
+    assert curve(config.run_dir) == whole
 
 
 @pytest.mark.parametrize("zero", ["zero1", "zero3"])
