@@ -10,6 +10,8 @@ from pathlib import Path
 
 from data_prep import handlers
 from hyena_dist.errors import UserError
+from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.verbs import not_negative, output_file, positive
 
 Commands = argparse._SubParsersAction
 """The action of a parser to which sub-commands are added; argparse has no public name for it."""
@@ -42,15 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m data_prep", description="From FASTA to a store for training.")
     add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        return args.handler(args) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
-        return 130
+    with readers_may_leave():
+        try:
+            args = parser.parse_args(argv)
+            return args.handler(args) or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted; what is finished is kept, the same command continues", file=sys.stderr)
+            return 130
 
 
 def _command(commands: Commands, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
@@ -68,7 +71,7 @@ def _command(commands: Commands, name: str, summary: str, epilog: str) -> argpar
 def _add_processes(parser: argparse.ArgumentParser, unit: str = "") -> None:
     """Add the option that limits how many processes work at a time."""
     parser.add_argument(
-        "--processes", type=int, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
+        "--processes", type=positive, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
     )
 
 
@@ -106,7 +109,7 @@ def _add_build(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--soft-mask", action="store_true", help="keep which bases are lower-case")
     parser.add_argument(
         "--interval-length",
-        type=int,
+        type=positive,
         default=2**17,
         metavar="N",
         help="bases in an interval, the unit of sampling, where no BED file says (default: %(default)s)",
@@ -137,9 +140,11 @@ def _add_shards(commands: Commands) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder of the store")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the shards")
     parser.add_argument(
-        "--window", type=int, default=2**20 + 1, metavar="N", help="bases in a sample (default: %(default)s)"
+        "--window", type=positive, default=2**20 + 1, metavar="N", help="bases in a sample (default: %(default)s)"
     )
-    parser.add_argument("--megabytes", type=int, default=256, metavar="N", help="size of a tar (default: %(default)s)")
+    parser.add_argument(
+        "--megabytes", type=positive, default=256, metavar="N", help="size of a tar (default: %(default)s)"
+    )
     _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace DIR if it is a store or shards")
     parser.set_defaults(handler=handlers.shards)
@@ -190,10 +195,10 @@ def _add_stats(commands: Commands) -> None:
         "example:\n  hyena-dist data stats data/hg38 --csv hg38.csv --kmers 6 --plot hg38.png\n",
     )
     parser.add_argument("store", metavar="DIR", help="folder of the store or the shards")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the tables here and beside it")
-    parser.add_argument("--kmers", type=int, metavar="K", help="also count the windows of K bases, 1 to 8")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the tables here and beside it")
+    parser.add_argument("--kmers", type=positive, metavar="K", help="also count the windows of K bases, 1 to 8")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="also draw GC, N, soft mask and splits (.png, .pdf, .svg)"
+        "--plot", type=output_file, metavar="FILE", help="also draw GC, N, soft mask and splits (.png, .pdf, .svg)"
     )
     parser.set_defaults(handler=handlers.stats)
 
@@ -209,11 +214,13 @@ def _add_export(commands: Commands) -> None:
     )
     parser.add_argument("store", metavar="DIR", help="folder of the store or the shards")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="compressed if it ends in .gz (default: standard output)"
+        "--out", type=output_file, metavar="FILE", help="compressed if it ends in .gz (default: standard output)"
     )
     parser.add_argument("--contigs", metavar="A,B", help="these alone")
     parser.add_argument("--region", action="append", metavar="CONTIG:START-END", help="from 0, END not included")
-    parser.add_argument("--line-width", type=int, default=60, metavar="N", help="0 for one line (default: %(default)s)")
+    parser.add_argument(
+        "--line-width", type=not_negative, default=60, metavar="N", help="0 for one line (default: %(default)s)"
+    )
     parser.set_defaults(handler=handlers.export)
 
 
@@ -232,5 +239,5 @@ def _add_leaks(commands: Commands) -> None:
     parser.add_argument(
         "--sampling", choices=("interval", "published", "uniform"), default="interval", help="default: %(default)s"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table here")
+    parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the table here")
     parser.set_defaults(handler=handlers.leaks)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
-from hyena_dist.verbs import parse_lengths, parse_profile, parse_steps, verb
+from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: that of the verb, 0 unless it says otherwise; 2 for a mistake of the user; TEMPORARY where
         another attempt may succeed; 130 after Ctrl-C.
     """
+    with readers_may_leave():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
@@ -103,9 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIRST-LAST",
         help="steps that a trace holds, counted from where these processes enter each stage (default: 3-5)",
     )
-    train.add_argument("--last-stage", type=int, metavar="K", help="save and stop after stage K (counted from 1)")
+    train.add_argument("--last-stage", type=positive, metavar="K", help="save and stop after stage K (counted from 1)")
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
-    train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
+    train.add_argument("--world-size", type=positive, default=1, metavar="N", help="ranks that --dry-run plans for")
 
     evaluate = verb(
         verbs,
@@ -122,12 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         "--lengths", type=parse_lengths, default="1024", metavar="N,N", help="context lengths (default: %(default)s)"
     )
     evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
-    evaluate.add_argument("--max-tokens", type=int, default=1_000_000, metavar="N", help="targets per length")
+    evaluate.add_argument("--max-tokens", type=positive, default=1_000_000, metavar="N", help="targets per length")
     evaluate.add_argument(
         "--same-bases", action="store_true", help="every length scores the same targets, with more bases before them"
     )
     evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
+    evaluate.add_argument("--json", type=output_file, metavar="FILE", help="also write the result here")
 
     export = verb(
         verbs,
@@ -139,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint, published folder or file"
     )
-    export.add_argument("out", type=Path, metavar="OUT", help="a new folder, or an earlier export to replace")
+    export.add_argument("out", type=output_folder, metavar="OUT", help="a new folder, or an earlier export to replace")
     export.add_argument(
         "--format",
         choices=("safetensors", "published"),
@@ -152,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     demo = verb(verbs, "demo", "the main job on an embedded corpus, in minutes on a CPU", _demo, "hyena-dist demo")
-    demo.add_argument("--output-dir", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    demo.add_argument("--output-dir", type=output_folder, default=Path("runs"), metavar="DIR", help="default: runs")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
@@ -223,29 +229,37 @@ def _evaluate(args: argparse.Namespace) -> None:
     from hyena_dist.data.store import GenomeStore
 
     store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
-    from hyena_dist.parallel.mesh import Mesh
-    from hyena_dist.parallel.world import World
+    from hyena_dist.config.parallel import ParallelConfig
+    from hyena_dist.parallel.mesh import Mesh, build_mesh
+    from hyena_dist.parallel.world import join_world, shutdown
     from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
 
-    model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift)
-    result = evaluate(
-        model,
-        store,
-        Mesh(World(device=next(model.parameters()).device)),
-        split=args.split,
-        lengths=args.lengths,
-        max_tokens=args.max_tokens,
-        micro_batch_tokens=65_536,
-        note=print,
-        same_bases=args.same_bases,
-    )
+    world = join_world()
+    try:
+        model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift, world.device)
+        result = evaluate(
+            model,
+            store,
+            # Every rank has the whole model and scores its share of the windows.
+            Mesh(world) if world.size == 1 else build_mesh(world, ParallelConfig()),
+            split=args.split,
+            lengths=args.lengths,
+            max_tokens=args.max_tokens,
+            micro_batch_tokens=65_536,
+            note=print if world.is_main else lambda _: None,
+            same_bases=args.same_bases,
+        )
+    except UserError:
+        shutdown()
+        raise
     for order, ppl in result.markov.items():
         print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
-    if args.json:
+    if args.json and world.is_main:
         by_length = {n: p.to_json() for n, p in result.by_length.items()}
         reached = {n: c._asdict() for n, c in result.coverage.items()}
         found = {"ppl_by_length": by_length, "markov_ppl": result.markov, "coverage": reached}
         args.json.write_text(json.dumps(found, indent=2) + "\n")
+    shutdown()
 
 
 def _export(args: argparse.Namespace) -> None:

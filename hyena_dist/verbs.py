@@ -1,9 +1,13 @@
 """Helpers that the verbs of the command line share."""
 
 import argparse
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import check_local
 
 
 def verb(
@@ -25,16 +29,80 @@ def verb(
     return parser
 
 
+def positive(text: str) -> int:
+    """Return a whole number from 1 on, for options that count.
+
+    Raises:
+        ArgumentTypeError: The text is another one.
+    """
+    return _whole(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """Return a whole number from 0 on.
+
+    Raises:
+        ArgumentTypeError: The text is another one.
+    """
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} on")
+    return int(text)
+
+
+def output_file(text: str) -> Path:
+    """Return the path of a file that a verb will write, once it is known that it can be: before the work.
+
+    Raises:
+        UserError: The path is a folder or a URL, or there is no folder that it could be written to.
+    """
+    path = Path(text)
+    check_local(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, and a file is to be written there; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written, since there is no folder {path.parent}; make it, or name another")
+    _check_writable(path.parent, path)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{path} is read-only; name another file")
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """Return the path of a folder that a verb will write, once it is known that it can be: before the work.
+
+    Raises:
+        UserError: The path is a file or a URL, or lies where nothing can be written.
+    """
+    path = Path(text)
+    check_local(path)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists() or p.is_symlink())
+    if not there.is_dir():
+        raise UserError(f"{path} cannot be a folder, since {there} is a file; name another")
+    _check_writable(there, path)
+    return path
+
+
+def _check_writable(folder: Path, path: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # the rights alone say nothing of a file system that is read-only
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; name another place") from error
+
+
 def parse_lengths(text: str) -> list[int]:
     """Return the numbers of a text such as 256,1024.
 
     Raises:
-        UserError: The text is no list of integers.
+        UserError: The text is no list of whole numbers from 1 on.
     """
-    try:
-        return [int(n) for n in text.split(",")]
-    except ValueError:
-        raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096") from None
+    numbers = text.split(",")
+    if not all(n.isdecimal() and int(n) > 0 for n in numbers):
+        raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096")
+    return [int(n) for n in numbers]
 
 
 def parse_profile(text: str) -> frozenset[str]:

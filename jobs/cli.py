@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from hyena_dist.errors import UserError
-from hyena_dist.verbs import verb
+from hyena_dist.verbs import positive, verb
 from jobs.cli_watch import add_arguments as add_watch_arguments
 from jobs.launchers import LAUNCHERS
 
@@ -23,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     submit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
     submit.add_argument("--launcher", choices=LAUNCHERS, default="local", help="default: %(default)s")
     submit.add_argument("--nodes", default="1", metavar="N", help="or N,N,...: of each layout, or each stage (slurm)")
-    submit.add_argument("--ranks-per-node", type=int, metavar="N", help="default: one for each GPU, or one on CPUs")
+    submit.add_argument(
+        "--ranks-per-node", type=positive, metavar="N", help="default: one for each GPU, or one on CPUs"
+    )
     submit.add_argument("--cluster", metavar="FILE", help="a YAML of your cluster's facts, or local, a100, example")
     submit.add_argument("--templates", type=Path, metavar="DIR", help="templates of yours, from `jobs templates DIR`")
     submit.add_argument(
-        "--array", type=int, metavar="N", help="N tasks that take turns, where jobs may not be requeued"
+        "--array", type=positive, metavar="N", help="N tasks that take turns, where jobs may not be requeued"
     )
     submit.add_argument("--background", action="store_true", help="do not wait for the end (slurm never does)")
     submit.add_argument("--dry-run", action="store_true", help="print all that would be written and run, then stop")

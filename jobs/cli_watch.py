@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hyena_dist.verbs import verb
+from hyena_dist.verbs import not_negative, positive, verb
 
 
 def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,10 +20,12 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
     logs = verb(verbs, "logs", "what a rank has printed", _logs, "hyena-dist jobs logs runs/first --rank 3 --follow")
     logs.add_argument("run", type=Path, metavar="RUN_DIR")
-    logs.add_argument("--rank", type=int, metavar="R", help="default: 0")
+    logs.add_argument("--rank", type=not_negative, metavar="R", help="default: 0")
     logs.add_argument("--supervisor", action="store_true", help="instead: starts, crashes, signals")
     logs.add_argument("--follow", action="store_true", help="go on as lines come, until Ctrl-C")
-    logs.add_argument("--lines", type=int, default=40, metavar="N", help="last lines to show; default: %(default)s")
+    logs.add_argument(
+        "--lines", type=positive, default=40, metavar="N", help="last lines to show; default: %(default)s"
+    )
 
     cancel = verb(verbs, "cancel", "let a run save and stop", _cancel, "hyena-dist jobs cancel runs/first")
     cancel.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -37,11 +39,13 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "hyena-dist jobs supervise runs/first -- torchrun --nproc_per_node 8 -m hyena_dist train runs/first/run.yaml",
     )
     supervise.add_argument("run", type=Path, metavar="RUN_DIR")
-    supervise.add_argument("--segment", type=int, metavar="I", help="a job of a chain: ends where others go on")
-    supervise.add_argument("--segments", type=int, metavar="N", help="how many jobs the chain has, for the log")
-    supervise.add_argument("--last-stage", type=int, metavar="K", help="of the segment, counted from 1")
     supervise.add_argument(
-        "--max-restarts", type=int, default=3, metavar="N", help="crashes without progress; default: %(default)s"
+        "--segment", type=not_negative, metavar="I", help="a job of a chain: ends where others go on"
+    )
+    supervise.add_argument("--segments", type=positive, metavar="N", help="how many jobs the chain has, for the log")
+    supervise.add_argument("--last-stage", type=positive, metavar="K", help="of the segment, counted from 1")
+    supervise.add_argument(
+        "--max-restarts", type=positive, default=3, metavar="N", help="crashes without progress; default: %(default)s"
     )
     supervise.add_argument("--grace", type=float, default=300, metavar="S", help="to save in; default: %(default)s s")
     _add_command(supervise)
@@ -53,9 +57,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         _spawn,
         "hyena-dist jobs spawn --ranks 8 --logs runs/first/logs -- python -m hyena_dist train runs/first/run.yaml",
     )
-    spawn.add_argument("--ranks", type=int, required=True, metavar="N")
+    spawn.add_argument("--ranks", type=positive, required=True, metavar="N")
     spawn.add_argument("--logs", type=Path, required=True, metavar="DIR", help="rank-00000.log, ... are appended to")
-    spawn.add_argument("--port", type=int, metavar="P", help="default: $MASTER_PORT, or a free one")
+    spawn.add_argument("--port", type=positive, metavar="P", help="default: $MASTER_PORT, or a free one")
     _add_command(spawn)
 
     relay = verb(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hyena_dist.verbs import parse_lengths, verb
+from hyena_dist.verbs import not_negative, output_folder, parse_lengths, positive, verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths", default="1024,8192,32768,131072,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
     operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
-    operator.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
-    operator.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
-    operator.add_argument("--repeats", type=int, default=3, metavar="N", help="default: %(default)s")
+    operator.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
+    operator.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
+    operator.add_argument("--repeats", type=positive, default=3, metavar="N", help="default: %(default)s")
     operator.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     operator.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="per case; default: %(default)s")
     operator.add_argument(
@@ -39,11 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths", default="16384,131072,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
     step.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
-    step.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
-    step.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    step.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
+    step.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
     step.add_argument("--activation-checkpointing", action="store_true", help="keep each layer's input alone")
     step.add_argument(
-        "--repeats", type=int, default=1, metavar="N", help="steps after the first; 0 times the first (%(default)s)"
+        "--repeats",
+        type=not_negative,
+        default=1,
+        metavar="N",
+        help="steps after the first; 0 times the first (%(default)s)",
     )
     step.add_argument("--plain-malloc", action="store_true", help="do not ask glibc to keep freed memory")
     step.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
@@ -54,10 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_parts,
         "hyena-dist bench parts --length 131072 --out jobs/results",
     )
-    parts.add_argument("--length", type=int, default=131_072, metavar="N", help="default: %(default)s")
-    parts.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
+    parts.add_argument("--length", type=positive, default=131_072, metavar="N", help="default: %(default)s")
+    parts.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
     parts.add_argument("--dtype", default="fp32", metavar="T", help="fp32 or bf16; default: %(default)s")
-    parts.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    parts.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
     parts.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     context = verb(
         benches,
@@ -66,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_context,
         "torchrun --nproc_per_node 4 -m hyena_dist bench context --out jobs/results",
     )
-    context.add_argument("--d-model", type=int, default=256, metavar="N", help="default: %(default)s")
-    context.add_argument("--length", type=int, default=65_536, metavar="N", help="default: %(default)s")
-    context.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    context.add_argument("--d-model", type=positive, default=256, metavar="N", help="default: %(default)s")
+    context.add_argument("--length", type=positive, default=65_536, metavar="N", help="default: %(default)s")
+    context.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
     data = verb(
         benches,
         "data",
@@ -79,8 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("store", nargs="?", metavar="STORE", help="a store or shards; the embedded corpus if not given")
     data.add_argument("--fasta", type=Path, metavar="FILE", help="the same as plain FASTA; else written from STORE")
     data.add_argument("--lengths", default="1024,32768,1048576", type=parse_lengths, metavar="N,N", help="%(default)s")
-    data.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read; default: %(default)s")
-    data.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    data.add_argument(
+        "--workers", type=not_negative, default=0, metavar="N", help="processes that read; default: %(default)s"
+    )
+    data.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
     ingest = verb(
         benches,
         "ingest",
@@ -89,8 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hyena-dist bench ingest chr20.fa.gz --copies 10 --out jobs/results",
     )
     ingest.add_argument("fasta", type=Path, metavar="FILE", help="FASTA in gzip or bgzip")
-    ingest.add_argument("--copies", type=int, default=10, metavar="N", help="default: %(default)s")
-    ingest.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
+    ingest.add_argument("--copies", type=positive, default=10, metavar="N", help="default: %(default)s")
+    ingest.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
     stages = verb(
         benches,
         "stages",
@@ -101,12 +107,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stages.add_argument(
         "--lengths", default="1024,4096,16384,65536", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
-    stages.add_argument("--d-model", type=int, default=128, metavar="N", help="default: %(default)s")
-    stages.add_argument("--n-layer", type=int, default=2, metavar="N", help="default: %(default)s")
+    stages.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
+    stages.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
     stages.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
-    stages.add_argument("--steps", type=int, default=12, metavar="N", help="in each stage; default: %(default)s")
-    stages.add_argument("--global-batch-tokens", type=int, default=65_536, metavar="N", help="default: %(default)s")
-    stages.add_argument("--repeats", type=int, default=3, metavar="N", help="runs; default: %(default)s")
+    stages.add_argument("--steps", type=positive, default=12, metavar="N", help="in each stage; default: %(default)s")
+    stages.add_argument(
+        "--global-batch-tokens", type=positive, default=65_536, metavar="N", help="default: %(default)s"
+    )
+    stages.add_argument("--repeats", type=positive, default=3, metavar="N", help="runs; default: %(default)s")
     checkpoint = verb(
         benches,
         "checkpoint",
@@ -114,15 +122,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _bench_checkpoint,
         "hyena-dist bench checkpoint --d-model 512 --n-layer 8 --ranks 2",
     )
-    checkpoint.add_argument("--d-model", type=int, default=512, metavar="N", help="default: %(default)s")
-    checkpoint.add_argument("--n-layer", type=int, default=8, metavar="N", help="default: %(default)s")
-    checkpoint.add_argument("--seq-length", type=int, default=1024, metavar="N", help="default: %(default)s")
-    checkpoint.add_argument("--ranks", type=int, default=2, metavar="N", help="processes; default: %(default)s")
+    checkpoint.add_argument("--d-model", type=positive, default=512, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--n-layer", type=positive, default=8, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--seq-length", type=positive, default=1024, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument("--ranks", type=positive, default=2, metavar="N", help="processes; default: %(default)s")
     checkpoint.add_argument("--zero", default="zero1", metavar="PRESET", help="default: %(default)s")
-    checkpoint.add_argument("--repeats", type=int, default=5, metavar="N", help="default: %(default)s")
-    checkpoint.add_argument("--folder", type=Path, metavar="DIR", help="on the disk to write to; else a temporary one")
+    checkpoint.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
+    checkpoint.add_argument(
+        "--folder", type=output_folder, metavar="DIR", help="on the disk to write to; else a temporary one"
+    )
     for each in (checkpoint, stages, operator, step, parts, context, data, ingest):
-        each.add_argument("--out", type=Path, metavar="DIR", help="write the table and the environment here")
+        each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 
 def _bench_operator(args: argparse.Namespace) -> int:

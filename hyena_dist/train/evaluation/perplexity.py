@@ -154,7 +154,13 @@ def evaluate(
         if same_bases:
             windows[length] = [block for block, _ in blocks]
         chosen = windows[length]
-        with tqdm(total=len(chosen), desc=f"context {length:,}", unit=" windows", leave=False, disable=None) as bar:
+        with tqdm(
+            total=len(chosen),
+            desc=f"context {length:,}",
+            unit=" windows",
+            leave=False,
+            disable=None if mesh.world.is_main else True,
+        ) as bar:
 
             def report(done: int, _: int, bar: Any = bar) -> None:
                 bar.update(done - bar.n)
@@ -171,8 +177,10 @@ def evaluate(
     return HeldOut(by_length, markov, reached)
 
 
-def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: float | None) -> HyenaDNA:
-    """Load the model of a checkpoint, a run's newest checkpoint or a published folder, onto the GPU if there is one.
+def load_for_evaluation(
+    path: Path, lengths: Sequence[int], modulation_shift: float | None, device: torch.device
+) -> HyenaDNA:
+    """Load the model of a checkpoint, a run's newest checkpoint or a published folder onto a device.
 
     Raises:
         UserError: nothing to load there, damaged files, or a length beyond the model's l_max.
@@ -180,4 +188,4 @@ def load_for_evaluation(path: Path, lengths: Sequence[int], modulation_shift: fl
     model = load_published(model_folder(path), modulation_shift)
     if max(lengths) > model.config.l_max:
         raise UserError(f"length {max(lengths)} is longer than the model's l_max {model.config.l_max}; choose less")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device)

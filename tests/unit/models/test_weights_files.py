@@ -139,7 +139,7 @@ def test_parts_with_an_index(name: str, model: HyenaDNA, tmp_path: Path) -> None
 def test_a_file_of_weights_in_place_of_a_folder(model: HyenaDNA, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": prefixed("model.", dict(model.state_dict()))}, path)
-    assert torch.equal(load_for_evaluation(path, [24], None)(IDS).logits, model(IDS).logits)
+    assert torch.equal(load_for_evaluation(path, [24], None, torch.device("cpu"))(IDS).logits, model(IDS).logits)
     export(path, tmp_path / "out")
     assert torch.equal(load_published(tmp_path / "out")(IDS).logits, model(IDS).logits)
     with pytest.raises(UserError, match=r"is where the model is read from"):
@@ -150,7 +150,7 @@ def test_a_file_of_weights_in_place_of_a_folder(model: HyenaDNA, tmp_path: Path)
         load_published(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"last\.ckpt has no config\.json beside it, which says what the model is; put"):
-        load_for_evaluation(path, [24], None)
+        load_for_evaluation(path, [24], None, torch.device("cpu"))
 
 
 def test_a_state_dict_with_a_grid_of_its_own_goes_into_any_model(model: HyenaDNA, tmp_path: Path) -> None:

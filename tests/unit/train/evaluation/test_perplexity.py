@@ -188,17 +188,17 @@ def test_what_cannot_be_evaluated(store: GenomeStore, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"length {length} is not a context length"):
             evaluation_windows(store, "valid", length, 1000)
     with pytest.raises(UserError, match="cannot read"):
-        load_for_evaluation(tmp_path / "absent", [64], None)
+        load_for_evaluation(tmp_path / "absent", [64], None, torch.device("cpu"))
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no whole checkpoint; train first"):
-        load_for_evaluation(tmp_path / "run", [64], None)
+        load_for_evaluation(tmp_path / "run", [64], None, torch.device("cpu"))
 
 
 def test_a_published_folder_is_a_checkpoint(tmp_path: Path) -> None:
     model = HyenaDNA(ModelConfig(d_model=8, l_max=128))
     model.save_published(tmp_path)
-    loaded = load_for_evaluation(tmp_path, [128], None)
+    loaded = load_for_evaluation(tmp_path, [128], None, torch.device("cpu"))
     assert not loaded.training
     assert torch.equal(loaded.backbone.ln_f.weight.cpu(), model.backbone.ln_f.weight)
     with pytest.raises(UserError, match="length 129 is longer than the model's l_max 128; choose less"):
-        load_for_evaluation(tmp_path, [64, 129], None)
+        load_for_evaluation(tmp_path, [64, 129], None, torch.device("cpu"))
