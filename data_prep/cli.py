@@ -11,7 +11,7 @@ from pathlib import Path
 from data_prep import handlers
 from hyena_dist.errors import UserError
 from hyena_dist.system.streams import readers_may_leave
-from hyena_dist.verbs import not_negative, output_file, positive
+from hyena_dist.verbs import output_file
 
 Commands = argparse._SubParsersAction
 """The action of a parser to which sub-commands are added; argparse has no public name for it."""
@@ -71,7 +71,7 @@ def _command(commands: Commands, name: str, summary: str, epilog: str) -> argpar
 def _add_processes(parser: argparse.ArgumentParser, unit: str = "") -> None:
     """Add the option that limits how many processes work at a time."""
     parser.add_argument(
-        "--processes", type=positive, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
+        "--processes", type=int, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
     )
 
 
@@ -109,7 +109,7 @@ def _add_build(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--soft-mask", action="store_true", help="keep which bases are lower-case")
     parser.add_argument(
         "--interval-length",
-        type=positive,
+        type=int,
         default=2**17,
         metavar="N",
         help="bases in an interval, the unit of sampling, where no BED file says (default: %(default)s)",
@@ -140,11 +140,9 @@ def _add_shards(commands: Commands) -> None:
     parser.add_argument("store", type=Path, metavar="STORE", help="folder of the store")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the shards")
     parser.add_argument(
-        "--window", type=positive, default=2**20 + 1, metavar="N", help="bases in a sample (default: %(default)s)"
+        "--window", type=int, default=2**20 + 1, metavar="N", help="bases in a sample (default: %(default)s)"
     )
-    parser.add_argument(
-        "--megabytes", type=positive, default=256, metavar="N", help="size of a tar (default: %(default)s)"
-    )
+    parser.add_argument("--megabytes", type=int, default=256, metavar="N", help="size of a tar (default: %(default)s)")
     _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace DIR if it is a store or shards")
     parser.set_defaults(handler=handlers.shards)
@@ -196,7 +194,7 @@ def _add_stats(commands: Commands) -> None:
     )
     parser.add_argument("store", metavar="DIR", help="folder of the store or the shards")
     parser.add_argument("--csv", type=output_file, metavar="FILE", help="also write the tables here and beside it")
-    parser.add_argument("--kmers", type=positive, metavar="K", help="also count the windows of K bases, 1 to 8")
+    parser.add_argument("--kmers", type=int, metavar="K", help="also count the windows of K bases, 1 to 8")
     parser.add_argument(
         "--plot", type=output_file, metavar="FILE", help="also draw GC, N, soft mask and splits (.png, .pdf, .svg)"
     )
@@ -218,9 +216,7 @@ def _add_export(commands: Commands) -> None:
     )
     parser.add_argument("--contigs", metavar="A,B", help="these alone")
     parser.add_argument("--region", action="append", metavar="CONTIG:START-END", help="from 0, END not included")
-    parser.add_argument(
-        "--line-width", type=not_negative, default=60, metavar="N", help="0 for one line (default: %(default)s)"
-    )
+    parser.add_argument("--line-width", type=int, default=60, metavar="N", help="0 for one line (default: %(default)s)")
     parser.set_defaults(handler=handlers.export)
 
 

@@ -109,16 +109,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIRST-LAST",
         help="steps that a trace holds, counted from where these processes enter each stage (default: 3-5)",
     )
-    train.add_argument("--last-stage", type=positive, metavar="K", help="save and stop after stage K (counted from 1)")
+    train.add_argument("--last-stage", type=int, metavar="K", help="save and stop after stage K (counted from 1)")
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
-    train.add_argument("--world-size", type=positive, default=1, metavar="N", help="ranks that --dry-run plans for")
+    train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
     evaluate = verb(
         verbs,
         "evaluate",
         "held-out perplexity by context length, beside Markov chains",
         _evaluate,
-        "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096",
+        "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096\n"
+        "  torchrun --nproc_per_node 8 -m hyena_dist evaluate runs/demo --data runs/demo-data",
     )
     evaluate.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run, published folder or file of weights"

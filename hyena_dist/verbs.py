@@ -62,11 +62,12 @@ def output_file(text: str) -> Path:
     path = Path(text)
     check_local(path)
     if path.is_dir():
-        raise UserError(f"{path} is a folder, and a file is to be written there; name a file in it")
+        raise UserError(f"{path} cannot be written, since it is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written, since there is no folder {path.parent}; make it, or name another")
-    _check_writable(path.parent, path)
-    if path.exists() and not os.access(path, os.W_OK):
+    if not path.exists():
+        _check_writable(path.parent, path)
+    elif not os.access(path, os.W_OK):
         raise UserError(f"{path} is read-only; name another file")
     return path
 

@@ -24,7 +24,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     logs.add_argument("--supervisor", action="store_true", help="instead: starts, crashes, signals")
     logs.add_argument("--follow", action="store_true", help="go on as lines come, until Ctrl-C")
     logs.add_argument(
-        "--lines", type=positive, default=40, metavar="N", help="last lines to show; default: %(default)s"
+        "--lines", type=not_negative, default=40, metavar="N", help="last lines to show; default: %(default)s"
     )
 
     cancel = verb(verbs, "cancel", "let a run save and stop", _cancel, "hyena-dist jobs cancel runs/first")
@@ -45,7 +45,11 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     supervise.add_argument("--segments", type=positive, metavar="N", help="how many jobs the chain has, for the log")
     supervise.add_argument("--last-stage", type=positive, metavar="K", help="of the segment, counted from 1")
     supervise.add_argument(
-        "--max-restarts", type=positive, default=3, metavar="N", help="crashes without progress; default: %(default)s"
+        "--max-restarts",
+        type=not_negative,
+        default=3,
+        metavar="N",
+        help="crashes without progress; default: %(default)s",
     )
     supervise.add_argument("--grace", type=float, default=300, metavar="S", help="to save in; default: %(default)s s")
     _add_command(supervise)

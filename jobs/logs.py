@@ -31,7 +31,7 @@ def show(run_dir: Path, rank: int | None, lines: int, follow: bool) -> None:
     try:
         for text in _end_of(path, lines, follow):
             sys.stdout.buffer.write(text)
-            sys.stdout.flush()
+            sys.stdout.buffer.flush()
     except (KeyboardInterrupt, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: no complaint at exit
 

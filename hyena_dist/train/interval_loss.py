@@ -1,5 +1,7 @@
 """The mean loss between two rows of metrics, the same whether or not the run was interrupted between them."""
 
+import math
+
 import torch
 
 from hyena_dist.parallel.mesh import Mesh
@@ -42,8 +44,13 @@ class IntervalLoss:
         return _mean(self.steps()[-1:])
 
     def end(self) -> float | None:
-        """Return the mean loss over all targets since the last row, None where none counts, and begin anew."""
-        mean = _mean(self.steps())
+        """Return the mean loss over all targets since the last row, None where none counts, and begin anew.
+
+        A step whose loss is not finite does not count beside others: the guard speaks of it.
+        """
+        steps = self.steps()
+        finite = tuple(step for step in steps if math.isfinite(step[0]))
+        mean = _mean(finite if any(weight for _, weight in finite) else steps)
         self._known.clear()
         return mean
 

@@ -19,9 +19,10 @@ TIMING = ("time/", "throughput/", "memory/")
 
 def train_here(config: RunConfig, pictures: bool = False, last_stage: int | None = None) -> Outcome:
     """Train as `hyena-dist train` does, to the CSV of each plot; the pictures would be half of a short run's work."""
-    if not pictures:
-        figures.save = lambda figure, path: None
-    return train(config, join_world(timeout_s=60), last_stage=last_stage)
+    with pytest.MonkeyPatch.context() as patch:
+        if not pictures:
+            patch.setattr(figures, "save", lambda figure, path: None)
+        return train(config, join_world(timeout_s=60), last_stage=last_stage)
 
 
 def train_counting(config: RunConfig) -> None:

@@ -29,7 +29,7 @@ def test_files(tmp_path: Path) -> None:
     assert not (tmp_path / "new.json").exists()
     with pytest.raises(UserError, match=r"there is no folder .*missing; make it, or name another"):
         output_file(str(tmp_path / "missing" / "x.json"))
-    with pytest.raises(UserError, match="is a folder, and a file is to be written there"):
+    with pytest.raises(UserError, match="cannot be written, since it is a folder"):
         output_file(str(tmp_path))
     with pytest.raises(UserError, match="is a URL"):
         output_file("s3://bucket/x.json")

@@ -1,6 +1,7 @@
 """A row of metrics holds the mean over its steps, whatever interruptions there were."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -47,6 +48,14 @@ def test_the_last_step_is_known_at_once_and_a_row_begins_anew() -> None:
     assert losses.end() is None
     add(losses, [(0.0, 0.0)])
     assert losses.last() is None
+
+
+def test_a_step_that_is_not_finite_hides_no_others() -> None:
+    losses = IntervalLoss(Mesh())
+    add(losses, [(10.0, 2.0), (math.nan, 2.0), (10.0, 2.0), (0.0, 0.0)])
+    assert losses.end() == 5.0
+    add(losses, [(math.inf, 2.0)])
+    assert losses.end() == math.inf
 
 
 def test_older_checkpoints_have_no_such_steps() -> None:
