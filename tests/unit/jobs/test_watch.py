@@ -224,6 +224,23 @@ def test_following_a_log(folder: Folder) -> None:
         assert process.stderr.read() == ""
 
 
+def test_following_ends_with_its_reader(folder: Folder) -> None:
+    log = folder() / "logs/rank-00000.log"
+    log.parent.mkdir()
+    log.write_text("one\n")
+    command = [sys.executable, "-m", "hyena_dist", "jobs", "logs", "runs/first", "--follow"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=buffered) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "one\n"
+        process.stdout.close()
+        with log.open("a") as file:
+            file.write("two\n")
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
 def test_no_torch(folder: Folder) -> None:
     words = [["status"], ["cancel", "runs/first"], ["logs", "runs/first"], ["supervise", "runs/first", "--", "false"]]
     words[-1][2:2] = ["--max-restarts", "0"]
