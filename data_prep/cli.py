@@ -11,7 +11,7 @@ from pathlib import Path
 from data_prep import handlers
 from hyena_dist.errors import UserError
 from hyena_dist.system.streams import readers_may_leave
-from hyena_dist.verbs import output_file
+from hyena_dist.verbs import output_file, positive
 
 Commands = argparse._SubParsersAction
 """The action of a parser to which sub-commands are added; argparse has no public name for it."""
@@ -71,7 +71,7 @@ def _command(commands: Commands, name: str, summary: str, epilog: str) -> argpar
 def _add_processes(parser: argparse.ArgumentParser, unit: str = "") -> None:
     """Add the option that limits how many processes work at a time."""
     parser.add_argument(
-        "--processes", type=int, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
+        "--processes", type=positive, metavar="N", help=f"how many {unit}at a time (default: as many as cores)"
     )
 
 

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     demo = verb(verbs, "demo", "the main job on an embedded corpus, in minutes on a CPU", _demo, "hyena-dist demo")
-    demo.add_argument("--output-dir", type=output_folder, default=Path("runs"), metavar="DIR", help="default: runs")
+    demo.add_argument("--output-dir", type=output_folder, default="runs", metavar="DIR", help="default: runs")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 

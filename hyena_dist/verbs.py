@@ -1,6 +1,7 @@
 """Helpers that the verbs of the command line share."""
 
 import argparse
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -51,6 +52,21 @@ def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} on")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds from 0 on.
+
+    Raises:
+        ArgumentTypeError: The text is no such number.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return found
 
 
 def output_file(text: str) -> Path:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hyena_dist.verbs import not_negative, positive, verb
+from hyena_dist.verbs import not_negative, positive, seconds, verb
 
 
 def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,7 +51,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         help="crashes without progress; default: %(default)s",
     )
-    supervise.add_argument("--grace", type=float, default=300, metavar="S", help="to save in; default: %(default)s s")
+    supervise.add_argument("--grace", type=seconds, default=300, metavar="S", help="to save in; default: %(default)s s")
     _add_command(supervise)
 
     spawn = verb(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hyena_dist.verbs import not_negative, output_folder, parse_lengths, positive, verb
+from hyena_dist.verbs import not_negative, output_folder, parse_lengths, positive, seconds, verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     operator.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
     operator.add_argument("--repeats", type=positive, default=3, metavar="N", help="default: %(default)s")
     operator.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    operator.add_argument("--limit-s", type=float, default=120.0, metavar="S", help="per case; default: %(default)s")
+    operator.add_argument("--limit-s", type=seconds, default=120.0, metavar="S", help="per case; default: %(default)s")
     operator.add_argument(
         "--self-check", action="store_true", help="only compare what DEVICE computes with float64; exit code 1 if wrong"
     )

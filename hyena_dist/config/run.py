@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hyena_dist.config.data import DataConfig
 from hyena_dist.config.divisibility import Layout
@@ -17,6 +17,8 @@ from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.schedule import CurriculumStage, StagePlan, TrainConfig
 from hyena_dist.config.section import Section
+from hyena_dist.errors import UserError
+from hyena_dist.system.urls import check_local
 
 
 class EvaluationConfig(Section):
@@ -85,6 +87,15 @@ class RunConfig(Section):
                 tree[section] = {k: v for k, v in values.items() if k != key}
                 auto.append(path)
         return tree | {"auto": auto}
+
+    @field_validator("output_dir")
+    @classmethod
+    def _output_is_here(cls, path: Path) -> Path:
+        try:
+            check_local(path)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return path
 
     @model_validator(mode="after")
     def _layout_works(self) -> "RunConfig":

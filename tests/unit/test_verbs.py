@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.errors import UserError
-from hyena_dist.verbs import not_negative, output_file, output_folder, parse_lengths, positive
+from hyena_dist.verbs import not_negative, output_file, output_folder, parse_lengths, positive, seconds
 
 
 def test_counts() -> None:
@@ -16,6 +16,10 @@ def test_counts() -> None:
         for text in texts:
             with pytest.raises(argparse.ArgumentTypeError, match=r"is not a whole number from [01] on"):
                 count(text)
+    assert (seconds("0"), seconds("1.5")) == (0, 1.5)
+    for text in ("-1", "nan", "inf", "soon"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a number of seconds from 0 on"):
+            seconds(text)
     for text in ("0", "-4,8", "1e3", ""):
         with pytest.raises(UserError, match="is not a list of numbers"):
             parse_lengths(text)

@@ -105,6 +105,7 @@ def test_frozen() -> None:
         ("name=../x", "name = '../x' is not valid"),
         ("name=123", "name = 123 is not valid: input should be a valid string"),
         ("model.emb_dim=4", "emb_dim 4 must be odd (1 + 2 x bands); try 5"),
+        ("output_dir=s3://bucket/runs", "s3://bucket/runs is a URL, and output is written to this machine"),
         ("model.layer_pattern=HAH", "layer_pattern HAH names 3 layers, n_layer is 2; set n_layer=3 or give 2 letters"),
         ("model.layer_pattern=HX",
          "no mixer has the letter 'X' of model.layer_pattern; choose of H (Hyena), A (attention)"),
