@@ -50,7 +50,7 @@ def plot_training(metrics_rows: Sequence[Mapping[str, float]], out_png: Path) ->
     )
 
     figure, (top, bottom) = figures.new_figure(5.6, (4, 1))
-    if np.array_equal(smoothed, loss, equal_nan=True):  # a few rows are not smoothed
+    if smoothed is loss:  # a few rows are not smoothed
         top.plot(tokens, loss, color=_BLUE, linewidth=1.8, label="train")
     else:
         top.plot(tokens, loss, color=_BLUE, alpha=0.3, linewidth=0.7, label="train")
@@ -132,6 +132,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     A centred mean does not lag behind the curve as one that runs forward does.
     """
     half = len(values) // 100
+    if half == 0:
+        return values
     finite = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(finite)])

@@ -31,6 +31,10 @@ from hyena_dist.train.report import write_report
 from hyena_dist.train.resume import ResumePoint
 
 
+UNEVEN = 1.05
+"""How much more often than the mean a contig is read before a run says so."""
+
+
 class TokenBatch(NamedTuple):
     """One micro-batch of windows: B sequences, of which this context rank holds S positions."""
 
@@ -203,7 +207,8 @@ class Pretraining(Objective[TokenBatch]):
         lines = []
         for length in sorted({stage.seq_length for stage in self.config.train.curriculum}):
             reached, densest = training_coverage(self.store, length, data, n)
-            lines.append(f"training windows of seq_length {length:,} reach {reached}; {densest}")
+            uneven = f"; {densest}" if densest.times >= UNEVEN else ""
+            lines.append(f"training windows of seq_length {length:,} reach {reached}{uneven}")
         settings = self.config.evaluation
         for length in self.lengths:
             windows = evaluation_windows(self.store, settings.split, length, settings.max_tokens)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyena_dist.tracking import plot_ppl_by_length, plot_training
+from hyena_dist.tracking import figures, plot_ppl_by_length, plot_training
 from hyena_dist.tracking.figures import _spread, short_length
 from hyena_dist.tracking.plots import _smooth
 
@@ -107,6 +107,20 @@ def test_labels_are_apart_and_in_order(values: list[float], gap: float) -> None:
 
 def test_labels_with_room_stay_where_they_are() -> None:
     assert _spread([1.0, 2.0, 2.05, 3.0], 0.1) == pytest.approx([1.0, 1.975, 2.075, 3.0])
+
+
+@pytest.mark.parametrize(("count", "labels"), [(99, ["train"]), (200, ["train", "train, smoothed"])])
+def test_a_curve_of_few_rows_is_not_called_smoothed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, labels: list[str]
+) -> None:
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    losses = np.random.default_rng(0).uniform(1, 1.4, count)
+    plot_training(
+        [{"step": i, "train/loss": x, "train/tokens": i * 100, "train/lr": 1e-3} for i, x in enumerate(losses, 1)],
+        tmp_path / "t.png",
+    )
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == labels
 
 
 def test_smoothing_is_a_centred_mean_over_finite_values() -> None:
