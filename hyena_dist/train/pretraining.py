@@ -30,7 +30,6 @@ from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.report import write_report
 from hyena_dist.train.resume import ResumePoint
 
-
 UNEVEN = 1.05
 """How much more often than the mean a contig is read before a run says so."""
 

@@ -114,7 +114,7 @@ def test_steps_with_nothing_scored_report_nothing(
     )
     train_here(config)
     said = capsys.readouterr().err
-    assert "training windows of seq_length 16 reach 16,000 of 16,000 bases (100.0 %) on 1 of 1 contigs; chr1" in said
+    assert "training windows of seq_length 16 reach 16,000 of 16,000 bases (100.0 %) on 1 of 1 contigs\n" in said
     assert "evaluation (valid) at context 128 scores 3,968 of 4,000 bases (99.2 %) on 1 of 1 contigs" in said
     read = StepReader(GenomeStore.open(folder / "s"), config.stages(1), config.data, seed=config.seed, rank=0)
     scored = [step for step in range(100) if read(step).total_weight]
