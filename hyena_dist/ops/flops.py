@@ -54,7 +54,7 @@ def _operator(inputs: Any) -> int:
 
 
 @_backward_of(gated.OPERATOR)
-def _operator_backward(inputs: Any, kept: gated.Kept) -> int:
+def _operator_backward(inputs: Any, kept: list[Any]) -> int:
     """Count the convolutions' gradients."""
     return _convolutions_backward(inputs.projected[1], inputs.filters.kernels)
 
@@ -68,10 +68,10 @@ def _mixer(inputs: Any) -> int:
 
 
 @_backward_of(mixer.OPERATOR)
-def _mixer_backward(inputs: Any, kept: mixer.Kept) -> int:
+def _mixer_backward(inputs: Any, kept: list[Any]) -> int:
     """Count each projection's two gradients, and the first projection again unless it was kept."""
     positions, batch, _ = inputs.x
-    all_kept = kept.everything is not None
+    all_kept = len(kept) > 1
     of_first = (2 if all_kept else 3) * math.prod(inputs.projections.in_weight)
     of_last = 2 * math.prod(inputs.projections.out_weight)
     convolutions = _convolutions_backward(batch, inputs.filters.kernels, all_kept)
@@ -85,7 +85,7 @@ def _mlp(inputs: Any) -> int:
 
 
 @_backward_of(mlp.OPERATOR)
-def _mlp_backward(inputs: Any, kept: list[mlp.Activation]) -> int:
+def _mlp_backward(inputs: Any, kept: list[Any]) -> int:
     """Count two gradients of each product, and the first product again unless its activation was kept."""
     return (4 if kept else 5) * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weights.fc1_weight)
 
@@ -97,7 +97,7 @@ def _head(inputs: Any) -> int:
 
 
 @_backward_of(head.OPERATOR)
-def _head_backward(inputs: Any, kept: None) -> int:
+def _head_backward(inputs: Any, kept: list[Any]) -> int:
     """Count the product again and its two gradients, with all columns, though the padded ones are left out."""
     return 3 * 2 * math.prod(inputs.x[:-1]) * math.prod(inputs.weight)
 

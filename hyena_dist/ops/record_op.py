@@ -4,13 +4,16 @@ torch.library registers operators that take flat arguments. Here, and nowhere el
 numbers and further records) is spread out into such arguments and put together again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
 from torch.library import custom_op
+
+from hyena_dist.ops.backend import backend_of
 
 Inputs = TypeVar("Inputs", bound=NamedTuple)
 Kept = TypeVar("Kept")
@@ -18,6 +21,21 @@ Record = TypeVar("Record", bound=tuple[Any, ...])
 
 _SCHEMA = {Tensor: "Tensor", float: "float", int: "SymInt", bool: "bool", torch.dtype: "ScalarType"}
 """Type of a record's field -> its name in the schema of an operator."""
+
+
+class Implementation(NamedTuple):
+    """The functions that make up an operator."""
+
+    forward: Callable[[Any, bool], tuple[Tensor, Any]]
+    """A function (inputs, whether a backward pass may follow) -> its value, and what `backward` wants to have besides
+    the inputs: tensors, in any records, and None for what there is not."""
+    empty: Callable[[Any, bool], tuple[Tensor, Any]]
+    """A function that returns what `forward` does, as new tensors of the right shapes and types."""
+    kept: Callable[[Sequence[Tensor]], Any]
+    """A function that puts together from a flat list what `forward` kept."""
+    backward: Callable[[Tensor, Any, Any], Any]
+    """A function (gradient of the value, inputs, kept) -> a record of the inputs' type with gradients in place of the
+    floating tensors; its other fields are ignored."""
 
 
 class RecordOp(Generic[Inputs, Kept]):
@@ -29,12 +47,12 @@ class RecordOp(Generic[Inputs, Kept]):
         name: how torch calls the operator.
         title: how an error calls it.
         inputs: the type of the record that it takes. Its floating tensors are differentiated.
-        forward: (inputs, whether a backward pass may follow) -> its value, and what `backward` wants to
-            have besides the inputs: tensors, in any records, and None for what there is not.
-        empty: returns what `forward` does, as new tensors of the right shapes and types that nothing is written into.
-        kept: puts together from a flat list what `forward` kept.
-        backward: (gradient of the value, inputs, kept) -> a record of the inputs' type with gradients in place of the
-            floating tensors; its other fields are ignored.
+        forward: `Implementation.forward` in torch's operators, for any device.
+        empty: `Implementation.empty` likewise.
+        kept: `Implementation.kept` likewise.
+        backward: `Implementation.backward` likewise.
+        triton: the name of a module with four such functions in Triton kernels, and with `takes(inputs) -> bool`, which
+            says whether they can do it; `backend_of` says on which devices they do.
     """
 
     def __init__(
@@ -45,29 +63,30 @@ class RecordOp(Generic[Inputs, Kept]):
         *,
         forward: Callable[[Inputs, bool], tuple[Tensor, Any]],
         empty: Callable[[Inputs, bool], tuple[Tensor, Any]],
-        kept: Callable[[list[Tensor]], Kept],
+        kept: Callable[[Sequence[Tensor]], Kept],
         backward: Callable[[Tensor, Inputs, Kept], Inputs],
+        triton: str | None = None,
     ) -> None:
-        self.inputs, self.kept = inputs, kept
+        self.inputs = inputs
+        self._torch = Implementation(forward, empty, kept, backward)
+        self._triton = triton
         arguments = ", ".join(_schema(inputs))
         keeping = f"({arguments}, bool keep) -> (Tensor, Tensor[])"
         taking = f"(Tensor dy, {arguments}, Tensor[] kept) -> Tensor[]"
 
         @custom_op(f"hyena_dist::{name}", mutates_args=(), schema=keeping)
         def run(*flat: Any) -> tuple[Tensor, list[Tensor]]:
-            y, kept = forward(*self.forward_arguments(flat))
-            return y, flatten(kept)
+            return self.run_forward(*flat)
 
         @run.register_fake
         def _(*flat: Any) -> tuple[Tensor, list[Tensor]]:
-            y, kept = empty(*self.forward_arguments(flat))
+            inputs, keep = self.forward_arguments(flat)
+            y, kept = self._implementation(inputs).empty(inputs, keep)
             return y, flatten(kept)
 
         @custom_op(f"hyena_dist::{name}_backward", mutates_args=(), schema=taking)
         def run_backward(*flat: Any) -> list[Tensor]:
-            dy, inputs, kept = self.backward_arguments(flat)
-            gradients = flatten(backward(dy, inputs, kept))
-            return [d for d, given in zip(gradients, flatten(inputs), strict=True) if _differentiable(given)]
+            return self.run_backward(*flat)
 
         @run_backward.register_fake
         def _(*flat: Any) -> list[Tensor]:
@@ -111,10 +130,32 @@ class RecordOp(Generic[Inputs, Kept]):
         *given, keep = flat
         return _gather(self.inputs, iter(given)), keep
 
-    def backward_arguments(self, flat: Iterable[Any]) -> tuple[Tensor, Inputs, Kept]:
-        """Return (dy, inputs, kept), put together from the flat arguments of hyena_dist::<name>_backward."""
+    def backward_arguments(self, flat: Iterable[Any]) -> tuple[Tensor, Inputs, list[Tensor]]:
+        """Return (dy, inputs, flat list of what was kept) of the flat arguments of hyena_dist::<name>_backward."""
         dy, *given, kept = flat
-        return dy, _gather(self.inputs, iter(given)), self.kept(kept)
+        return dy, _gather(self.inputs, iter(given)), kept
+
+    def run_forward(self, *flat: Any) -> tuple[Tensor, list[Tensor]]:
+        """Do what hyena_dist::<name> does, on any tensors and without autograd."""
+        inputs, keep = self.forward_arguments(flat)
+        y, kept = self._implementation(inputs).forward(inputs, keep)
+        return y, flatten(kept)
+
+    def run_backward(self, *flat: Any) -> list[Tensor]:
+        """Do what hyena_dist::<name>_backward does, on any tensors."""
+        dy, inputs, kept = self.backward_arguments(flat)
+        implementation = self._implementation(inputs)
+        gradients = flatten(implementation.backward(dy, inputs, implementation.kept(kept)))
+        return [d for d, given in zip(gradients, flatten(inputs), strict=True) if _differentiable(given)]
+
+    def _implementation(self, inputs: Inputs) -> Implementation:
+        device = next(field.device for field in flatten(inputs) if isinstance(field, Tensor))
+        if self._triton is None or backend_of(device) == "torch":
+            return self._torch
+        module: Any = import_module(self._triton)
+        if not module.takes(inputs):
+            return self._torch
+        return Implementation(module.forward, module.empty, module.kept, module.backward)
 
 
 def flatten(record: Any) -> list[Any]:

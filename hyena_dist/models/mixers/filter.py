@@ -7,6 +7,7 @@ Module names are those of the published checkpoints.
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -284,7 +285,8 @@ class HyenaFilter(StepConstant):
         def features(start: int, end: int) -> tuple[Tensor, Tensor]:
             return self.pos_emb(start, end, skip.dtype, skip.device)
 
-        with torch.autocast(self.bias.device.type, enabled=False):
+        device = self.bias.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             positions = range(start, start + length)
             h = implicit_filter(
                 features, positions, self.implicit_filter.as_op_input(), self.modulation.as_op_input(), skip

@@ -1,0 +1,1 @@
+"""The operators in Triton kernels: the functions of `ops.fused`, for GPUs."""
