@@ -1,8 +1,8 @@
 """Tests of Triton kernels where there is no GPU: Triton's interpreter runs them on the CPU.
 
 The interpreter has to be on before triton is first imported, and then holds for the whole process. A file of such tests
-therefore starts pytest on itself in a process of its own, and has the kernels' tests in classes that this one collects
-alone. Beside a GPU they run on it, in the process that is there. Such a file has, after `pytest.importorskip("triton")`,
+therefore starts pytest on itself in a process of its own, which alone collects the classes that test kernels. Beside a
+GPU they run on it, in the process that is there. Such a file has, after `pytest.importorskip("triton")`,
 
     from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
 
