@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist.ops import Filters, fast_fft_size, hyena_operator, reference
-from hyena_dist.ops.conv import gated
+from tests.sizes import set_sizes
 
 # Rounding of one operation in each type, with room for the sums; the reference is exact in comparison.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -35,7 +35,7 @@ def test_value_and_gradients_equal_the_reference(
     order: int, channels: int, batch: int, length: int, taps: int, per_block: int, dtype: torch.dtype
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gated, "BLOCK_ELEMENTS", per_block * batch * fast_fft_size(2 * length - 1))
+        set_sizes(patch, padded=per_block * batch * fast_fft_size(2 * length - 1))
         arguments = inputs(order, channels, batch, length, taps, dtype)
         y = operator(*arguments)
         assert (y.dtype, y.shape) == (dtype, (channels, batch, length))
