@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Sizes(NamedTuple):
-    """How much of a long sequence is worked on at a time; counted in numbers, not in bytes."""
+    """The parts of a long sequence that are worked on at a time; counted in numbers, not in bytes."""
 
     recomputed_from: int
     """Numbers of a residual stream from which backward makes again what forward could have kept."""
