@@ -131,6 +131,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checkpoint.add_argument(
         "--folder", type=output_folder, metavar="DIR", help="on the disk to write to; else a temporary one"
     )
+    launches = verb(
+        benches,
+        "launches",
+        "kernels that a step launches on a GPU and bytes that they move, counted without one",
+        _bench_launches,
+        "hyena-dist bench launches --write",
+    )
+    launches.add_argument(
+        "--lengths", default="1024,32768,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
+    )
+    launches.add_argument("--write", action="store_true", help="put the table into hyena_dist/ops/README.md too")
     for each in (checkpoint, stages, operator, step, parts, context, data, ingest):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
@@ -207,3 +218,9 @@ def _bench_checkpoint(args: argparse.Namespace) -> None:
 
     case = CheckpointCase(args.d_model, args.n_layer, args.seq_length, args.ranks, args.zero, args.repeats)
     bench_checkpoint(case, args.folder, args.out)
+
+
+def _bench_launches(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.launches import bench_launches
+
+    bench_launches(args.lengths, args.write)

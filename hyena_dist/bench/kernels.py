@@ -1,8 +1,13 @@
-"""What kernels become on GPUs that are not here: registers, stack, shared memory and the seconds that compiling takes.
+"""Kernels compiled for GPUs that are not here: registers, stack, shared memory and the seconds that compiling takes.
 
 Triton compiles for any GPU, given a driver that says which. The launches are those of any step on meta tensors.
+
+    python -m hyena_dist.bench.kernels --target sm_90
+
+prints the table for the training steps of a model, and ends with 1 if a kernel takes more than its limits.
 """
 
+import argparse
 import importlib.util
 import re
 import subprocess
@@ -17,29 +22,49 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from hyena_dist.bench.launches import Bodies, Case
 from hyena_dist.ops.triton.launch import Launch, observed
+from hyena_dist.verbs import parse_lengths
 
-SHARED = {80: 166_912, 90: 232_448, 100: 232_448}
-"""Bytes of shared memory that a program may have, by compute capability."""
+SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448}
+"""Target -> bytes of shared memory that a program may have."""
+
+LENGTHS = (1024, 32_768, 1_000_003)
+"""Lengths of the steps that are compiled for: loads are wide where a length is a multiple of 16."""
 
 
 class Resources(NamedTuple):
-    """What a kernel takes of a GPU."""
+    """The parts of a GPU that a kernel takes."""
 
     kernel: str
-    """The kernel's name and constants."""
+    """The kernel's name, the types of its tensors and its constants."""
     registers: int
     """Registers of a thread; 255 are the most, and what does not fit spills to the stack."""
     stack: int
     """Bytes of a thread's stack."""
     shared: int
     """Bytes of a program's shared memory."""
+    products: bool
+    """Whether it multiplies matrices, by which it may take more of a GPU."""
     compile_s: float
-    """Seconds that compiling took."""
+    """Seconds that compiling took, few if Triton's cache had it."""
+
+    def excess(self, target: str) -> str:
+        """Return in words what the kernel takes beyond the limits of a target; "" if nothing.
+
+        A kernel that is bound by memory needs many programs at a time, so that each may have few registers.
+        """
+        limits = {
+            "registers": (self.registers, 255 if self.products else 128),
+            "stack": (self.stack, 256 if self.products else 8),
+            "shared": (self.shared, SHARED[target]),
+            "seconds": (self.compile_s, 60),
+        }
+        return ", ".join(f"{name} over {limit:,}" for name, (taken, limit) in limits.items() if taken > limit)
 
 
 class _Driver:
-    """As much of a Triton driver as compiling needs."""
+    """The part of a Triton driver that compiling needs."""
 
     def __init__(self, capability: int) -> None:
         self._capability = capability
@@ -72,21 +97,27 @@ def compiled(step: Callable[[], object]) -> list[Resources]:
 
 
 def _specialisation(launch: Launch) -> Any:
-    """What Triton compiles anew for: types of tensors, and of integers whether they are 1 or multiples of 16."""
-    kinds = tuple(
-        a.dtype if isinstance(a, torch.Tensor) else (type(a), a == 1, a % 16 == 0 if isinstance(a, int) else None)
-        for a in launch.arguments
-    )
-    return launch.kernel, kinds, tuple((name, str(value)) for name, value in sorted(launch.options.items()))
+    """Return what Triton compiles anew for: the kernel, its constants, and of each argument what tells it apart."""
+
+    def kind(a: Any) -> Any:
+        if isinstance(a, torch.Tensor):
+            return a.dtype
+        return (type(a), a == 1, a % 16 == 0, abs(a) < 2**31) if isinstance(a, int) else type(a)
+
+    constants = tuple((name, str(value)) for name, value in sorted(launch.options.items()))
+    return launch.kernel, tuple(map(kind, launch.arguments)), constants
 
 
 def _compile(launch: Launch) -> Resources:
     start = time.perf_counter()
     code = launch.kernel.warmup(*launch.arguments, grid=launch.grid, **launch.options)
     seconds = time.perf_counter() - start
-    constants = ", ".join(f"{name}={value}" for name, value in launch.options.items())
+    types = dict.fromkeys(str(a.dtype).removeprefix("torch.") for a in launch.arguments if isinstance(a, torch.Tensor))
+    constants = (f"{name}={value}" for name, value in launch.options.items())
+    name = f"{launch.name}({', '.join((*types, *constants))})"
     registers, stack = _usage(code.asm["cubin"])
-    return Resources(f"{launch.name}({constants})", registers, stack, int(code.metadata.shared), seconds)
+    products = any(word in code.asm["ttgir"] for word in ("tt.dot", "warp_group_dot", "tc_gen5_mma"))
+    return Resources(name, registers, stack, int(code.metadata.shared), products, seconds)
 
 
 def _usage(binary: bytes) -> tuple[int, int]:
@@ -104,8 +135,37 @@ def _usage(binary: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def print_table(rows: Iterable[Resources], file: Any = sys.stdout) -> None:
-    """Print a row for each kernel, the widest first."""
+def print_table(rows: Iterable[Resources], target: str, file: Any = sys.stdout) -> None:
+    """Print a row for each kernel, the widest first, and what it takes beyond the target's limits."""
     print(f"{'registers':>9} {'stack':>6} {'shared':>8} {'compiling':>9}  kernel", file=file)
     for row in sorted(rows, key=lambda row: -row.registers):
-        print(f"{row.registers:>9} {row.stack:>6} {row.shared:>8} {row.compile_s:>7.1f} s  {row.kernel}", file=file)
+        excess = row.excess(target)
+        print(
+            f"{row.registers:>9} {row.stack:>6} {row.shared:>8} {row.compile_s:>7.1f} s  {row.kernel}"
+            f"{': ' * bool(excess)}{excess}",
+            file=file,
+        )
+
+
+def training_steps(lengths: Iterable[int]) -> None:
+    """Run training steps on meta tensors, in bf16 and float32, and one with 8 sequences."""
+    cases = [Case(length, dtype) for length in lengths for dtype in (torch.bfloat16, torch.float32)]
+    for case in (*cases, Case(1024, batch=8)):
+        with Bodies():
+            case.on_meta()()
+
+
+def main() -> int:
+    """Compile the kernels of training steps, and return 1 if one is beyond its limits, else 0."""
+    parser = argparse.ArgumentParser(description="Compile the kernels of training steps for a GPU that is not here.")
+    parser.add_argument("--target", choices=SHARED, default="sm_90", help="default: %(default)s")
+    parser.add_argument("--lengths", type=parse_lengths, default=LENGTHS, metavar="N,N", help="default: %(default)s")
+    args = parser.parse_args()
+    aim_at(args.target)
+    found = compiled(lambda: training_steps(args.lengths))
+    print_table(found, args.target)
+    return int(any(row.excess(args.target) for row in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

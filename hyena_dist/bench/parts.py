@@ -21,9 +21,9 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.mixers.filter import HyenaFilter
 from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp, hyena_mixer, hyena_operator
 from hyena_dist.ops.conv.fft import transform
-from hyena_dist.ops.conv.gated import BLOCK_ELEMENTS
 from hyena_dist.ops.fused.buffer_pool import keeps_all
 from hyena_dist.ops.precision import DTYPES
+from hyena_dist.ops.sizes import sizes_of
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.mesh import Mesh
 
@@ -71,7 +71,7 @@ def bench_parts(case: PartsCase, out: Path | None) -> None:
     """
     check_device(case.device)
     check_precisions("--dtype", [case.dtype], case.device)
-    if keeps_all(case.length * case.d_model):
+    if keeps_all(case.length * case.d_model, torch.device(case.device)):
         raise UserError(
             f"--length {case.length:,} with --d-model {case.d_model} is so short that a layer keeps everything for its "
             "backward pass, and its parts are not the sum that this measures; take a longer one"
@@ -171,7 +171,7 @@ def _product_rate(inputs: int, outputs: int, dtype: torch.dtype, device: torch.d
 def _transform_rate(length: int, device: torch.device) -> float:
     """Return the operations per second of transforms alone, of a block of channels as the operator has them."""
     fft = transform(length, torch.float32, device)
-    channels = max(1, BLOCK_ELEMENTS // fft.points)
+    channels = max(1, sizes_of(device).padded // fft.points)
     u = torch.randn(channels, length, device=device)
     operations = 2.5 * channels * fft.points * math.log2(fft.points)
     return operations / _seconds(lambda: fft.forward(u), device)

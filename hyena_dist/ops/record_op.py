@@ -7,7 +7,7 @@ numbers and further records) is spread out into such arguments and put together 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor
@@ -54,6 +54,9 @@ class RecordOp(Generic[Inputs, Kept]):
         triton: the name of a module with four such functions in Triton kernels, and with `takes(inputs) -> bool`, which
             says whether they can do it; `backend_of` says on which devices they do.
     """
+
+    made: ClassVar[list["RecordOp[Any, Any]"]] = []
+    """All operators of this process."""
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class RecordOp(Generic[Inputs, Kept]):
         self._run = run
         self.packet = getattr(torch.ops.hyena_dist, name)
         self.backward_packet = getattr(torch.ops.hyena_dist, f"{name}_backward")
+        RecordOp.made.append(self)
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """Return the operator's value for these inputs."""

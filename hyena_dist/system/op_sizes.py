@@ -1,8 +1,58 @@
-"""Sizes by which the operators of ops/ choose how they work, and which plan/ must know without torch."""
+"""The sizes by which the operators of ops/ choose how they work, which plan/ must know without torch.
+
+A CPU works on pieces that stay in its caches. A GPU's launches cost more than its caches give: it takes everything at
+once, unless its memory is too small for that.
+"""
+
+from typing import NamedTuple
+
+
+class Sizes(NamedTuple):
+    """The parts of a long sequence that are worked on at a time; counted in numbers, not in bytes."""
+
+    recomputed_from: int
+    """Numbers of a residual stream from which backward makes again what forward could have kept."""
+    norm: int
+    """Numbers of the residual stream in a stretch of positions, for norms, dense layers and the head."""
+    hidden: int
+    """Numbers of the MLP's hidden layer in a stretch of positions."""
+    filter_positions: int
+    """Positions for which the filter network's hidden layers are in memory."""
+    projections: int
+    """Numbers of the projections of a group of channels."""
+    padded: int
+    """Numbers of one padded operand of the long convolution in a block of channels."""
+
 
 RECOMPUTED_FROM = 2**20
-"""Numbers of a residual stream from which backward makes again what forward could have kept. Below, all of it takes a
-few tens of MB, which costs less than making it again."""
+"""`Sizes.recomputed_from` of a CPU: below, all that could be kept takes a few tens of MB a layer."""
+
+CPU = Sizes(
+    recomputed_from=RECOMPUTED_FROM,
+    norm=2**20,
+    hidden=2**20,
+    filter_positions=4096,
+    projections=2**24,
+    padded=2**21,
+)
+"""Pieces that stay in a CPU's caches; a few padded operands fit the last of them."""
+
+
+def of_gpu(memory: int) -> Sizes:
+    """Return the sizes for a GPU with so many bytes of memory.
+
+    On 80 GB that is everything at once up to a million tokens of 256, and nothing made again up to half a million of
+    128, where a layer keeps about 1.5 GB.
+    """
+    piece = memory // 64
+    return Sizes(
+        recomputed_from=memory // 1024,
+        norm=piece,
+        hidden=piece,
+        filter_positions=piece // 64,
+        projections=piece,
+        padded=piece // 4,
+    )
 
 
 def fast_fft_size(n: int) -> int:

@@ -34,9 +34,7 @@ from hyena_dist.ops.conv.fft import transform
 from hyena_dist.ops.conv.gates import gates_for, real, real_dtype
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import Filters
-
-BLOCK_ELEMENTS = 2**21
-"""Numbers of one padded operand in a block of channels: a few such buffers fit a CPU's last-level cache."""
+from hyena_dist.ops.sizes import sizes_of
 
 
 def hyena_operator(projected: Tensor, filters: Filters) -> Tensor:
@@ -233,7 +231,7 @@ class _Block(NamedTuple):
 def _blocks(projected: Tensor, filters: Filters, points: int) -> Iterator[_Block]:
     channels = filters.kernels.shape[1]
     batch = projected.shape[1]
-    size = max(1, BLOCK_ELEMENTS // (batch * points))
+    size = max(1, sizes_of(projected.device).padded // (batch * points))
     parts = [t.view(-1, channels, *t.shape[1:]) for t in (projected, filters.taps, filters.bias)]
     for first in range(0, channels, size):
         block = slice(first, min(first + size, channels))

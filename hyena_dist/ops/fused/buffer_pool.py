@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, UntypedStorage
 
-from hyena_dist.system.op_sizes import RECOMPUTED_FROM
+from hyena_dist.ops.sizes import sizes_of
 
 KEPT_FROM = 2**25
 """Bytes from which a tensor's memory is kept here. Smaller ones are left to the C library."""
@@ -18,9 +18,9 @@ KEPT_FROM = 2**25
 _kept: list[UntypedStorage] = []
 
 
-def keeps_all(numbers: int) -> bool:
+def keeps_all(numbers: int, device: torch.device) -> bool:
     """Return whether an operator on a residual stream of so many numbers keeps all that its backward needs."""
-    return numbers <= RECOMPUTED_FROM
+    return numbers <= sizes_of(device).recomputed_from
 
 
 def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:

@@ -32,9 +32,7 @@ from torch.autograd.function import once_differentiable
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
 from hyena_dist.ops.record_op import flatten
 from hyena_dist.ops.records import DecayWindow, Features, SineNetwork
-
-TILE = 4096
-"""Positions for which the network's hidden layers are in memory at a time."""
+from hyena_dist.ops.sizes import sizes_of
 
 
 def implicit_filter(
@@ -89,10 +87,11 @@ class _ImplicitFilter(torch.autograd.Function):
         network = _network(parameters)
         ctx.features, ctx.positions, ctx.window = features, positions, window
         ctx.skips = skip is not None
-        ctx.kept = [] if any(ctx.needs_input_grad) and keeps_all(len(positions) * len(network.last)) else None
+        few = keeps_all(len(positions) * len(network.last), network.last.device)
+        ctx.kept = [] if any(ctx.needs_input_grad) and few else None
         scaled = _scaled(network)
         y = new_empty(network.last, (len(network.last), len(positions)))
-        for start, end in _tiles(positions):
+        for start, end in _tiles(positions, network.last.device):
             z, t = features(start, end)
             hidden = _hidden(scaled, z)
             factor = _factor(window, t)
@@ -113,7 +112,7 @@ class _ImplicitFilter(torch.autograd.Function):
         positions = ctx.positions
         gradients = _network([torch.zeros_like(parameter) for parameter in flatten(network)])
         scaled = _scaled(network)
-        for stretch, (start, end) in enumerate(_tiles(positions)):
+        for stretch, (start, end) in enumerate(_tiles(positions, dy.device)):
             if ctx.kept is None:
                 z, t = ctx.features(start, end)
                 hidden, factor = _hidden(scaled, z), _factor(ctx.window, t)
@@ -167,6 +166,7 @@ def _factor(window: DecayWindow, t: Tensor) -> Tensor:
     return torch.exp(window.rates[:, None] * -t).add_(window.shift)
 
 
-def _tiles(positions: range) -> list[tuple[int, int]]:
-    starts = range(positions.start, positions.stop, TILE)
-    return [(start, min(start + TILE, positions.stop)) for start in starts]
+def _tiles(positions: range, device: torch.device) -> list[tuple[int, int]]:
+    size = sizes_of(device).filter_positions
+    starts = range(positions.start, positions.stop, size)
+    return [(start, min(start + size, positions.stop)) for start in starts]

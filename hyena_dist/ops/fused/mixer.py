@@ -42,9 +42,7 @@ from hyena_dist.ops.fused.norm import (
 )
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import Filters, NormInput, Projections
-
-GROUP_ELEMENTS = 2**24
-"""Numbers of the projections that are in memory at a time; at least those of `SMALLEST_GROUP` channels."""
+from hyena_dist.ops.sizes import sizes_of
 
 SMALLEST_GROUP = 16
 """Channels of a matrix product that still runs at a good rate."""
@@ -279,13 +277,14 @@ def _rows_per_channel(filters: Filters) -> int:
 
 def _keeps_all(filters: Filters, x: Tensor) -> bool:
     """Return whether the C channels' numbers are few, and all channels are one group."""
-    return keeps_all(x.shape[1] * filters.kernels[0].numel()) and len(_groups(filters, x)) == 1
+    return keeps_all(x.shape[1] * filters.kernels[0].numel(), x.device) and len(_groups(filters, x)) == 1
 
 
 def _groups(filters: Filters, x: Tensor) -> list[slice]:
     """Return slices of the C channels, the first the widest."""
     channels = filters.kernels.shape[1]
-    most = max(SMALLEST_GROUP, GROUP_ELEMENTS // (_rows_per_channel(filters) * x.shape[0] * x.shape[1]))
+    at_once = sizes_of(x.device).projections // (_rows_per_channel(filters) * x.shape[0] * x.shape[1])
+    most = max(SMALLEST_GROUP, at_once)
     size = -(-channels // -(-channels // most))
     return [slice(first, min(first + size, channels)) for first in range(0, channels, size)]
 

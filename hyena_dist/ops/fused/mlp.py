@@ -30,12 +30,17 @@ from torch import Tensor
 
 from hyena_dist.ops.conv.gates import real
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import fold, moments_of, standardise, standardise_backward, unfold_gradients
+from hyena_dist.ops.fused.norm import (
+    fold,
+    moments_of,
+    standardise,
+    standardise_backward,
+    stretches,
+    unfold_gradients,
+)
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import MLPWeights, NormInput
-
-TILE = {"cpu": 2**20, "cuda": 2**26}
-"""Numbers of the hidden layer that are in memory at a time, by kind of device."""
+from hyena_dist.ops.sizes import sizes_of
 
 LINEAR = 2 * math.sqrt(2 / math.pi)
 """The p of gelu(a) = a * sigmoid(p * (a + q * a**3))."""
@@ -85,7 +90,7 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
     fc1 = fold(norm, weights.fc1_weight, weights.fc1_bias)
     fc2_weight = weights.fc2_weight.to(norm.dtype)
     fc2_bias = weights.fc2_bias.to(norm.dtype)
-    keep = keep and keeps_all(x.numel())
+    keep = keep and keeps_all(x.numel(), x.device)
     y = new_empty(rows, rows.shape, x.dtype if residual else norm.dtype)
     kept = []
     for tile in _tiles(rows, weights):
@@ -103,7 +108,7 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
 
 def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
     x, norm, weights, residual = inputs
-    tiles = _tiles(x.reshape(-1, x.shape[-1]), weights) if keep and keeps_all(x.numel()) else []
+    tiles = _tiles(x.reshape(-1, x.shape[-1]), weights) if keep and keeps_all(x.numel(), x.device) else []
     hidden = [(tile.stop - tile.start, len(weights.fc1_weight)) for tile in tiles]
     kept = [Activation(*(x.new_empty(shape, dtype=norm.dtype) for _ in Activation._fields)) for shape in hidden]
     return x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype), kept
@@ -147,8 +152,7 @@ OPERATOR = RecordOp("mlp", "the MLP", Inputs, forward=_forward, empty=_empty, ke
 
 
 def _tiles(rows: Tensor, weights: MLPWeights) -> list[slice]:
-    size = max(1, TILE.get(rows.device.type, TILE["cuda"]) // len(weights.fc1_weight))
-    return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+    return stretches(len(rows), sizes_of(rows.device).hidden // len(weights.fc1_weight))
 
 
 def _gelu(a: Tensor) -> Tensor:

@@ -25,9 +25,7 @@ from torch import Tensor
 
 from hyena_dist.ops.fused.buffer_pool import new_empty
 from hyena_dist.ops.records import NormInput
-
-TILE = 2**20
-"""Numbers of a stretch of positions: what lies between two matrix products stays in a CPU's caches."""
+from hyena_dist.ops.sizes import sizes_of
 
 
 class Moments(NamedTuple):
@@ -107,6 +105,11 @@ def unfold_gradients(d_weight: Tensor, d_bias: Tensor, norm: NormInput, weight: 
 
 
 def tiles(rows: Tensor) -> list[slice]:
-    """Return stretches of rows [M, D]: on a CPU as long as its caches hold, on a GPU all at once."""
-    size = max(1, TILE // rows.shape[1]) if rows.device.type == "cpu" else max(1, len(rows))
-    return [slice(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+    """Return stretches of rows [M, D] between which nothing but the rows has to be in memory."""
+    return stretches(len(rows), sizes_of(rows.device).norm // rows.shape[1])
+
+
+def stretches(count: int, size: int) -> list[slice]:
+    """Return slices of `count` rows, of `size` rows each but the last; at least one row each."""
+    size = max(1, size)
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]

@@ -7,10 +7,11 @@ import pytest
 
 from hyena_dist import UserError
 from hyena_dist.bench.parts import PartsCase, bench_parts, measure_parts
+from tests.sizes import set_sizes
 
 
 def test_parts_and_their_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyena_dist.ops.fused.buffer_pool.RECOMPUTED_FROM", 0)
+    set_sizes(monkeypatch, recomputed_from=0)
     length, d = 200, 16
     found = measure_parts(PartsCase(length, d, "fp32", "cpu", 1))
     assert [part.name for part in found] == ["MLP", "projections", "operator", "filter"]

@@ -5,7 +5,7 @@ import torch
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.ops.fused import mlp
+from tests.sizes import set_sizes
 
 
 def test_a_model_in_tiles_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,11 +13,8 @@ def test_a_model_in_tiles_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelConfig(d_model=16, l_max=64, order=3)
     results = []
     for tile in (10**6, 16, 7):
-        monkeypatch.setattr("hyena_dist.ops.fused.norm.TILE", 16 * tile)
-        monkeypatch.setitem(mlp.TILE, "cpu", 64 * tile)
-        monkeypatch.setattr("hyena_dist.ops.fused.mixer.GROUP_ELEMENTS", 48 * tile)
+        set_sizes(monkeypatch, norm=16 * tile, hidden=64 * tile, projections=48 * tile, filter_positions=tile)
         monkeypatch.setattr("hyena_dist.ops.fused.mixer.SMALLEST_GROUP", 3)
-        monkeypatch.setattr("hyena_dist.ops.fused.filter.TILE", tile)
         torch.manual_seed(0)
         model = HyenaDNA(config).double().eval()
         ids = torch.randint(7, 11, (2, 48), generator=torch.Generator().manual_seed(1))

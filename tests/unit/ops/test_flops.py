@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.unit.ops.fused.cases import KEEP, MIXER, MLP, Case, mixer_shapes, mlp_shapes, random
+from tests.sizes import set_sizes
+from tests.unit.ops.fused.cases import MIXER, MLP, Case, mixer_shapes, mlp_shapes, random
 
 LENGTH, BATCH, D, HIDDEN, ORDER = 64, 2, 8, 24, 3
 ROWS = LENGTH * BATCH
@@ -25,7 +26,7 @@ def counted(function: Callable[..., Tensor], case: Case, tensors: list[Tensor]) 
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_mlp(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = random(mlp_shapes(D, HIDDEN, LENGTH, BATCH), seed=0)
     forward, backward = counted(MLP.op, MLP, tensors)
     plain_forward, plain_backward = counted(MLP.reference, MLP, tensors)
@@ -35,7 +36,7 @@ def test_mlp(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_mixer(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     rows = (ORDER + 1) * D
     forward, backward = counted(MIXER.op, MIXER, random(mixer_shapes(ORDER, D, D, BATCH, LENGTH), seed=0))
     products = 2 * ROWS * D * (rows + D)

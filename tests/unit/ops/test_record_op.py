@@ -10,7 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hyena_dist.ops.fused import mixer, mlp
 from hyena_dist.ops.record_op import RecordOp, flatten
-from tests.unit.ops.fused.cases import KEEP, MIXER, MLP, Case, random
+from tests.sizes import set_sizes
+from tests.unit.ops.fused.cases import MIXER, MLP, Case, random
 
 
 class Scale(NamedTuple):
@@ -67,7 +68,7 @@ def test_shapes_without_data(
     case: Case, record: type, keep: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operators do what torch.compile is told about them."""
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     tensors = [t.float().requires_grad_() for t in random(case.shapes, seed=0)]
     inputs = record(*case.arguments(tensors, dtype, True))
@@ -79,7 +80,7 @@ def test_shapes_without_data(
 @pytest.mark.parametrize("case", [MIXER, MLP])
 def test_a_second_backward_pass_gives_the_same(case: Case, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backward pass with retain_graph does not use up what was kept."""
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = [t.float().requires_grad_() for t in random(case.shapes, seed=0)]
     loss = case.op(*case.arguments(tensors, torch.float32, False)).square().sum()
     first, second = (torch.autograd.grad(loss, tensors, retain_graph=True) for _ in range(2))
@@ -89,7 +90,7 @@ def test_a_second_backward_pass_gives_the_same(case: Case, keep: bool, monkeypat
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("case", [MIXER, MLP])
 def test_under_activation_checkpointing(case: Case, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = [t.requires_grad_() for t in random(case.shapes, seed=0)]
 
     def run(*tensors: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from hyena_dist.ops import Filters, MLPWeights, NormInput, Projections, gelu_mlp
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 EXACT = [torch.float64, torch.float32]
 EPS = 1e-5
-KEEP = "hyena_dist.ops.fused.buffer_pool.RECOMPUTED_FROM"
 
 Shapes = list[tuple[int, ...]]
 

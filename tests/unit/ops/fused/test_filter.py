@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter, reference
+from tests.sizes import set_sizes
 
 
 def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -45,8 +46,7 @@ def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype
 )  # fmt: skip
 def test_value_and_gradients(length: int, width: int, depth: int, channels: int, tile: int, keep: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hyena_dist.ops.fused.filter.TILE", tile)
-        patch.setattr("hyena_dist.ops.fused.buffer_pool.RECOMPUTED_FROM", keep * 2**20)
+        set_sizes(patch, filter_positions=tile, recomputed_from=keep * 2**20)
         check(length, width, depth, channels, torch.float64, 1e-10)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hyena_dist.ops import NormInput, head_nll, reference
+from tests.sizes import set_sizes
 from tests.unit.ops.fused.cases import EPS, Case, assert_equal, random
 
 VOCAB = 12
@@ -15,7 +16,7 @@ VOCAB = 12
 @pytest.mark.parametrize("tile", [1, 5, 100])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_equals_the_reference(tile: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyena_dist.ops.fused.norm.TILE", tile * 6)
+    set_sizes(monkeypatch, norm=tile * 6)
     targets = torch.randint(0, VOCAB, (17, 2), generator=torch.Generator().manual_seed(1))
     targets[3:6] = -100
 

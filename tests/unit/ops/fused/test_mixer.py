@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist.ops.fused import mixer
-from tests.unit.ops.fused.cases import EXACT, KEEP, MIXER, assert_equal, mixer_shapes, random
+from tests.sizes import set_sizes
+from tests.unit.ops.fused.cases import EXACT, MIXER, assert_equal, mixer_shapes, random
 
 
 @settings(max_examples=40, deadline=None)
@@ -22,10 +23,8 @@ def test_equals_the_reference(
 ) -> None:  # fmt: skip
     tensors = random(mixer_shapes(order, channels, d, batch, length), seed=length)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mixer, "GROUP_ELEMENTS", 1)
         patch.setattr(mixer, "SMALLEST_GROUP", group)
-        patch.setattr("hyena_dist.ops.fused.norm.TILE", tile * d)
-        patch.setattr(KEEP, keep * 2**20)
+        set_sizes(patch, projections=1, norm=tile * d, recomputed_from=keep * 2**20)
         assert_equal(MIXER, tensors, dtype, residual)
 
 
@@ -34,7 +33,7 @@ def test_equals_the_reference(
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_in_16_bits(order: int, residual: bool, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is wide enough for a norm; that of a handful of numbers magnifies what rounding does to them."""
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = random(mixer_shapes(order, 48, 48, 2, 130), seed=order)
     for i in (3, 5, 9):
         tensors[i] /= tensors[i].shape[-1] ** 0.5
@@ -53,7 +52,7 @@ def test_gaps_between_rows_are_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_one_kept_tensor_is_not_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """The residual stream, parameters and kernels are there anyway; what the last gate meets is not."""
-    monkeypatch.setattr(KEEP, 0)
+    set_sizes(monkeypatch, recomputed_from=0)
     tensors = [t.requires_grad_() for t in random(MIXER.shapes, seed=0)]
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

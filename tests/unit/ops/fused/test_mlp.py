@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops.fused import mlp
-from tests.unit.ops.fused.cases import EXACT, KEEP, MLP, assert_equal, mlp_shapes, random
+from tests.sizes import set_sizes
+from tests.unit.ops.fused.cases import EXACT, MLP, assert_equal, mlp_shapes, random
 
 
 @settings(max_examples=40, deadline=None)
@@ -21,8 +21,7 @@ def test_equals_the_reference(
     if dtype == torch.float32:
         hidden = max(4, hidden)  # where gelu's slope is near zero, a gradient of one hidden unit alone cancels out
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mlp.TILE, "cpu", tile * hidden)
-        patch.setattr(KEEP, keep * 2**20)
+        set_sizes(patch, hidden=tile * hidden, recomputed_from=keep * 2**20)
         assert_equal(MLP, random(mlp_shapes(d, hidden, rows), seed=rows), dtype, residual)
 
 
@@ -31,7 +30,7 @@ def test_equals_the_reference(
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_in_16_bits(seed: int, residual: bool, keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is wide enough for a norm; that of a handful of numbers magnifies what rounding does to them."""
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = random(mlp_shapes(48, 192, 130, batch=2), seed)
     for i in (3, 5):
         tensors[i] /= tensors[i].shape[-1] ** 0.5
@@ -42,7 +41,7 @@ def test_in_16_bits(seed: int, residual: bool, keep: bool, monkeypatch: pytest.M
 def test_kept_is_nothing_or_the_activation(
     keep: bool, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(KEEP, keep * 2**20)
+    set_sizes(monkeypatch, recomputed_from=keep * 2**20)
     tensors = [t.requires_grad_() for t in random(MLP.shapes, seed=0)]
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hyena_dist.ops import NormInput, reference
 from hyena_dist.ops.fused.norm import fold, moments_of, standardise, standardise_backward, unfold_gradients
+from tests.sizes import set_sizes
 from tests.unit.ops.fused.cases import EPS, random
 
 
@@ -20,7 +21,7 @@ def test_fold_and_gradients(rows: int, d: int, outputs: int, tile: int) -> None:
     expected = reference.layer_norm(x, norm) @ weight.t() + bias
     dx, d_norm_weight, d_norm_bias, d_weight, d_bias = torch.autograd.grad(expected, leaves, dy)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("hyena_dist.ops.fused.norm.TILE", tile * d)
+        set_sizes(patch, norm=tile * d)
         moments, folded = moments_of(x, norm), fold(norm, weight, bias)
         h = standardise(x, moments, norm)
         found = unfold_gradients(dy.t() @ h, dy.sum(0), norm, weight)
