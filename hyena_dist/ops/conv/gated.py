@@ -100,7 +100,14 @@ def _backward(dy: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
 
 
 OPERATOR = RecordOp(
-    "operator", "the Hyena operator", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward
+    "operator",
+    "the Hyena operator",
+    Inputs,
+    forward=_forward,
+    empty=_empty,
+    kept=_kept,
+    backward=_backward,
+    triton="hyena_dist.ops.gpu.operator",
 )
 
 

@@ -203,7 +203,16 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     return gradients._replace(x=_positions_first(dx, x))
 
 
-OPERATOR = RecordOp("mixer", "the Hyena mixer", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward)
+OPERATOR = RecordOp(
+    "mixer",
+    "the Hyena mixer",
+    Inputs,
+    forward=_forward,
+    empty=_empty,
+    kept=_kept,
+    backward=_backward,
+    triton="hyena_dist.ops.gpu.mixer",
+)
 
 
 class _Part(NamedTuple):
