@@ -24,7 +24,7 @@ from torch import Tensor
 from hyena_dist.ops.records import NormInput
 from hyena_dist.ops.triton.dot import TYPES, dot
 from hyena_dist.ops.triton.launch import launch
-from hyena_dist.ops.triton.norm import standardise, standardised
+from hyena_dist.ops.triton.norm import normalised, standardise
 
 WIDEST_ROW = 256
 """The largest K that `norm_linear` normalises within the product, in 16 bits: rows have to fit registers and shared
@@ -109,9 +109,7 @@ def _norm_linear(
 ):  # fmt: skip
     s, b, n = place(S, N, ROWS, COLUMNS)
     k = tl.arange(0, DEPTH)
-    h, _ = standardised(tile(x + b * x_b, s, x_s, k, x_k, S, K).to(tl.float32), k, K, eps)
-    h *= tl.load(norm_weight + k, mask=k < K, other=0.0).to(tl.float32)[None, :]
-    h = with_bias(h, norm_bias, k, K)
+    h = normalised(tile(x + b * x_b, s, x_s, k, x_k, S, K), norm_weight, norm_bias, k, K, eps)
     value = dot(h, tile(weight, k, w_k, n, w_n, K, N), tl.zeros([ROWS, COLUMNS], tl.float32), TYPE)
     value = with_bias(value, bias, n, N)
     if GELU:
@@ -136,7 +134,7 @@ def norm_linear(
     if k > WIDEST_ROW or norm.dtype == torch.float32:
         return _run_linear(standardise(x, norm), weight, bias, None, out, gelu)
     depth = max(16, triton.next_power_of_2(k))
-    tiles = tile_sizes(out, most=128 if depth <= 128 else 64) | {"DEPTH": depth}
+    tiles = tile_sizes(out, most=128 if depth <= 128 else 64) | {"DEPTH": depth, "num_warps": 8}
     launch(
         _norm_linear,
         (grid(out, tiles),),

@@ -1,4 +1,4 @@
-"""Where the kernels of dense layers run in tests, their operands, and what counts as equal.
+"""Tests of the dense layers' kernels share where these run, their operands, and what counts as equal.
 
 The interpreter has to be on before triton is first imported, and then holds for the whole process: without a GPU, a
 test file starts pytest on itself in a process of its own, and its comparisons are collected there alone.

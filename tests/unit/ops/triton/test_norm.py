@@ -44,30 +44,32 @@ class TestKernels:
         near(h, exact, VALUES[dtype])
         assert torch.equal(h, kernels.standardise(x, norm))
         near(cast, x.double(), VALUES[dtype])
+        again, cast_again = kernels.standardise_and_cast(x, norm, x.contiguous(), batch_first=True)
+        assert again.transpose(0, 1).is_contiguous()
+        assert torch.equal(again, h)
+        assert torch.equal(cast_again, cast)
+        assert cast_again.stride() == again.stride()
 
     @pytest.mark.parametrize("dtype", TYPES)
-    @pytest.mark.parametrize("around", [False, True])
+    @pytest.mark.parametrize("around", ["nothing", "dy", "dy to be summed"])
     @pytest.mark.parametrize(("s", "b", "d"), SHAPES)
     def test_norm_backward(
-        self, s: int, b: int, d: int, around: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+        self, s: int, b: int, d: int, around: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(kernels, "PROGRAMS", 5)
         o = Operands(s)
         norm = o.norm(d, dtype)
         x, dh = o.random(s, b, d + 3)[..., 1:-2] + 30, o.random(b, s, d, dtype=dtype).transpose(0, 1)
-        plus = o.random(s, b, d) if around else None
-        found = kernels.norm_backward(dh, x, norm, plus)
-        exact = exactly(norm)
+        dy = None if around == "nothing" else o.random(s, b, d)
+        found = kernels.norm_backward(dh, x, norm, dy, residual=around == "dy")
         given = [t.double().requires_grad_() for t in (x, norm.weight, norm.bias)]
-        h = reference.layer_norm(given[0], exact._replace(weight=given[1], bias=given[2]))
+        h = reference.layer_norm(given[0], exactly(norm)._replace(weight=given[1], bias=given[2]))
         dx, dw, db = torch.autograd.grad(h, given, dh.double())
-        near(found.x, dx if plus is None else dx + plus.double(), GRADIENTS[torch.float32])
-        near(found.weight, dw, GRADIENTS[torch.float32])
-        near(found.bias, db, GRADIENTS[torch.float32])
-        if plus is None:
-            assert not found.plus.any()
-        else:
-            near(found.plus, plus.double().sum((0, 1)), GRADIENTS[torch.float32])
+        dc = torch.zeros_like(db) if dy is None else dy.double().sum((0, 1))
+        if around == "dy":
+            dx += dy.double()
+        for gradient, exact in zip(found, (dx, dw, db, dc), strict=True):
+            near(gradient, exact, GRADIENTS[torch.float32])
 
     def test_two_runs_are_equal_to_the_bit(self) -> None:
         o = Operands(0)
