@@ -106,5 +106,6 @@ def _backward(d_nll: Tensor, inputs: Inputs, kept: None) -> Inputs:
 
 
 OPERATOR = RecordOp(
-    "head_nll", "the head's loss", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward
-)
+    "head_nll", "the head's loss", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward,
+    triton="hyena_dist.ops.gpu.head",
+)  # fmt: skip

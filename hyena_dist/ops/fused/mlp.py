@@ -148,7 +148,10 @@ def _backward(dy: Tensor, inputs: Inputs, kept: list[Activation]) -> Inputs:
     )
 
 
-OPERATOR = RecordOp("mlp", "the MLP", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward)
+OPERATOR = RecordOp(
+    "mlp", "the MLP", Inputs, forward=_forward, empty=_empty, kept=_kept, backward=_backward,
+    triton="hyena_dist.ops.gpu.mlp",
+)  # fmt: skip
 
 
 def _tiles(rows: Tensor, weights: MLPWeights) -> list[slice]:
