@@ -97,8 +97,8 @@ def backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     return Inputs(
         x=of_norm.x,
         norm=NormInput(of_norm.weight, of_norm.bias, norm.eps, norm.dtype),
-        projections=Projections(in_weight, sums.rows.to(in_weight.dtype), out_weight, of_norm.dy_sum),
-        filters=Filters(sums.taps.to(filters.taps.dtype), sums.bias.to(filters.bias.dtype), d_kernels),
+        projections=Projections(in_weight, sums.rows, out_weight, of_norm.dy_sum),
+        filters=Filters(sums.taps, sums.bias, d_kernels),
         residual=residual,
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from hyena_dist.ops.conv.gated import Inputs
 from hyena_dist.ops.records import Filters
 from hyena_dist.ops.triton.long_conv import convolve, convolve_backward, precision_for, spectrum
-from hyena_dist.ops.triton.product import empty_sums, product_backward
+from hyena_dist.ops.triton.product import RowGradients, add_sums, empty_sums, product_backward
 from hyena_dist.ops.triton.rows import Product, Rows
 
 
@@ -28,17 +28,6 @@ class Kept(NamedTuple):
 
     z: Tensor
     """What the last gate meets, [C, B, L]."""
-
-
-class RowGradients(NamedTuple):
-    """The gradients that are sums over positions."""
-
-    taps: Tensor
-    """Gradient of the short filters' taps, [(N + 1) C, K] in float32."""
-    bias: Tensor
-    """Gradient of their biases, [(N + 1) C] in float32."""
-    rows: Tensor
-    """Sum over batch and positions of the gradient of the projections, [(N + 1) C] in float32."""
 
 
 def takes(inputs: Inputs) -> bool:
@@ -70,7 +59,7 @@ def backward(dy: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     projected, filters = inputs
     d_projected, d_kernels = torch.empty_like(projected), torch.empty_like(filters.kernels)
     sums = write_gradients(dy, projected, filters, kept.z, d_projected, d_kernels)
-    return Inputs(d_projected, Filters(sums.taps.to(filters.taps.dtype), sums.bias.to(filters.bias.dtype), d_kernels))
+    return Inputs(d_projected, Filters(sums.taps, sums.bias, d_kernels))
 
 
 def write_value(projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None) -> None:
@@ -108,7 +97,7 @@ def write_gradients(
         y: memory for the value, [C, B, L].
 
     Returns:
-        The gradients that are sums over positions.
+        The gradients that are sums over batch and positions, in the type of the taps.
     """
     channels = filters.kernels.shape[1]
     precision = precision_for(projected.dtype)
@@ -130,9 +119,7 @@ def write_gradients(
             d = (Rows(dm), None)
         else:
             product_backward(du, gates[i - 1], gates[i], gradients[i], gradients[i + 1], sums_of[i], sums_of[i + 1])
-    taps = filters.taps.shape[1]
-    of_biases = sums[taps:].sum(-1)
-    return RowGradients(sums[:taps].permute(1, 0, 2).sum(-1), of_biases[0], of_biases[1])
+    return add_sums(sums, filters.taps.dtype)
 
 
 def _operands(projected: Tensor, filters: Filters) -> list[Rows]:

@@ -17,6 +17,8 @@ Shapes: c channels, B batch, L length, K taps, P programs of a channel; [c, B, L
 floating type but float64.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -31,6 +33,17 @@ BLOCK = 1024
 WARPS = 4
 BACKWARD_WARPS = 8
 """Warps of a program; backward holds three times as many numbers, and would take too many registers with four."""
+
+
+class RowGradients(NamedTuple):
+    """The gradients that are sums over batch and positions, of R rows."""
+
+    taps: Tensor
+    """Gradient of the short filters' taps, [R, K]."""
+    bias: Tensor
+    """Gradient of their biases, [R]."""
+    rows: Tensor
+    """Sum of the gradient of the rows themselves, [R]: that of a bias which was added to them."""
 
 
 @triton.jit
@@ -113,6 +126,22 @@ def _product_backward(
         tl.store(b_sums + (B_TAPS + 1) * plane, tl.sum(db_here, axis=0))
 
 
+@triton.jit
+def _add_sums(sums, taps, bias, rows, count, programs, K: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    for k in tl.static_range(K + 2):
+        total = tl.zeros([BLOCK], tl.float32)
+        for first in range(0, programs, BLOCK):
+            p = first + tl.arange(0, BLOCK)
+            total += tl.load(sums + (k * count + row) * programs + p, mask=p < programs, other=0.0)
+        out = taps + row * K + k
+        if k == K:
+            out = bias + row
+        if k == K + 1:
+            out = rows + row
+        tl.store(out, tl.sum(total, axis=0))
+
+
 def product(rows: Product, out: Tensor) -> None:
     """Write the product of one or two operands to `out` [c, B, L], which shares no memory with filtered rows."""
     a, b = rows
@@ -176,6 +205,24 @@ def product_backward(
         BLOCK=BLOCK,
         num_warps=BACKWARD_WARPS,
     )  # fmt: skip
+
+
+def add_sums(sums: Tensor, dtype: torch.dtype) -> RowGradients:
+    """Return the sums over the programs of `empty_sums` [K + 2, R, P] in a type, in one launch."""
+    taps, count, programs = sums.shape[0] - 2, *sums.shape[1:]
+    shapes = (count, taps), (count,), (count,)
+    total = RowGradients(*(torch.empty(shape, dtype=dtype, device=sums.device) for shape in shapes))
+    launch(
+        _add_sums,
+        (count,),
+        (sums, *total, count, programs),
+        reads=(sums,),
+        writes=total,
+        K=taps,
+        BLOCK=512,
+        num_warps=4,
+    )
+    return total
 
 
 def _programs(rows: Tensor) -> int:
