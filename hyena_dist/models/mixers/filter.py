@@ -45,7 +45,7 @@ class PositionalFeatures(nn.Module):
         self.register_buffer("t", None)
 
     def grid(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return z [1, L, E] and t [1, L, 1] (shapes as published) of the formula, which are not to be written to."""
+        """Compute z [1, L, E] and t [1, L, 1] by formula, with shapes as published."""
         z, t = formula_grid(self.l_max, self.emb_dim, start, end, dtype, device)
         return z[None], t[None, :, None]
 
@@ -92,27 +92,27 @@ class PositionalFeatures(nn.Module):
         if end > self.l_max:
             raise UserError(f"a sequence of {end} is longer than the model's l_max {self.l_max}; shorten it")
         if self.z is None or self.t is None:
-            z, t = self.grid(start, end, dtype, device)
-        else:
-            z, t = (stored[:, start:end].to(device, dtype) for stored in (self.z, self.t))
+            return _shared_grid(self.l_max, self.emb_dim, start, end, dtype, device)
+        z, t = (stored[:, start:end].to(device, dtype) for stored in (self.z, self.t))
         return Features(z[0], t[0, :, 0])
 
 
-@lru_cache(maxsize=1)  # one for all layers: at a million positions it is 24 MB, or half a GiB with 64 bands
-def formula_grid(
-    l_max: int, emb_dim: int, start: int, end: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return z [L, E] and t [L] of the positions from `start` up to `end`, which are not to be written to.
+def formula_grid(l_max: int, emb_dim: int, start: int, end: int, dtype: torch.dtype, device: torch.device) -> Features:
+    """Compute z [L, E] and t [L] of the positions from `start` up to `end`.
 
     The time and the angle have different denominators, as published.
     """
     bands = (emb_dim - 1) // 2
-    with torch.inference_mode(False):  # what evaluation leaves in the cache must do for training
+    with torch.inference_mode(False):  # what evaluation leaves in `_shared_grid` must do for training
         t = torch.linspace(0, 1, l_max, dtype=dtype, device=device)[start:end]
         n = torch.arange(start, end, dtype=dtype, device=device)
         frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
         angle = frequency * (2 * math.pi * n / l_max)[:, None]
-        return torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1), t
+        return Features(torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1), t)
+
+
+_shared_grid = lru_cache(maxsize=1)(formula_grid)
+"""One for all layers, which do not write to it: at a million positions it is 24 MB, or half a GiB with 64 bands."""
 
 
 def _same_grid(stored: Tensor, own: Tensor) -> bool:
