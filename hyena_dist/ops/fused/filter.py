@@ -100,7 +100,7 @@ class _ImplicitFilter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Features, window: DecayWindow, skip: Tensor | None, *parameters: Tensor) -> Tensor:
-        inputs = Inputs(features, _network(parameters), window, skip)
+        inputs = Inputs(features, network_of(parameters), window, skip)
         ctx.features, ctx.window, ctx.implementation = features, window, _implementation(inputs)
         y, ctx.kept = ctx.implementation.forward(inputs, any(ctx.needs_input_grad))
         ctx.save_for_backward(skip, *parameters)
@@ -110,7 +110,7 @@ class _ImplicitFilter(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
         skip, *parameters = ctx.saved_tensors
-        inputs = Inputs(ctx.features, _network(parameters), ctx.window, skip)
+        inputs = Inputs(ctx.features, network_of(parameters), ctx.window, skip)
         gradients = ctx.implementation.backward(dy, inputs, ctx.kept)
         return None, None, gradients.skip, *flatten(gradients.network)
 
@@ -145,7 +145,7 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, _Kept]:
 
 def _backward(dy: Tensor, inputs: Inputs, kept: _Kept) -> Inputs:
     features, network, window, skip = inputs
-    gradients = _network([torch.zeros_like(parameter) for parameter in flatten(network)])
+    gradients = network_of([torch.zeros_like(parameter) for parameter in flatten(network)])
     scaled = _scaled(network)
     for number, stretch in enumerate(_tiles(len(features.t))):
         if kept is None:
@@ -172,7 +172,7 @@ def _backward(dy: Tensor, inputs: Inputs, kept: _Kept) -> Inputs:
     return inputs._replace(network=gradients, skip=None if skip is None else dy[:, 0].clone())
 
 
-def _network(parameters: Sequence[Tensor]) -> SineNetwork:
+def network_of(parameters: Sequence[Tensor]) -> SineNetwork:
     """Return the network that has these parameters, which are in the order of `flatten`."""
     *hidden, freq, last = parameters
     depth = len(hidden) // 2
