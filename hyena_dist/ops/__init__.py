@@ -8,11 +8,12 @@ from hyena_dist.ops.fused.filter import implicit_filter
 from hyena_dist.ops.fused.head import head_nll
 from hyena_dist.ops.fused.mixer import hyena_mixer
 from hyena_dist.ops.fused.mlp import gelu_mlp
-from hyena_dist.ops.records import DecayWindow, Filters, MLPWeights, NormInput, Projections, SineNetwork
+from hyena_dist.ops.records import DecayWindow, Features, Filters, MLPWeights, NormInput, Projections, SineNetwork
 from hyena_dist.system.op_sizes import fast_fft_size
 
 __all__ = [
     "DecayWindow",
+    "Features",
     "Filters",
     "MLPWeights",
     "NormInput",

@@ -4,14 +4,10 @@ Shapes: C channels, D d_model, E features of a position, H hidden width of the M
 positions, W width of the sine network.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-Features = Callable[[int, int], tuple[Tensor, Tensor]]
-"""A function (start, end) -> features z [T, E] and time t [T] of the T = end - start positions, without gradient."""
 
 
 class NormInput(NamedTuple):
@@ -64,6 +60,15 @@ class MLPWeights(NamedTuple):
     """Bias of the second layer, [D]."""
 
 
+class Features(NamedTuple):
+    """What the implicit filter knows of positions; it is not trained."""
+
+    z: Tensor
+    """Features of each position, [L, E]."""
+    t: Tensor
+    """Time of each position, [L]."""
+
+
 class SineNetwork(NamedTuple):
     """The network last @ sin(freq * (... sin(freq * (weights[0] @ z + biases[0])) ...))."""
 
@@ -78,9 +83,9 @@ class SineNetwork(NamedTuple):
 
 
 class DecayWindow(NamedTuple):
-    """The factor exp(-t * rates) + shift of each channel, which is not trained."""
+    """The factor exp(-t * |rates|) + shift of each channel, which is not trained."""
 
     rates: Tensor
-    """The rate at which each channel decays, per unit of time t, [C]."""
+    """The rate at which each channel decays, per unit of time t, [C]; its sign does not matter."""
     shift: float
     """What is left of a filter where the exponential has vanished."""

@@ -8,6 +8,7 @@ Module names are those of the published checkpoints.
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.mixers.base import StepConstant, spared_from_16_bits
-from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter
+from hyena_dist.ops import DecayWindow, Features, SineNetwork, implicit_filter
 from hyena_dist.parallel.collectives import shares, to_channels
 from hyena_dist.parallel.linear import ColumnLinear, normal
 from hyena_dist.parallel.mesh import Mesh
@@ -29,8 +30,8 @@ class PositionalFeatures(nn.Module):
     """The features z [L, E] = (t, cos, -sin of each band) and t [L] of positions on a grid of l_max.
 
     The grid never rescales with L: a length warm-up keeps the filter's values, so l_max is fixed for the life of a
-    model. It is computed in the parameters' type (fp32) each time and not stored: in bf16 a grid of 2**20 positions
-    has only 1,793 distinct values. Checkpoints whose stored grid differs from the formula keep theirs (`store`).
+    model. It is computed in the parameters' type (fp32) and not stored: in bf16 a grid of 2**20 positions has only
+    1,793 distinct values. Checkpoints whose stored grid differs from the formula keep theirs (`store`).
     """
 
     z: Tensor | None
@@ -44,13 +45,8 @@ class PositionalFeatures(nn.Module):
         self.register_buffer("t", None)
 
     def grid(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Compute z [1, L, E] and t [1, L, 1] by formula; t and the angle have different denominators, as published."""
-        bands = (self.emb_dim - 1) // 2
-        t = torch.linspace(0, 1, self.l_max, dtype=dtype, device=device)[start:end]
-        n = torch.arange(start, end, dtype=dtype, device=device)
-        frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
-        angle = frequency * (2 * math.pi * n / self.l_max)[:, None]
-        z = torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1)
+        """Compute z [1, L, E] and t [1, L, 1] by formula, with shapes as published."""
+        z, t = formula_grid(self.l_max, self.emb_dim, start, end, dtype, device)
         return z[None], t[None, :, None]
 
     def store(self, z: Tensor, t: Tensor) -> None:
@@ -87,7 +83,7 @@ class PositionalFeatures(nn.Module):
         else:
             self.take(z, t)
 
-    def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> Features:
         """Return z [L, E] and t [L] of the positions from `start` up to `end`.
 
         Raises:
@@ -96,10 +92,27 @@ class PositionalFeatures(nn.Module):
         if end > self.l_max:
             raise UserError(f"a sequence of {end} is longer than the model's l_max {self.l_max}; shorten it")
         if self.z is None or self.t is None:
-            z, t = self.grid(start, end, dtype, device)
-        else:
-            z, t = (stored[:, start:end].to(device, dtype) for stored in (self.z, self.t))
-        return z[0], t[0, :, 0]
+            return _shared_grid(self.l_max, self.emb_dim, start, end, dtype, device)
+        z, t = (stored[:, start:end].to(device, dtype) for stored in (self.z, self.t))
+        return Features(z[0], t[0, :, 0])
+
+
+def formula_grid(l_max: int, emb_dim: int, start: int, end: int, dtype: torch.dtype, device: torch.device) -> Features:
+    """Compute z [L, E] and t [L] of the positions from `start` up to `end`.
+
+    The time and the angle have different denominators, as published.
+    """
+    bands = (emb_dim - 1) // 2
+    with torch.inference_mode(False):  # what evaluation leaves in `_shared_grid` must do for training
+        t = torch.linspace(0, 1, l_max, dtype=dtype, device=device)[start:end]
+        n = torch.arange(start, end, dtype=dtype, device=device)
+        frequency = torch.linspace(1e-4, bands - 1, bands, dtype=dtype, device=device)
+        angle = frequency * (2 * math.pi * n / l_max)[:, None]
+        return Features(torch.cat((t[:, None], torch.cos(angle), -torch.sin(angle)), dim=-1), t)
+
+
+_shared_grid = lru_cache(maxsize=1)(formula_grid)
+"""One for all layers, which do not write to it: at a million positions it is 24 MB, or half a GiB with 64 bands."""
 
 
 def _same_grid(stored: Tensor, own: Tensor) -> bool:
@@ -184,7 +197,7 @@ class Modulation(nn.Module):
 
     def as_op_input(self) -> DecayWindow:
         """Return the factor, for an operator that applies it."""
-        return DecayWindow(self.deltas[0, 0].abs(), self.shift)
+        return DecayWindow(self.deltas[0, 0], self.shift)
 
 
 class SharedKernels:
@@ -280,16 +293,10 @@ class HyenaFilter(StepConstant):
         start = context.rank() * length
         # Only the first chunk has lag zero; elsewhere D takes part with a zero, and by the same graph, because ZeRO
         # expects the gradients of all parameters on every rank, in the same order.
-        skip = self.bias * (context.rank() == 0)
-
-        def features(start: int, end: int) -> tuple[Tensor, Tensor]:
-            return self.pos_emb(start, end, skip.dtype, skip.device)
-
+        skip = self.bias if context.size() == 1 else self.bias * (context.rank() == 0)
+        features = self.pos_emb(start, start + length, skip.dtype, skip.device)
         device = self.bias.device.type
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-            positions = range(start, start + length)
-            h = implicit_filter(
-                features, positions, self.implicit_filter.as_op_input(), self.modulation.as_op_input(), skip
-            )
+            h = implicit_filter(features, self.implicit_filter.as_op_input(), self.modulation.as_op_input(), skip)
             h = h.view(self.kernels, -1, length)
             return to_channels(h, shares(h.shape[1], context.size()), context)

@@ -39,7 +39,7 @@ class ShortFilter(nn.Module):
 
     def operands(self) -> tuple[Tensor, Tensor]:
         """Return taps [(N + 1) C, K] and bias [(N + 1) C]."""
-        return self.weight[:, 0], self.bias
+        return self.weight.squeeze(1), self.bias
 
 
 class HyenaMixer(MixerModule):

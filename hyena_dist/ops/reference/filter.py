@@ -21,12 +21,10 @@ def sine_network(network: SineNetwork, z: Tensor) -> Tensor:
 
 def filter_values(network: SineNetwork, window: DecayWindow, z: Tensor, t: Tensor) -> Tensor:
     """The network's values times the window: features z [L, E] and times t [L] -> [L, C]."""
-    return sine_network(network, z) * (torch.exp(-t[:, None] * window.rates) + window.shift)
+    return sine_network(network, z) * (torch.exp(-t[:, None] * window.rates.abs()) + window.shift)
 
 
-def implicit_filter(
-    features: Features, positions: range, network: SineNetwork, window: DecayWindow, skip: Tensor | None
-) -> Tensor:
-    """Return the filter's values [C, L] at the positions of a range, with skip [C] added at the first of them."""
-    y = filter_values(network, window, *features(positions.start, positions.stop)).t()
+def implicit_filter(features: Features, network: SineNetwork, window: DecayWindow, skip: Tensor | None) -> Tensor:
+    """Return the filter's values [C, L] at positions with these features, with skip [C] added at the first of them."""
+    y = filter_values(network, window, features.z, features.t).t()
     return y if skip is None else torch.cat((y[:, :1] + skip[:, None], y[:, 1:]), dim=1)

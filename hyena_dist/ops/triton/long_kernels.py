@@ -267,9 +267,7 @@ def convolve(
     _launch_last_level(z_f, y, gate, z, tables, parts)
 
 
-def backward(
-    d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, tables: Tables, parts: int
-) -> None:
+def backward(d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, tables: Tables, parts: int) -> None:
     """Compute `long_conv.convolve_backward` in five launches."""
     channels, batch, length = du.shape
     n1 = rows_of(length)
@@ -295,9 +293,7 @@ def _launch_first_level(z: Tensor, u: Product, length: int, tables: Tables, part
     )  # fmt: skip
 
 
-def _launch_last_level(
-    z_f: Tensor, y: Tensor, gate: Rows | None, z: Tensor | None, tables: Tables, parts: int
-) -> None:
+def _launch_last_level(z_f: Tensor, y: Tensor, gate: Rows | None, z: Tensor | None, tables: Tables, parts: int) -> None:
     channels, batch, length = y.shape
     n1, n2 = z_f.shape[3:]
     arguments = (

@@ -10,8 +10,8 @@ Backward, from dy:
     da = dy b        db = dy a
     dr_t = sum over j of w_j ds_{t + (K - 1) - j}        dw_j = sum of ds_t r_{t - (K - 1) + j}        dbias = sum of ds
 
-and dr = ds for rows as they are. Sums do not depend on the order in which programs run: each program writes its own, and
-they are added up afterwards.
+and dr = ds for rows as they are. Sums do not depend on the order in which programs run: each program writes its own,
+and they are added up afterwards.
 
 Shapes: c channels, B batch, L length, K taps, P programs of a channel; [c, B, L] operands may have any strides and any
 floating type but float64.

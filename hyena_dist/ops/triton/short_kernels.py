@@ -115,9 +115,7 @@ def _short_convolve(
     k_re, k_im = load_complex(spectrum + c * (2 * P * Q), t, P * Q)
     re, im = times(re, im, k_re, k_im)
     value = _inverse(re, -im, level, shift, matrix, P, Q, PARTS)
-    store_product(
-        value, y, y_c, y_b, y_t, z, z_c, z_b, z_t, g, g_c, g_b, g_t, g_taps, g_bias, c, b, t, length, G_TAPS
-    )
+    store_product(value, y, y_c, y_b, y_t, z, z_c, z_b, z_t, g, g_c, g_b, g_t, g_taps, g_bias, c, b, t, length, G_TAPS)
 
 
 @triton.jit
@@ -186,9 +184,7 @@ def convolve(
     )  # fmt: skip
 
 
-def backward(
-    d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, tables: Tables, parts: int
-) -> None:
+def backward(d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, tables: Tables, parts: int) -> None:
     """Compute `long_conv.convolve_backward` in one launch, or in two where groups of the batch are added up."""
     channels, batch, length = du.shape
     groups = min(batch, triton.cdiv(PROGRAMS, channels))

@@ -83,6 +83,42 @@ def test_the_grid_has_a_value_for_every_position() -> None:
     assert t[-1] == 1
 
 
+def test_all_layers_share_a_grid() -> None:
+    grids = [PositionalFeatures(64, 5)(8, 40, torch.float32, torch.device("cpu")) for _ in range(2)]
+    assert grids[0].z is grids[1].z
+    assert grids[0].t is grids[1].t
+
+
+def test_a_grid_is_the_same_in_parts() -> None:
+    """To the bit, wherever a context rank's positions begin."""
+    grid = PositionalFeatures(10_007, 7)
+    device = torch.device("cpu")
+    whole = grid(0, 10_007, torch.float32, device)
+    for start, end in ((0, 4096), (4096, 8192), (4999, 10_007), (10_006, 10_007)):
+        part = grid(start, end, torch.float32, device)
+        assert torch.equal(part.z, whole.z[start:end])
+        assert torch.equal(part.t, whole.t[start:end])
+
+
+def test_an_evaluation_before_training_leaves_a_grid_for_it() -> None:
+    f = make(l_max=93)
+    with torch.inference_mode():
+        f(93)
+    f(93).sum().backward()
+    assert not f.pos_emb(0, 93, torch.float32, torch.device("cpu")).z.is_inference()
+    assert all(p.grad is not None for p in f.parameters())
+
+
+def test_a_stored_grid_comes_first() -> None:
+    f = make()
+    own = f(100)
+    z, t = f.pos_emb.grid(0, 100, torch.float32, torch.device("cpu"))
+    f.pos_emb.store(2 * z, t)
+    assert (f(100) - own).abs().max() > 0.01
+    f.pos_emb.z = f.pos_emb.t = None
+    assert torch.equal(f(100), own)
+
+
 def test_the_grid_is_not_in_the_state_dict() -> None:
     assert not [name for name in make().state_dict() if "pos_emb" in name]
 

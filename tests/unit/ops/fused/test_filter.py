@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hyena_dist.ops import DecayWindow, SineNetwork, implicit_filter, reference
+from hyena_dist.ops import DecayWindow, Features, SineNetwork, implicit_filter, reference
 from tests.sizes import set_sizes
 
 
-def features(start: int, end: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def features(length: int, dtype: torch.dtype) -> Features:
     """Return features like HyenaDNA's: t and two bands, one of which hardly moves, rounded to float32 for all types."""
-    n = torch.arange(start, end, dtype=torch.float64)[:, None] / length
+    n = torch.arange(length, dtype=torch.float64)[:, None] / length
     angle = 2 * math.pi * n * torch.tensor([1e-4, 1.0])
     z, n = torch.cat((n, angle.cos(), -angle.sin()), dim=1), n[:, 0]
-    return z.float().to(dtype), n.float().to(dtype)
+    return Features(z.float().to(dtype), n.float().to(dtype))
 
 
 def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype, tolerance: float) -> None:
@@ -32,7 +32,7 @@ def check(length: int, width: int, depth: int, channels: int, dtype: torch.dtype
         network = SineNetwork(tuple(leaves[:depth]), tuple(leaves[depth : 2 * depth]), *leaves[-3:-1])
         window, skip = DecayWindow(rates.to(dtype), 0.05), leaves[-1]
         function = implicit_filter if ours else reference.implicit_filter
-        y = function(lambda s, e: features(s, e, length, dtype), range(length), network, window, skip)
+        y = function(features(length, dtype), network, window, skip)
         return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(dtype))]
 
     for actual, expected in zip(found(dtype, True), found(torch.float64, False), strict=True):
