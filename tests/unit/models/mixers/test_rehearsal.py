@@ -23,7 +23,7 @@ class Group(NamedTuple):
 def test_the_operator_gets_what_a_rank_has(
     tensor: int, context: int, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its channels, whole sequences, the type of activations; filters are float32 in any case."""
+    """Sequences are whole, channels and types those of the rank, but filters are float32 in any case."""
     torch.manual_seed(0)
     model = HyenaDNA(ModelConfig(d_model=8, l_max=64, order=3))
     mixer = next(module for module in model.modules() if isinstance(module, HyenaMixer))
