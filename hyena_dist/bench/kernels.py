@@ -24,6 +24,7 @@ from triton.runtime import driver
 
 from hyena_dist.bench.launches import Bodies, Case
 from hyena_dist.ops.triton.launch import Launch, observed
+from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import parse_lengths
 
 SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448}
@@ -135,15 +136,18 @@ def _usage(binary: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def print_table(rows: Iterable[Resources], target: str, file: Any = sys.stdout) -> None:
-    """Print a row for each kernel, the widest first, and what it takes beyond the target's limits."""
-    print(f"{'registers':>9} {'stack':>6} {'shared':>8} {'compiling':>9}  kernel", file=file)
+def print_table(rows: Iterable[Resources], target: str) -> None:
+    """Print a row for each kernel, the widest first, and what it takes beyond the target's limits.
+
+    Of kernels that take the same, the one that was compiled longest stands for all.
+    """
+    rows = {row._replace(compile_s=0): row for row in sorted(rows, key=lambda row: row.compile_s)}.values()
+    print(f"{'registers':>9} {'stack':>6} {'shared':>8} {'compiling':>9}  kernel")
     for row in sorted(rows, key=lambda row: -row.registers):
         excess = row.excess(target)
         print(
             f"{row.registers:>9} {row.stack:>6} {row.shared:>8} {row.compile_s:>7.1f} s  {row.kernel}"
-            f"{': ' * bool(excess)}{excess}",
-            file=file,
+            f"{': ' * bool(excess)}{excess}"
         )
 
 
@@ -168,4 +172,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with readers_may_leave():
+        code = main()
+    sys.exit(code)

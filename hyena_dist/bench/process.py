@@ -11,6 +11,7 @@ import torch
 
 from hyena_dist.errors import UserError
 from hyena_dist.ops.precision import DTYPES, precision_warning
+from hyena_dist.parallel.world import check_backend
 
 
 def in_a_process(measure: Callable[..., Any], *arguments: Any) -> Any:
@@ -41,10 +42,11 @@ def check_device(device: str) -> None:
     """Refuse a device that is not there.
 
     Raises:
-        UserError: "cuda" without a GPU.
+        UserError: "cuda" without a GPU, or a HYENA_DIST_BACKEND that the device does not have.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda finds no GPU; run it where there is one, or with --device cpu")
+    check_backend(torch.device(device))
 
 
 def check_precisions(option: str, names: Sequence[str], device: str) -> None:

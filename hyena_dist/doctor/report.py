@@ -19,6 +19,7 @@ from hyena_dist.doctor.checks import (
     check_imports,
     check_temporary_folder,
 )
+from hyena_dist.ops.backend import explain
 from hyena_dist.ops.precision import bf16_speed, fast_precision, precision_warning
 from hyena_dist.tracking.environment import PACKAGES, cpu_model, gpus, package_version, usable_cores
 
@@ -92,6 +93,7 @@ def _back_ends() -> dict[str, str | None]:
         "attention": _attention(),
         "bf16": _bf16(),
         "triton": package_version("triton"),
+        "operators": _operators(),
         "C++ compiler": _compiler(),
         "nvcc": shutil.which("nvcc"),
         "srun, sbatch": ", ".join(path for tool in ("srun", "sbatch") if (path := shutil.which(tool))) or None,
@@ -117,12 +119,20 @@ def _bf16() -> str | None:
     return None if precision_warning("bf16", device) else f"products {bf16_speed():.1f} times as fast as in fp32"
 
 
+def _operators() -> str:
+    """Return what the operators run on here, and why."""
+    try:
+        return explain(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    except ValueError as error:
+        return f"none: {error}"
+
+
 def _missing_extras(found: dict[str, str | None]) -> list[tuple[str, str]]:
     """Return (name, sentence) of each optional part that is not here: which part of the project wants it."""
     wants = {
         "flash-attn": "attention layers on GPUs use torch's kernels instead; pip install hyena-dist[flash-attn]",
         "bf16": "products in it are slow here; leave precision at fp32",
-        "triton": "only the kernels for GPUs use it; it comes with torch for CUDA",
+        "triton": "operators on GPUs run on torch's instead, which is slower; it comes with torch for CUDA",
         "C++ compiler": "only DeepSpeed's CPU Adam (ZeRO-Offload) uses it; apt-get install g++ python3-dev ninja-build",
         "nvcc": "only DeepSpeed's GPU extensions use it; install the CUDA toolkit of torch's version",
         "nccl": "only training on GPUs uses it; install torch for CUDA",

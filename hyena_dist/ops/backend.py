@@ -1,4 +1,4 @@
-"""Which implementation the operators take on a device: torch's operators (`fused`), or Triton kernels (`gpu`).
+"""The implementation that operators take on a device: torch's operators (`fused`), or Triton kernels (`gpu`).
 
 A CPU has the first alone. A GPU has both, and takes the second where Triton can build a kernel for it.
 """
@@ -29,12 +29,28 @@ def backend_of(device: torch.device) -> Backend:
             return name
     if wanted != "auto":
         raise ValueError(f"{VARIABLE}={wanted!r} is no backend; choose auto, {' or '.join(get_args(Backend))}")
-    return "triton" if device.type == "cuda" and _builds(torch.cuda.get_device_name(device)) else "torch"
+    return "torch" if device.type != "cuda" or _failure(torch.cuda.get_device_name(device)) else "triton"
+
+
+def explain(device: torch.device) -> str:
+    """Return in a few words, for people, which implementation operators take on a device, and why.
+
+    Raises:
+        ValueError: the environment variable names none.
+    """
+    words = {"torch": "torch's operators", "triton": "Triton's kernels"}[backend_of(device)]
+    if os.environ.get(VARIABLE, "auto") != "auto":
+        return f"{words}, as {VARIABLE} says"
+    if device.type != "cuda":
+        return f"{words}, as there is no GPU"
+    gpu = torch.cuda.get_device_name(device)
+    failure = _failure(gpu)
+    return f"{words}, as Triton cannot build kernels for {gpu} ({failure})" if failure else f"{words}, built for {gpu}"
 
 
 @functools.cache
-def _builds(gpu: str) -> bool:
-    """Return whether Triton builds and runs a kernel on this GPU; if not, a warning says once why."""
+def _failure(gpu: str) -> str | None:
+    """Return why Triton cannot build and run a kernel on this GPU, which a warning says once; None if it can."""
     try:
         importlib.import_module("hyena_dist.ops.triton.launch").try_out()
     except Exception as error:  # whatever a compiler or a driver raises
@@ -44,5 +60,5 @@ def _builds(gpu: str) -> bool:
             f"{VARIABLE}=torch says that this is intended",
             stacklevel=2,
         )
-        return False
-    return True
+        return words
+    return None

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from hyena_dist.errors import UserError
+from hyena_dist.ops import backend
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.system.hosts import first_host
 
@@ -158,11 +159,28 @@ def local_gpu(local_rank: int, visible: int) -> int:
     return local_rank
 
 
+def check_backend(device: torch.device) -> None:
+    """Refuse an implementation of the operators that this device does not have.
+
+    Raises:
+        UserError: the environment variable names none, or Triton's kernels where there is no GPU.
+    """
+    try:
+        found = backend.backend_of(device)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if found == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise UserError(f"{backend.VARIABLE}=triton needs a GPU, and this process has none; unset it")
+
+
 def join_world(timeout_s: float = 1800.0) -> World:
     """Join the process group that this process was launched into.
 
     One process needs no environment and no port. `srun` alone is enough: rank 0's host and a port derived from the job
     are taken from SLURM's variables unless MASTER_ADDR and MASTER_PORT are set.
+
+    Raises:
+        UserError: this process has no GPU where others of its node have one, or as in `check_backend`.
     """
     launch = launch_environment()
     cuda = torch.cuda.is_available()
@@ -175,6 +193,7 @@ def join_world(timeout_s: float = 1800.0) -> World:
         keep_freed_memory()
         os.environ.setdefault("LOCAL_RANK", str(place))  # DeepSpeed insists on it
     device = torch.device("cuda", place) if cuda else torch.device("cpu")
+    check_backend(device)
     timeout = timedelta(seconds=timeout_s)
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"

@@ -9,6 +9,8 @@ import torch
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
+from hyena_dist.ops import tuning
+from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import build_mesh
 from hyena_dist.parallel.world import World
 from hyena_dist.profile.phases import Phases
@@ -18,6 +20,7 @@ from hyena_dist.profile.watchdog import Watchdog
 from hyena_dist.train import outcome
 from hyena_dist.train.anomaly import AnomalyGuard, Rollback, leave_out
 from hyena_dist.train.checkpoint.write import CheckpointWriter
+from hyena_dist.train.choices import settle
 from hyena_dist.train.interval_loss import IntervalLoss
 from hyena_dist.train.lr import learning_rate
 from hyena_dist.train.objective import Batch, Objective, RunRecord
@@ -54,6 +57,7 @@ class Loop:
         self.point = point
         self.state = point.state
         self.step = point.state.step
+        self._entered: StagePlan | None = None
         self.mesh = build_mesh(world, point.parallel)
         self.phases = Phases(self.mesh.device, self.step)
         self.model, self.engine = build(objective, config, self.mesh, point, self.phases)
@@ -189,6 +193,10 @@ class Loop:
         if first and self.mesh.device.type == "cuda":
             torch.backends.cuda.cufft_plan_cache.clear()  # plans of lengths that do not come back keep work space
             torch.cuda.empty_cache()
+        if stage != self._entered:
+            self._entered = stage
+            if line := settle(self.model, stage, self.mesh, DTYPES[self.config.precision]):
+                self.note(line)
 
     def _accumulate(self, batch: Batch[Any], weight: float) -> torch.Tensor:
         """Run forward and backward of every micro-batch; return this rank's summed loss, float64."""
@@ -260,6 +268,7 @@ class Loop:
             data=self.objective.fingerprint,
             anomaly=self.guard.memory,
             unreported=self.losses.steps(),
+            choices=tuning.chosen(),
         )
         self.checkpoints.save(self.state, wait=wait)
         self.guard.saved(self.step)

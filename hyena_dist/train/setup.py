@@ -7,12 +7,14 @@ from torch import nn
 
 from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.run import RunConfig
+from hyena_dist.ops import tuning
 from hyena_dist.ops.precision import precision_warning
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.parallel.engine.deepspeed import Engine, adamw
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.profile.phases import Phases
 from hyena_dist.train.checkpoint.load import load_optimizer
+from hyena_dist.train.choices import made_elsewhere
 from hyena_dist.train.objective import Objective
 from hyena_dist.train.param_groups import parameter_groups
 from hyena_dist.train.resume import ResumePoint
@@ -22,6 +24,7 @@ def build(
     objective: Objective[Any], config: RunConfig, mesh: Mesh, point: ResumePoint, phases: Phases
 ) -> tuple[nn.Module, Engine]:
     """Build model and engine on every rank, and continue with the checkpoint of the resume point if it has one."""
+    tuning.install(point.state.choices)
     torch.manual_seed(config.seed)
     model = objective.build_model(mesh)
     if point.checkpoint:
@@ -64,4 +67,6 @@ def introduction(
         lines.append(f"already trained to step {point.state.step:,}; keeping {point.checkpoint}")
     elif point.checkpoint:
         lines.append(f"continuing from {point.checkpoint}")
+        if sentence := made_elsewhere(point.state.choices, point.checkpoint, mesh.device):
+            lines.append(sentence)
     return lines

@@ -40,6 +40,8 @@ class TrainState:
     anomaly: AnomalyMemory = field(default_factory=AnomalyMemory)
     unreported: tuple[tuple[float, float], ...] = ()
     """Summed loss and weight of each step that the next row of metrics will hold the mean of."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """The kernels that were chosen by timing, as in ops/tuning.py, so that the next processes take the same."""
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
@@ -66,6 +68,8 @@ class TrainState:
         }
         if self.unreported:
             fields["unreported"] = self.unreported
+        if self.choices:
+            fields["choices"] = self.choices
         if self.evaluation is not None:
             fields |= {"evaluation": self.evaluation, "scored": self.scored}
         return json.dumps(fields, indent=2) + "\n"

@@ -95,6 +95,20 @@ def test_mistakes(arguments: list[str], sentence: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("backend", "sentence"),
+    [("cuda", "HYENA_DIST_BACKEND='cuda' is no backend; choose auto, torch or triton"), ("triton", "needs a GPU")],
+)
+@pytest.mark.parametrize("arguments", [["train", "run.yaml"], ["bench", "step", "--lengths", "8"]])
+def test_a_backend_that_is_not_there(backend: str, sentence: str, arguments: list[str], tmp_path: Path) -> None:
+    write_run(tmp_path)
+    done = run_cli(*arguments, cwd=tmp_path, env={"HYENA_DIST_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize(
     ("layout", "sentence"),
     [
         (["tensor_model_parallel_size=3"], "tensor_model_parallel_size 3 does not divide model.d_model 128"),

@@ -36,6 +36,15 @@ class MixerModule(nn.Module):
         """
         raise NotImplementedError
 
+    def rehearse(self, length: int, batch: int, dtype: torch.dtype) -> None:
+        """Do on random numbers, in one process, what chooses between kernels by timing; nothing if nothing does.
+
+        Args:
+            length: the length of the whole sequences, of which context ranks hold parts.
+            batch: the number of sequences of a micro-batch.
+            dtype: the type of activations.
+        """
+
     @classmethod
     def describe(cls, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str | None:
         """Return in a few words how the mixer will run on a device, for people; None if there is no choice."""

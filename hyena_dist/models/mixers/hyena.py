@@ -50,6 +50,7 @@ class HyenaMixer(MixerModule):
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__(config, mesh)
+        self.config = config
         self.order = config.order
         self.mesh = mesh
         std = config.initializer_range
@@ -79,6 +80,25 @@ class HyenaMixer(MixerModule):
         mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks
         y: Tensor = self.out_proj(mix(projected, filters).permute(2, 1, 0))
         return y
+
+    def rehearse(self, length: int, batch: int, dtype: torch.dtype) -> None:
+        """Run the operator on as many channels as this rank has of whole sequences, forward and backward."""
+        config, mesh = self.config, self.mesh
+        device = self.filter_fn.bias.device
+        channels = config.d_model // (mesh.tensor.size() * mesh.context.size())
+        generator = torch.Generator(device).manual_seed(0)  # torch's own is left as it is
+
+        def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.rand(shape, generator=generator, dtype=dtype, device=device, requires_grad=True)
+
+        rows = (config.order + 1) * channels
+        projected = random(rows, batch, length, dtype=dtype)
+        filters = Filters(
+            random(rows, config.short_filter_order), random(rows), random(config.order - 1, channels, length)
+        )
+        with torch.enable_grad():
+            y = hyena_operator(projected, filters)
+        torch.autograd.grad(y, (projected, *filters), torch.ones_like(y))
 
     def _filters(self, length: int) -> Filters:
         taps, bias = self.short_filter.operands()

@@ -7,6 +7,7 @@ from hyena_dist.doctor import checks
 from hyena_dist.doctor import report as module
 from hyena_dist.doctor.checks import CheckFailed
 from hyena_dist.doctor.report import doctor
+from hyena_dist.ops.backend import explain
 
 
 def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,6 +16,7 @@ def test_doctor_passes_here(capsys: pytest.CaptureFixture[str]) -> None:
     for expected in ("all-reduce ok", "all-to-all ok", "bf16", "The main job can run here.", torch.__version__):
         assert expected in out
     assert "FAILED" not in out
+    assert f"\n  {'operators':<18} {explain(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))}\n" in out
     titles = [line for line in out.splitlines() if line and not line.startswith(" ")]
     assert titles[:5] == ["versions", "devices", "back ends", "checks", "what is missing for what"]
 
