@@ -64,5 +64,5 @@ class Block(nn.Module):
             if branch.adds_residual and not dropout.active:
                 residual = branch(residual, norm, residual=True)
             else:
-                residual = residual + dropout(branch(residual, norm), dropout_seeds)
+                residual = dropout(branch(residual, norm), dropout_seeds, residual)
         return residual
