@@ -33,16 +33,13 @@ class Mask(NamedTuple):
     first: int
     """The number of the first position."""
     seeds: Sequence[int] | Tensor
-    """One seed per sample, [B]; for kernels on a GPU an int64 tensor there."""
+    """One seed per sample, [B]; for the kernel an int64 tensor on its GPU."""
 
     def apply(self, x: Tensor, dtype: torch.dtype, residual: Tensor | None = None) -> Tensor:
         """Return x [R, B, D] with values dropped and the others scaled, plus the residual, in a type."""
         if backend_of(x.device) == "triton":
             kernels: Any = import_module("hyena_dist.ops.triton.dropout")
-            seeds = self.seeds
-            if not isinstance(seeds, Tensor):
-                seeds = to_device(torch.tensor(seeds, dtype=torch.int64), x.device)
-            y: Tensor = kernels.dropout(x, seeds, self.site, self.first, self.p, dtype, residual)
+            y: Tensor = kernels.dropout(x, self.seeds, self.site, self.first, self.p, dtype, residual)
             return y
         y = self._by_numpy(x)
         return y.to(dtype) if residual is None else residual + y
@@ -103,11 +100,13 @@ class Dropout(nn.Module):
 
         Args:
             x: this rank's positions.
-            seeds: one per sample of the batch; None draws from torch's global random state, which is enough for one
-                process.
+            seeds: one per sample of the batch, from 0 to 2^63 - 1, perhaps as a tensor that is on a GPU already; None
+                draws from torch's global random state, which is enough for one process.
             residual: [R, B, D] of the type of x or a wider one, which the sum has.
         """
         if self.active and seeds is not None:
+            if backend_of(x.device) == "triton" and not isinstance(seeds, Tensor):
+                seeds = to_device(torch.tensor(seeds, dtype=torch.int64), x.device)
             mask = Mask(self.p, self.site, self.mesh.residual_shard[0] * len(x), seeds)
             dtype = x.dtype if residual is None else torch.promote_types(x.dtype, residual.dtype)
             y: Tensor = _Masked.apply(x, residual, mask, dtype)
