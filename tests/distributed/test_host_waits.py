@@ -34,8 +34,10 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        by_mask = name.startswith("index") and any(t.dtype == torch.bool for t in tree_leaves(args[1:]) if is_tensor(t))
-        if name in WAITING or by_mask:
+        # x[mask] has to count what it takes; torch does x[mask] = 0, as in megatron-core, by masked_fill.
+        counts = name == "index" or (name == "index_put_" and args[2].numel() > 1)
+        by_mask = any(t.dtype == torch.bool for t in tree_leaves(args[1:2]) if is_tensor(t))
+        if name in WAITING or (counts and by_mask):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
 
