@@ -73,6 +73,8 @@ def compose(
         "gradient_clipping": 0.0 if zero_traits(preset).stage == 0 else clip_grad,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**40,
+        # DeepSpeed's own timer lets the host wait for the GPU twice a micro-batch; profile/phases.py does not.
+        "timers": {"throughput": {"enabled": False}},
     }
 
 

@@ -58,11 +58,11 @@ class Block(nn.Module):
         self.dropout1 = Dropout(config.resid_dropout, 2 * index + 1, mesh)
         self.dropout2 = Dropout(config.resid_dropout, 2 * index + 2, mesh)
 
-    def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
+    def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return the residual stream after the layer, [R, B, D] -> [R, B, D], both in the parameters' type."""
         for branch, norm, dropout in ((self.mixer, self.norm1, self.dropout1), (self.mlp, self.norm2, self.dropout2)):
             if branch.adds_residual and not dropout.active:
                 residual = branch(residual, norm, residual=True)
             else:
-                residual = residual + dropout(branch(residual, norm), dropout_seeds)
+                residual = dropout(branch(residual, norm), dropout_seeds, residual)
         return residual

@@ -87,7 +87,7 @@ class Backbone(nn.Module):
         self.mesh = mesh
         self.activation_checkpointing = False
 
-    def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return the residual stream after the last layer: [B, S] -> [R, B, D]."""
         x = self.embed_dropout(self.embeddings.word_embeddings(input_ids), dropout_seeds)
         for layer in self.layers:
@@ -145,7 +145,7 @@ class HyenaDNA(nn.Module):
         self,
         input_ids: Tensor,
         targets: Tensor | None = None,
-        dropout_seeds: Sequence[int] | None = None,
+        dropout_seeds: Sequence[int] | Tensor | None = None,
         skip_logits: bool = False,
     ) -> LMOutput:
         """Return logits, hidden states and, with targets, the loss of each.

@@ -44,7 +44,7 @@ def micro_batch(shape: ModelShape) -> list[Traffic]:
         found += [line.times(3 if recomputed else 2) for line in record.traffic(shape)]
         forward, backward = layer_tensor_traffic(shape)
         found += [line.times(4 if recomputed else 2) for line in forward] + [line.times(2) for line in backward]
-        if recomputed and shape.model.resid_dropout == 0:
+        if recomputed:
             # Recomputation ends with the last tensor that backward needs: the MLP's output is not summed again.
             found.append(forward[-1].times(-1))
     return found + embedding_and_head(shape) + replicated_gradients(shape)

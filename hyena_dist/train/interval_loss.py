@@ -33,9 +33,12 @@ class IntervalLoss:
 
     def steps(self) -> tuple[tuple[float, float], ...]:
         """Return (summed loss, weight) over all ranks of each step since the last row, for a checkpoint."""
-        for loss_sum, weight in self._local:  # one by one, so that it does not matter which are asked for together
-            total = self._mesh.world.all_reduce_sum(loss_sum.item()) / self._mesh.tensor.size()
-            self._known.append((total, weight))
+        sums = (
+            torch.stack([loss_sum for loss_sum, _ in self._local]).tolist() if self._local else []
+        )  # one copy to the host
+        for loss_sum, (_, weight) in zip(sums, self._local, strict=True):
+            # One by one, so that it does not matter which are asked for together.
+            self._known.append((self._mesh.world.all_reduce_sum(loss_sum) / self._mesh.tensor.size(), weight))
         self._local.clear()
         return tuple(self._known)
 

@@ -24,6 +24,7 @@ from hyena_dist.models.mixers.base import describe_mixers
 from hyena_dist.models.published import load_weights, published_config, read_tensors
 from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.transfer import to_device
 from hyena_dist.plan.flops import step_flops
 from hyena_dist.train.evaluation.perplexity import check_targets, evaluation_windows, perplexity
 from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
@@ -119,8 +120,8 @@ class Pretraining(Objective[TokenBatch]):
 
     def loss(self, model: Callable[..., Any], micro_batch: TokenBatch, device: torch.device) -> Tensor:
         """Return the summed negative log-likelihood of the targets that are A, C, G or T."""
-        inputs, targets = inputs_and_targets(micro_batch.tokens.to(device))
-        weights = None if micro_batch.weights is None else micro_batch.weights.to(device)
+        inputs, targets = inputs_and_targets(to_device(micro_batch.tokens, device))
+        weights = None if micro_batch.weights is None else to_device(micro_batch.weights, device)
         return nll_sum(model, inputs, targets, micro_batch.dropout_seeds, weights)
 
     def measured(self, loss: float) -> float:

@@ -139,6 +139,7 @@ def test_bytes_of_a_step(layout: Layout, tmp_path: Any) -> None:
         ("zero2", hybrid, False, 4, 1),
         ("zero2", hybrid, False, 4, 3),
         ("zero2", hybrid, True, 4, 2),
+        ("zero2", hybrid.model_copy(update={"resid_dropout": 0.1}), True, 4, 2),
         ("zero2_offload", hybrid, False, 4, 2),
         ("zero3", hybrid, False, 4, 2),
         (str(small_threshold), hybrid, False, 4, 2),

@@ -49,6 +49,8 @@ class _MeshForDeepSpeed:
 def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -> torch.optim.Optimizer:
     """Make the AdamW for a preset: DeepSpeed's CPU kernel where states are offloaded from a GPU, else torch's own.
 
+    On a GPU that is torch's fused one, a kernel for each parameter group under ZeRO; it needs no compiler.
+
     Args:
         groups: parameter groups, as torch's optimizers take them.
         preset: from read_preset.
@@ -59,7 +61,8 @@ def adamw(groups: list[dict[str, Any]], preset: dict[str, Any], **kwargs: Any) -
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **kwargs)
-    return torch.optim.AdamW(groups, **kwargs)
+    on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, fused=on_gpu or None, **kwargs)
 
 
 class Engine:

@@ -84,8 +84,9 @@ def _create_states(engine: Engine, step: int) -> None:
     adamw = _adamw(engine)
     updated = private.updated_tensors(zero, engine.stage) if engine.stage else list(engine.model.parameters())
     for tensor in updated:
-        # DeepSpeed's kernel counts in Python, torch's AdamW in a tensor on the CPU.
-        count = torch.tensor(float(step)) if isinstance(adamw, torch.optim.AdamW) else step
+        # DeepSpeed's kernel counts in Python, torch's AdamW in a tensor: on the CPU, or where the fused one computes.
+        where = tensor.device if adamw.defaults.get("fused") else torch.device("cpu")
+        count = torch.tensor(float(step), device=where) if isinstance(adamw, torch.optim.AdamW) else step
         adamw.state[tensor] = {"step": count} | {key: torch.zeros_like(tensor) for key in MOMENTS}
     private.link_states(zero, engine.stage)
 

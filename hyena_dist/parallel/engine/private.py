@@ -111,8 +111,10 @@ def watch_norm(zero: Any, stage: int, allows: Callable[[float], bool]) -> None:
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         found = original(*args, **kwargs)
-        if allows(float(combine_grad_norm_groups(found) if of_groups else found)):
-            return found
+        # The last wait for a GPU: DeepSpeed goes on to ask what it gets whether it is finite, several times.
+        norms = torch.stack(found).cpu() if of_groups else found.cpu()
+        if allows(float(combine_grad_norm_groups(norms.unbind()) if of_groups else norms)):
+            return [*norms.unbind()] if of_groups else norms
         return [math.inf] if of_groups else math.inf
 
     setattr(zero, method, watched)

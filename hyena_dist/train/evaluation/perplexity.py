@@ -20,6 +20,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import load_published
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.transfer import to_device
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.evaluation.markov import MarkovChains
 from hyena_dist.train.evaluation.same_bases import perplexity_at, target_blocks
@@ -70,7 +71,7 @@ def perplexity(
         read = [windows[i if i < len(windows) else 0] for i in chosen]
         starts = [w.start + mesh.context.rank() * part for w in read]
         tokens = torch.from_numpy(store.read_many([w.contig for w in read], starts, part + 1))
-        inputs, targets = inputs_and_targets(tokens.to(mesh.device))
+        inputs, targets = inputs_and_targets(to_device(tokens, mesh.device))
         nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()
         counts = (targets >= 0).sum(1).cpu()
         for row, i in enumerate(chosen):

@@ -16,6 +16,7 @@ from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import N
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.transfer import to_device
 from hyena_dist.train.evaluation.scores import Perplexity, summarize
 
 
@@ -82,7 +83,7 @@ def perplexity_at(
         for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
             # What lies before the block's targets is context, and N is no target.
             tokens[row, : block.end - start] = torch.from_numpy(store.read(block.contig, start, block.end))
-        inputs, targets = inputs_and_targets(tokens.to(mesh.device))
+        inputs, targets = inputs_and_targets(to_device(tokens, mesh.device))
         for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
             targets[row, : block.start - start] = IGNORE_INDEX
         nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()

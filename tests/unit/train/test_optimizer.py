@@ -3,12 +3,17 @@
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from hyena_dist.config.deepspeed import read_preset
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.parallel.engine.deepspeed import adamw
 from hyena_dist.train.lr import learning_rate
 from hyena_dist.train.param_groups import parameter_groups
 
@@ -63,3 +68,11 @@ def test_known_rates() -> None:
     config = OptimizerConfig(lr=1.0, min_lr=0.2, lr_warmup_tokens=100)
     rates = [learning_rate(config, tokens, 300) for tokens in (0, 50, 100, 200, 300)]
     assert rates == pytest.approx([0.0, 0.5, 1.0, 0.6, 0.2])
+
+
+def test_adamw_is_fused_on_a_gpu_alone() -> None:
+    preset = read_preset("zero1")
+    for device, fused in (("cpu", None), ("cuda", True)):
+        with FakeTensorMode():  # it needs no GPU
+            group = {"params": [nn.Parameter(torch.empty(3, device=device))]}
+            assert adamw([group], preset, lr=1e-3).defaults["fused"] is fused
