@@ -1,4 +1,4 @@
-"""The implicit filter in Triton kernels: in float32, as it always is, for networks of a width of at most 128.
+"""The implicit filter in Triton kernels: in float32, as it always is, for networks of a width of at most 64.
 
 Forward is one kernel besides the packing of the parameters, and backward one for each layer besides the sum of what the
 programs found. What is computed: `ops.fused.filter`; kernels: `ops.triton.filter`.
@@ -11,8 +11,8 @@ from hyena_dist.ops.fused.filter import Inputs, network_of
 from hyena_dist.ops.record_op import flatten
 from hyena_dist.ops.triton.filter import gradients, packed, unpacked, values
 
-WIDEST = 128
-"""The largest width: a program holds a weight and its gradient, which are as large as its square."""
+WIDEST = 64
+"""The largest width: a program holds weights and a gradient as large as its square, and at 128 an A100 has no room."""
 
 
 def takes(inputs: Inputs) -> bool:

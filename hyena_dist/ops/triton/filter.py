@@ -35,14 +35,11 @@ from hyena_dist.ops.record_op import flatten
 from hyena_dist.ops.records import DecayWindow, Features, SineNetwork
 from hyena_dist.ops.triton.launch import launch
 
-TILE = 64
-"""Positions of a tile, T."""
+TILE = 32
+"""Positions of a tile, T. With more, what a program holds of weights, gradients and tiles spills from its registers."""
 
 GROUP = 64
-"""Channels that are multiplied at a time in forward, G."""
-
-BACKWARD_GROUP = 128
-"""The most channels of a program in backward: each group of them makes the hidden layers again, and a dl_n to add."""
+"""Channels that are multiplied at a time, G. In backward each group has programs, and a dl_n, of its own."""
 
 FEATURES = 64
 """The most features of a position that a program takes the gradient of W_1 for, F."""
@@ -56,7 +53,7 @@ BACKWARD_WARPS = 8
 
 @triton.jit
 def _sine(x, quarters: tl.constexpr):
-    """Return sin(x + quarters pi / 2), to 2e-7 where |x| < 20,000.
+    """Return sin(x + quarters pi / 2), to 3e-7 where |x| < 20,000.
 
     The library's sine has a branch for huge numbers, which takes a stack and much code for each number of a tile. Here
     x is moved by half turns to within pi / 2 of zero; pi has three parts, whose products with so few turns are exact.
@@ -202,7 +199,7 @@ def _last_backward(
     v = _block(_at_last(parameters, E, W, DEPTH), c, w, channels, W, W, 1)
     dl += group.to(tl.int64) * length * W
     d_v = tl.zeros([G, P], tl.float32)
-    for tile in range(program, tl.cdiv(length, T), programs):
+    for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
         d = _block(dy, c, t, channels, length, dy_c, dy_t)
         if SKIP:
@@ -250,7 +247,7 @@ def _layer_backward(
     weight = _block(_at_weight(parameters, LAYER, E, W), w, w, W, W, W, 1)
     d_weight = tl.zeros([P, P], tl.float32)
     d_bias, d_freq = tl.zeros([P], tl.float32), tl.zeros([P], tl.float32)
-    for tile in range(program, tl.cdiv(length, T), programs):
+    for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
         below = _hidden(z, parameters, freq, t, length, LAYER - 1, E, W, DEPTH, P)
         u = _next(below, parameters, LAYER, E, W, DEPTH, P)
@@ -277,7 +274,7 @@ def _first_backward(
     freq = _vector(_at_freq(parameters, E, W, DEPTH), W, P)[None, :]
     d_weight = tl.zeros([P, F], tl.float32)
     d_bias, d_freq = tl.zeros([P], tl.float32), tl.zeros([P], tl.float32)
-    for tile in range(program, tl.cdiv(length, T), programs):
+    for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
         u = _first(z, parameters, t, length, E, W, DEPTH, P)
         d = _sine_backward(dl, groups, u, freq, t, length, W, P)
@@ -335,8 +332,7 @@ def gradients(
     sizes = _sizes(network)
     width, depth, features_of_z = sizes["W"], sizes["DEPTH"], sizes["E"]
     programs = min(PROGRAMS, triton.cdiv(length, TILE))
-    group = min(BACKWARD_GROUP, max(16, triton.next_power_of_2(channels)))
-    groups = triton.cdiv(channels, group)
+    groups = triton.cdiv(channels, GROUP)
     sums = torch.empty((programs, len(parameters)), device=z.device)
     dl = torch.empty((groups, length, width), device=z.device)
     d_skip = torch.empty(channels if skips else 1, device=z.device)
@@ -363,7 +359,7 @@ def gradients(
         writes=(dl, d_skip, sums[:, -network.last.numel() :]),
         SKIP=skips,
         T=TILE,
-        G=group,
+        G=GROUP,
         num_warps=BACKWARD_WARPS,
         **sizes,
     )

@@ -1,0 +1,64 @@
+"""What the kernels of the implicit filter compute with; tests/unit/ops/gpu/test_filter.py has the filter itself."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+if RUNNABLE:
+    import triton
+    import triton.language as tl
+
+    from hyena_dist.ops.triton.filter import _sine
+
+    @triton.jit
+    def _sines(x, sine, cosine, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        at = tl.load(x + i)
+        tl.store(sine + i, _sine(at, 0))
+        tl.store(cosine + i, _sine(at, 1))
+
+
+@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
+def test_in_the_interpreter() -> None:
+    # Without conftest: its fixtures are not used here and take long to import.
+    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", __file__]
+    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "passed" in run.stdout
+
+
+class TestSine:
+    __test__ = RUNNABLE
+
+    def sines(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        sine, cosine = torch.empty_like(x), torch.empty_like(x)
+        kernel: Any = _sines
+        kernel[len(x) // 1024,](x, sine, cosine, BLOCK=1024)
+        return sine, cosine
+
+    @pytest.mark.parametrize("largest", [1e-3, 2.0, 100.0, 20_000.0])
+    def test_errs_by_a_rounding(self, largest: float) -> None:
+        x = torch.linspace(-largest, largest, 2**16, device=DEVICE)
+        sine, cosine = self.sines(x)
+        assert (sine - x.double().sin()).abs().max() < 3e-7
+        assert (cosine - x.double().cos()).abs().max() < 3e-7
+
+    def test_of_no_number_is_none(self) -> None:
+        x = torch.full((1024,), float("nan"), device=DEVICE)
+        x[::2] = float("inf")
+        for found in self.sines(x):
+            assert found.isnan().all()
+
+    def test_of_zero_is_zero(self) -> None:
+        """What pads a width must stay zero."""
+        assert (self.sines(torch.zeros(1024, device=DEVICE))[0] == 0).all()
