@@ -11,8 +11,8 @@ Backward, from d_out:
     dW = dp h        dc = sum of dp        dh = dp^T W        dx = norm's gradient from dh  (+ d_out)
 
 Projections are channels first, [(N + 1) C, B, S], and the residual stream is positions first, [S, B, D]: kernels take
-any strides, so nothing is transposed. Kept are the inputs and z, what the last gate meets; of a stream that is short for
-the GPU's memory, the projections as well.
+any strides, so nothing is transposed. Kept are the inputs and z, what the last gate meets; of a stream that is short
+for the GPU's memory, the projections as well.
 
 Shapes: S positions, B batch, D d_model, C channels, N order.
 """

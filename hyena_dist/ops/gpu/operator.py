@@ -10,17 +10,25 @@ dy s_0 to du_1, and makes again the m but the last, z.
 Shapes: C channels, B batch, L length, N order, K taps. Channels come first.
 """
 
+import functools
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hyena_dist.ops.conv.gated import Inputs
+from hyena_dist.ops.gpu import fft_conv
 from hyena_dist.ops.records import Filters
-from hyena_dist.ops.triton.long_conv import convolve, convolve_backward, precision_for, spectrum
+from hyena_dist.ops.triton import long_conv
+from hyena_dist.ops.triton.long_conv import precision_for
 from hyena_dist.ops.triton.product import RowGradients, add_sums, empty_sums, product_backward
 from hyena_dist.ops.triton.rows import Product, Rows
+from hyena_dist.ops.tuning import choose
+
+CONVOLUTIONS: dict[str, ModuleType] = {"torch.fft": fft_conv, "tensor cores": long_conv}
+"""The implementations of the long convolution: modules with equal functions."""
 
 
 class Kept(NamedTuple):
@@ -62,7 +70,9 @@ def backward(dy: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     return Inputs(d_projected, Filters(sums.taps, sums.bias, d_kernels))
 
 
-def write_value(projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None) -> None:
+def write_value(
+    projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None, conv: ModuleType | None = None
+) -> None:
     """Write the operator's value into y [C, B, L] and, if given, what its last gate meets into z [C, B, L].
 
     Args:
@@ -70,10 +80,12 @@ def write_value(projected: Tensor, filters: Filters, y: Tensor, z: Tensor | None
         filters: the short and long filters of the C channels.
         y: memory of any floating type but float64.
         z: memory of any floating type but float64.
+        conv: one of CONVOLUTIONS; the fastest, if not given.
     """
+    conv = conv or _fastest(projected, filters)
     first, *gates = _operands(projected, filters)
-    inputs, spectra, _ = _convolved(projected, filters, gates)
-    convolve(inputs[-1], spectra[-1], y, gate=first, z=z, precision=precision_for(projected.dtype))
+    inputs, spectra, _ = _convolved(projected, filters, gates, conv)
+    conv.convolve(inputs[-1], spectra[-1], y, gate=first, z=z, precision=precision_for(projected.dtype))
 
 
 def write_gradients(
@@ -84,6 +96,7 @@ def write_gradients(
     d_projected: Tensor,
     d_kernels: Tensor,
     y: Tensor | None = None,
+    conv: ModuleType | None = None,
 ) -> RowGradients:
     """Write the operator's gradients and, if `y` is given, once more its value.
 
@@ -95,22 +108,24 @@ def write_gradients(
         d_projected: memory for the gradient of the rows, [(N + 1) C, B, L].
         d_kernels: memory for the gradient of the long filters, [N - 1, C, L] in float32.
         y: memory for the value, [C, B, L].
+        conv: one of CONVOLUTIONS; the fastest, if not given.
 
     Returns:
         The gradients that are sums over batch and positions, in the type of the taps.
     """
+    conv = conv or _fastest(projected, filters)
     channels = filters.kernels.shape[1]
     precision = precision_for(projected.dtype)
     first, *gates = _operands(projected, filters)
     gradients = d_projected.split(channels)
     sums = empty_sums(dy, len(projected), filters.taps.shape[1])
     sums_of = sums.split(channels, dim=1)
-    inputs, spectra, met = _convolved(projected, filters, gates)
+    inputs, spectra, met = _convolved(projected, filters, gates, conv)
     product_backward(dy, first, Rows(z), gradients[0], None, sums_of[0], y=y)
     d: Product = (Rows(dy), first)
     du = torch.empty(dy.shape, dtype=dy.dtype, device=dy.device)
     for j in reversed(range(len(spectra))):
-        convolve_backward(d, inputs[j], spectra[j], du, d_kernels[j], precision=precision)
+        conv.convolve_backward(d, inputs[j], spectra[j], du, d_kernels[j], precision=precision)
         # The gate x_{N-1-j} met the value of the convolution before; that of the first one met v.
         i = len(spectra) - j
         if j:
@@ -122,6 +137,27 @@ def write_gradients(
     return add_sums(sums, filters.taps.dtype)
 
 
+def _fastest(projected: Tensor, filters: Filters) -> ModuleType:
+    """Return the convolution that is fastest for such operands on this GPU; they are timed once, forward and backward.
+
+    Elsewhere (on meta tensors, in the interpreter) it is the one on tensor cores.
+    """
+    if projected.device.type != "cuda":
+        return long_conv
+
+    def run(conv: ModuleType) -> None:
+        y, z = (projected.new_empty(filters.kernels.shape[1], *projected.shape[1:]) for _ in range(2))
+        write_value(projected, filters, y, z, conv)
+        write_gradients(
+            y, projected, filters, z, torch.empty_like(projected), torch.empty_like(filters.kernels), conv=conv
+        )
+
+    candidates = {name: functools.partial(run, conv) for name, conv in CONVOLUTIONS.items()}
+    _, channels, length = filters.kernels.shape
+    rows = projected.shape[1] * channels
+    return CONVOLUTIONS[choose("long convolution", projected.device, projected.dtype, length, rows, candidates)]
+
+
 def _operands(projected: Tensor, filters: Filters) -> list[Rows]:
     """Return x0, ..., x_{N-1}, v as the gates meet them."""
     channels = filters.kernels.shape[1]
@@ -130,7 +166,7 @@ def _operands(projected: Tensor, filters: Filters) -> list[Rows]:
 
 
 def _convolved(
-    projected: Tensor, filters: Filters, gates: Sequence[Rows]
+    projected: Tensor, filters: Filters, gates: Sequence[Rows], conv: ModuleType
 ) -> tuple[list[Product], list[Tensor], list[Tensor]]:
     """Return the input and the spectrum of each convolution, and the values of all but the last.
 
@@ -138,14 +174,15 @@ def _convolved(
         projected: the rows, for their type and shape.
         filters: the filters.
         gates: x1, ..., x_{N-1}, v.
+        conv: one of CONVOLUTIONS.
     """
     precision = precision_for(projected.dtype)
     convolutions, channels, _ = filters.kernels.shape
-    spectra = [*spectrum(filters.kernels.flatten(0, 1), precision).split(channels)]
+    spectra = [*conv.spectrum(filters.kernels.flatten(0, 1), precision).split(channels)]
     inputs: list[Product] = [(gates[-2], gates[-1])]
     met: list[Tensor] = []
     for j in range(1, convolutions):
         met.append(projected.new_empty(channels, *projected.shape[1:]))
-        convolve(inputs[-1], spectra[j - 1], met[-1], precision=precision)
+        conv.convolve(inputs[-1], spectra[j - 1], met[-1], precision=precision)
         inputs.append((gates[-2 - j], Rows(met[-1])))
     return inputs, spectra, met

@@ -87,8 +87,14 @@ class TestOperators:
 
     @pytest.mark.parametrize("dtype", list(VALUES))
     @pytest.mark.parametrize("shape", [(2, 3, 2, 40, 8), (3, 2, 2, 70, 8)])
-    def test_operator(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    @pytest.mark.parametrize("conv", ["torch.fft", "tensor cores"])
+    def test_operator(
+        self, conv: str, shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Projections come from a product, as tensor parallelism has them, with the batch in the middle."""
+        from hyena_dist.ops.gpu import operator as of_kernels
+
+        monkeypatch.setattr(of_kernels, "_fastest", lambda *operands: of_kernels.CONVOLUTIONS[conv])
         order, c, batch, length, _ = shape
         g = torch.Generator().manual_seed(length)
         projected = torch.randn((order + 1) * c, batch, length, generator=g).to(DEVICE, dtype)
