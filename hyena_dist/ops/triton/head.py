@@ -88,6 +88,7 @@ def _run(
     if apart:
         x = standardise(x[:, None], norm)[:, 0]
     parameters = (None, None) if apart else (norm.weight, norm.bias)
+    depth = 64 if apart else max(16, triton.next_power_of_2(d))
     launch(
         _head,
         (triton.cdiv(m, 64),),
@@ -98,7 +99,7 @@ def _run(
         TYPE=TYPES[norm.dtype],
         ROWS=64,
         COLUMNS=max(16, triton.next_power_of_2(len(weight))),
-        DEPTH=64 if apart else max(16, triton.next_power_of_2(d)),
-        num_warps=4,
+        DEPTH=depth,
+        num_warps=4 if depth <= 128 else 8,
         num_stages=2 if apart else 1,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from hyena_dist.ops.triton.linear import gelu_gate, gelu_slope, grid, place, sto
 
 
 class HiddenGradients(NamedTuple):
-    """What `hidden_backward` returns."""
+    """The results of `hidden_backward`."""
 
     value: Tensor
     """The hidden layer g after gelu, [M, H] in the type of h."""
@@ -85,5 +85,5 @@ def hidden_backward(h: Tensor, dy: Tensor, weights: MLPWeights) -> HiddenGradien
 def _tile_sizes(m: int, hidden: int, dtype: torch.dtype) -> dict[str, int]:
     wide = dtype == torch.float32
     rows = min(64 if wide else 128, max(16, triton.next_power_of_2(m)))
-    columns = min(64, max(16, triton.next_power_of_2(hidden)))
+    columns = min(32 if wide else 64, max(16, triton.next_power_of_2(hidden)))
     return {"ROWS": rows, "COLUMNS": columns, "DEPTH": 32 if wide else 64, "num_warps": 8, "num_stages": 2}

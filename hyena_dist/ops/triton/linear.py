@@ -30,6 +30,9 @@ WIDEST_ROW = 256
 """The largest K that `norm_linear` normalises within the product, in 16 bits: rows have to fit registers and shared
 memory. Beyond it, and in float32, the norm is a launch of its own, which a wider product hides."""
 
+PROGRAMS = 256
+"""Programs that fill a GPU: with more blocks of rows, a program of `norm_linear` makes all outputs of its rows."""
+
 _LINEAR = tl.constexpr(1.5957691216057308)
 """The p = 2 sqrt(2 / pi) of gelu(a) = a * sigmoid(p * (a + q * a**3))."""
 
@@ -104,17 +107,23 @@ def _linear(
 
 @triton.jit
 def _norm_linear(
-    x, x_s, x_b, x_k, norm_weight, norm_bias, weight, w_n, w_k, bias, out, o_s, o_b, o_n, eps, S, N, K,
+    x, x_s, x_b, x_k, norm_weight, norm_bias, weight, w_n, w_k, bias, out, o_s, o_b, o_n, eps, S, N, K, each,
     GELU: tl.constexpr, TYPE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    s, b, n = place(S, N, ROWS, COLUMNS)
+    groups = tl.cdiv(N, each)
+    blocks = tl.cdiv(S, ROWS)
+    first = tl.program_id(0) % groups * each
+    row = tl.program_id(0) // groups
+    s, b = row % blocks * ROWS + tl.arange(0, ROWS), (row // blocks).to(tl.int64)
     k = tl.arange(0, DEPTH)
-    h = normalised(tile(x + b * x_b, s, x_s, k, x_k, S, K), norm_weight, norm_bias, k, K, eps)
-    value = dot(h, tile(weight, k, w_k, n, w_n, K, N), tl.zeros([ROWS, COLUMNS], tl.float32), TYPE)
-    value = with_bias(value, bias, n, N)
-    if GELU:
-        value *= gelu_gate(value)
-    store(out + b * o_b, s, o_s, n, o_n, S, N, value)
+    h = normalised(tile(x + b * x_b, s, x_s, k, x_k, S, K), norm_weight, norm_bias, k, K, eps).to(TYPE)
+    for column in range(first, tl.minimum(first + each, N), COLUMNS):
+        n = column + tl.arange(0, COLUMNS)
+        value = dot(h, tile(weight, k, w_k, n, w_n, K, N), tl.zeros([ROWS, COLUMNS], tl.float32), TYPE)
+        value = with_bias(value, bias, n, N)
+        if GELU:
+            value *= gelu_gate(value)
+        store(out + b * o_b, s, o_s, n, o_n, S, N, value)
 
 
 def norm_linear(
@@ -133,13 +142,16 @@ def norm_linear(
     k = x.shape[2]
     if k > WIDEST_ROW or norm.dtype == torch.float32:
         return _run_linear(standardise(x, norm), weight, bias, None, out, gelu)
+    s, b, n = out.shape
     depth = max(16, triton.next_power_of_2(k))
-    tiles = tile_sizes(out, most=128 if depth <= 128 else 64) | {"DEPTH": depth, "num_warps": 8}
+    tiles = tile_sizes(out, most=128) | {"COLUMNS": 64, "DEPTH": depth, "num_warps": 8, "num_stages": 2}
+    blocks = b * int(triton.cdiv(s, tiles["ROWS"]))
+    each = 64 * int(triton.cdiv(triton.cdiv(n, 64) * blocks, max(blocks, PROGRAMS)))
     launch(
         _norm_linear,
-        (grid(out, tiles),),
+        (blocks * triton.cdiv(n, each),),
         (x, *x.stride(), norm.weight, norm.bias, weight, *weight.stride(), bias, out, *out.stride(), norm.eps,
-         *out.shape[::2], k),
+         s, n, k, each),
         reads=[t for t in (x, norm.weight, norm.bias, weight, bias) if t is not None],
         writes=(out,),
         GELU=gelu,

@@ -20,6 +20,7 @@ Shapes: S positions, B batch, D d_model, P programs. Operands [S, B, D] may have
 Source: Ba et al., Layer Normalization (arXiv 1607.06450). Plain reference: `hyena_dist.ops.reference.norm`.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ PROGRAMS = 512
 
 
 class NormGradients(NamedTuple):
-    """What `norm_backward` returns."""
+    """The results of `norm_backward`."""
 
     x: Tensor
     """Gradient of x, [S, B, D] in its type."""
@@ -60,6 +61,12 @@ def standardised(x, d, D, eps):
     centred = tl.where((d < D)[None, :], x - mean[:, None], 0.0)
     rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / D + eps)
     return centred * rstd[:, None], rstd
+
+
+@triton.jit
+def standardised_backward(dz, z, rstd, D):
+    """Return the gradient of x from that of z, where (z, rstd) is `standardised(x, ...)`."""
+    return rstd[:, None] * (dz - (tl.sum(dz, axis=1) / D)[:, None] - z * (tl.sum(dz * z, axis=1) / D)[:, None])
 
 
 @triton.jit
@@ -111,7 +118,7 @@ def _norm_backward(
         dw_sum += gradient * z
         db_sum += gradient
         dz = gradient * w[None, :]
-        value = rstd[:, None] * (dz - (tl.sum(dz, axis=1) / D)[:, None] - z * (tl.sum(dz * z, axis=1) / D)[:, None])
+        value = standardised_backward(dz, z, rstd, D)
         if dy is not None:
             around = tl.load(dy + _at(m, d, batch, dy_s, dy_b, dy_d), mask=inside, other=0.0).to(tl.float32)
             dy_sum += around
@@ -125,17 +132,20 @@ def _norm_backward(
 
 
 @triton.jit
-def _add_partials(partials, first, second, third, P, D, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    d = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+def _add_partials(
+    partials, first, second, third, fourth, end1, end2, end3, end4, P, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    c = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for p in range(0, P, ROWS):
         row = p + tl.arange(0, ROWS)
-        inside = (row < P)[:, None] & (d < 3 * D)[None, :]
-        total += tl.load(partials + row[:, None] * 3 * D + d[None, :], mask=inside, other=0.0)
+        inside = (row < P)[:, None] & (c < end4)[None, :]
+        total += tl.load(partials + row.to(tl.int64)[:, None] * end4 + c[None, :], mask=inside, other=0.0)
     value = tl.sum(total, axis=0)
-    tl.store(first + d, value, mask=d < D)
-    tl.store(second + d - D, value, mask=(d >= D) & (d < 2 * D))
-    tl.store(third + d - 2 * D, value, mask=(d >= 2 * D) & (d < 3 * D))
+    tl.store(first + c, value, mask=c < end1)
+    tl.store(second + c - end1, value, mask=(c >= end1) & (c < end2))
+    tl.store(third + c - end2, value, mask=(c >= end2) & (c < end3))
+    tl.store(fourth + c - end3, value, mask=(c >= end3) & (c < end4))
 
 
 def standardise(x: Tensor, norm: NormInput, batch_first: bool = False) -> Tensor:
@@ -195,7 +205,7 @@ def norm_backward(
     columns = triton.next_power_of_2(d)
     rows = max(1, BLOCK // columns)
     programs = min(PROGRAMS, triton.cdiv(s * batch, rows))
-    partials = torch.empty((programs, 3, d), dtype=torch.float32, device=x.device)
+    partials = torch.empty((programs, 3 * d), dtype=torch.float32, device=x.device)
     around = (dy, *dy.stride()) if dy is not None else (None, 0, 0, 0)
     launch(
         _norm_backward,
@@ -208,21 +218,25 @@ def norm_backward(
         COLUMNS=columns,
         num_warps=8,
     )
-    return NormGradients(dx, *add_partials(partials, norm.weight.dtype))
+    return NormGradients(dx, *add_partials(partials, d, d, d, dtype=norm.weight.dtype))
 
 
-def add_partials(partials: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the three sums [D] over the first dimension of partials [P, 3, D], each in memory of its own."""
-    p, _, d = partials.shape
-    sums = [torch.empty(d, dtype=dtype, device=partials.device) for _ in range(3)]
+def add_partials(partials: Tensor, *sizes: int, dtype: torch.dtype) -> list[Tensor]:
+    """Return the sums over the programs of partials [P, N], in a type and split by up to four sizes.
+
+    Each sum is in memory of its own, which torch asks of an operator's results.
+    """
+    sums = [torch.empty(size, dtype=dtype, device=partials.device) for size in sizes]
+    p, n = partials.shape
+    ends = list(itertools.accumulate(sizes))
     launch(
         _add_partials,
-        (triton.cdiv(3 * d, 16),),
-        (partials, *sums, p, d),
+        (triton.cdiv(n, 16),),
+        (partials, *(sums + sums[-1:] * 3)[:4], *(ends + ends[-1:] * 3)[:4], p),
         reads=(partials,),
         writes=sums,
         ROWS=128,
         COLUMNS=16,
         num_warps=4,
     )
-    return sums[0], sums[1], sums[2]
+    return sums
