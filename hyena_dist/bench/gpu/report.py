@@ -1,0 +1,150 @@
+"""What the figures say: ratios of ours to others, and to what the machine could do at best.
+
+Everything is made from the rows alone: dicts with the step, what was measured, its figures and its outcome.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+FLASH_FFT_CONV = {2**10: 7.9, 2**15: 3.2, 2**20: 1.74}
+"""Length -> FlashFFTConv's published gain over torch.fft, at batch x channels 49,152. arXiv 2311.05908."""
+
+LEAST_GB = 3 * (2 * 14.9 + 1.0)
+"""The least 10^9 bytes of a 2 x 128 model at 2^20 positions, forward and backward: in each layer norm and in_proj 1.3,
+gates and convolution 6.4, out_proj 1.3, filter 4.3, MLP 1.6; the head 1.0; thrice, as backward reads and writes twice as
+much. ../shared/facts and ops/README derive them."""
+
+UNMEASURED = "Not yet measured on a GPU."
+
+
+def write_report(rows: Sequence[Row], out: Path) -> None:
+    """Write gpu-NAME.csv with all rows, gpu-NAME.json with the machine, plots of both, and REPORT.md."""
+    name = f"gpu-{slug(rows)}"
+    columns = [*dict.fromkeys(key for row in rows for key in row if key != "traceback")]
+    with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / f"{name}.json").write_text(json.dumps(machine(rows), indent=2, default=str) + "\n")
+    (out / "REPORT.md").write_text(report(rows) + f"\n{_plots(rows, out, name)}\n")
+
+
+def _plots(rows: Sequence[Row], out: Path, name: str) -> str:
+    """Draw what can be drawn, and return a sentence about it."""
+    try:
+        from hyena_dist.bench.gpu import plots
+
+        plots.plot(rows, out / f"{name}.png")
+    except Exception as error:  # a plot is the least of it
+        return f"No plot was drawn: {type(error).__name__}: {error}."
+    return f"![seconds by length]({name}.png)"
+
+
+def slug(rows: Sequence[Row]) -> str:
+    """Return the GPU's name as part of a file's, "dry-run" without one."""
+    gpu = str(machine(rows).get("gpu", "dry-run"))
+    return "-".join("".join(c if c.isalnum() else " " for c in gpu.lower()).split())
+
+
+def machine(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what is known of the machine, and its ceilings."""
+    found = next((dict(r) for r in rows if r["step"] == "ceilings" and r.get("what") == "machine"), {})
+    for key in ("step", "what", "at_s", "outcome"):
+        found.pop(key, None)
+    for key in ("gb_per_s", "tflop_per_s"):
+        found |= {key: row[key] for row in _good(rows, "ceilings") if key in row}
+    return found
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Return the report in Markdown: ratios first, then every step's rows."""
+    about = ", ".join(f"{key} {_number(value)}" for key, value in machine(rows).items())
+    parts = [f"# {machine(rows).get('gpu', 'A dry run, whose figures mean nothing')}", about]
+    bad = [row for row in rows if row["outcome"]]
+    parts += ["## Outcomes", _outcomes(bad) if bad else "Every case was measured."]
+    parts += ["## Forward and backward, bf16, batch 1", headline_table(rows)]
+    parts += ["## The long convolution by torch.fft's time, forward and backward", convolution_table(rows)]
+    for step in dict.fromkeys(row["step"] for row in rows):
+        parts += [f"## {step}", _table(_good(rows, step))]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline_table(rows: Iterable[Row]) -> str:
+    """Return the table of a model's milliseconds by length: ours, and the ratios of others to it; "" without any."""
+    rows = [*rows]
+    ms = {(row["what"], row["length"]): row["ms"] for row in _good(rows, "headline")}
+    memory = {(row["what"], row["length"]): row["peak_gb"] for row in _good(rows, "headline")}
+    copy = machine(rows).get("gb_per_s")
+    table = []
+    for length in sorted({length for what, length in ms if what == "ours"}):
+        ours = ms["ours", length]
+        least = 1e3 * LEAST_GB * length / 2**20 / copy if copy else None
+        table.append(
+            {
+                "length": length,
+                "ours, ms": ours,
+                "ours, GB": memory["ours", length],
+                "published / ours": _ratio(ms.get(("published", length)), ours),
+                "with checkpointing": _ratio(
+                    ms.get(("published, checkpointed", length)), ms.get(("ours, checkpointed", length))
+                ),
+                "attention / ours": _ratio(ms.get(("attention", length)), ours),
+                "ours / least": _ratio(ours, least),
+            }
+        )
+    return _table(table)
+
+
+def convolution_table(rows: Iterable[Row]) -> str:
+    """Return the table of the convolution's candidates by size: their gains over torch.fft, and FlashFFTConv's."""
+    from_rows = _good(rows, "convolution")
+    both = {(r["rows"], r["length"], r["what"]): r["forward_ms"] + r["backward_ms"] for r in from_rows}
+    names = [*dict.fromkeys(row["what"] for row in from_rows)]
+    table = []
+    for size, length in dict.fromkeys((row["rows"], row["length"]) for row in from_rows):
+        reference = both.get((size, length, "torch.fft"))
+        gains = {name: _ratio(reference, both.get((size, length, name))) for name in names if name != "torch.fft"}
+        line = {"batch x channels": size, "length": length, "torch.fft, ms": reference, **gains}
+        table.append(line | {"FlashFFTConv, published": FLASH_FFT_CONV.get(length)})
+    return _table(table)
+
+
+def _good(rows: Iterable[Row], step: str) -> list[Row]:
+    return [row for row in rows if row["step"] == step and not row["outcome"]]
+
+
+def _ratio(other: float | None, ours: float | None) -> float | None:
+    return other / ours if other and ours else None
+
+
+def _outcomes(rows: Sequence[Row]) -> str:
+    hidden = ("step", "outcome", "at_s", "traceback")
+    lines = []
+    for row in rows:
+        case = ", ".join(f"{value}" if key == "what" else f"{key} {value}" for key, value in row.items() if key not in hidden)
+        lines.append(f"- {row['step']}, {case}: {row['outcome']}")
+        lines += [f"\n```\n{row['traceback'].rstrip()}\n```"] if "traceback" in row else []
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table with the columns that any of the rows has."""
+    columns = [*dict.fromkeys(key for row in rows for key in row if key not in ("step", "outcome", "at_s"))]
+    if not rows:
+        return "Nothing was measured."
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(_number(row.get(column)) for column in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
