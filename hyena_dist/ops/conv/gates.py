@@ -19,12 +19,14 @@ Plain reference: `hyena_dist.ops.reference.gates`.
 Shapes: c channels, B batch, L length, K taps; `weight` [c, K] has the taps, `bias` is [c].
 """
 
-import importlib.util
+import importlib
 import sys
 from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from hyena_dist.ops.backend import backend_of
 
 
 def real(x: Tensor) -> Tensor:
@@ -80,7 +82,7 @@ def gate_backward(
 
 
 def gates_for(device: torch.device) -> ModuleType:
-    """Return the module whose functions suit a device: this one or, for GPUs, `ops.triton.gates`, with equal names."""
-    if device.type == "cuda" and importlib.util.find_spec("triton"):
+    """Return the module whose functions suit a device: this one, or `ops.triton.gates` with equal names."""
+    if backend_of(device) == "triton":
         return importlib.import_module("hyena_dist.ops.triton.gates")
     return sys.modules[__name__]

@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hyena_dist.ops.triton.launch import launch
+
 BLOCK = 2048
 """Positions of one program, a power of two: with 8 warps, each thread holds 16 bytes of a bf16 operand."""
 
@@ -131,28 +133,28 @@ def _gate_backward(
 def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute `gates.short_filter`, from x [c, B, L] in any floating type, in float32 (float64 for float64)."""
     y = _empty(x)
-    _launch(_short_filter, (x, y), (weight, bias))
+    _launch(_short_filter, (x,), (y,), (weight, bias))
     return y
 
 
 def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:
     """Compute `gates.gate`, [c, B, L], in new memory or in `out` of any type, which may be m but not overlap x."""
     y = _empty(x) if out is None else out
-    _launch(_gate, (x, m, y), (weight, bias))
+    _launch(_gate, (x, m), (y,), (weight, bias))
     return y
 
 
 def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     """Compute `gates.gate_pair`, from x and x2 [c, B, L], in float32 (float64 for float64)."""
     y = _empty(x)
-    _launch(_gate_pair, (x, x2, y), (weight, bias, weight2, bias2))
+    _launch(_gate_pair, (x, x2), (y,), (weight, bias, weight2, bias2))
     return y
 
 
 def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     """Compute `gates.short_filter_backward`, with a dx [c, B, L] that shares no memory with dy and x."""
     sums = _empty_sums(x, weight)
-    _launch(_short_filter_backward, (x, dy, dx), (weight, sums))
+    _launch(_short_filter_backward, (x, dy), (dx,), (weight,), sums)
     total = sums.sum(1)
     return total[:, :-1], total[:, -1]
 
@@ -163,28 +165,34 @@ def gate_backward(
     """Compute `gates.gate_backward`, with a dx [c, B, L] that shares no memory with dy, x and m."""
     d_m = _empty(x)
     sums = _empty_sums(x, weight)
-    _launch(_gate_backward, (x, m, dy, dx, d_m), (weight, bias, sums))
+    _launch(_gate_backward, (x, m, dy), (dx, d_m), (weight, bias), sums)
     total = sums.sum(1)
     return d_m, total[:, :-1], total[:, -1]
 
 
-def _launch(kernel: Any, operands: tuple[Tensor, ...], parameters: tuple[Tensor, ...]) -> None:
+def _launch(
+    kernel: Any,
+    reads: tuple[Tensor, ...],
+    writes: tuple[Tensor, ...],
+    parameters: tuple[Tensor, ...],
+    *sums: Tensor,
+) -> None:
     """Run a kernel on operands [c, B, L], the first of them x, and on the channels' parameters, first the weight."""
-    x = operands[0]
-    weight = parameters[0]
+    x, weight = reads[0], parameters[0]
     channels, batch, length = x.shape
-    strided = [argument for operand in operands for argument in (operand, *operand.stride())]
-    with torch.cuda.device_of(x):
-        kernel[channels * _programs(x),](
-            *strided,
-            *(parameter.contiguous() for parameter in parameters),
-            batch,
-            length,
-            K=weight.shape[1],
-            WORK=tl.float64 if x.dtype == torch.float64 else tl.float32,
-            BLOCK=BLOCK,
-            num_warps=WARPS,
-        )
+    strided = [argument for operand in (*reads, *writes) for argument in (operand, *operand.stride())]
+    parameters = tuple(parameter.contiguous() for parameter in parameters)
+    launch(
+        kernel,
+        (channels * _programs(x),),
+        (*strided, *parameters, *sums, batch, length),
+        reads=(*reads, *parameters),
+        writes=(*writes, *sums),
+        K=weight.shape[1],
+        WORK=tl.float64 if x.dtype == torch.float64 else tl.float32,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
 
 
 def _programs(x: Tensor) -> int:

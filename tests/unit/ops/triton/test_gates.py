@@ -1,12 +1,5 @@
-"""The GPU kernels against the plain functions in float64: on a GPU if there is one, else in Triton's interpreter.
+"""The GPU kernels against the plain functions in float64: on a GPU if there is one, else in Triton's interpreter."""
 
-The interpreter has to be on before triton is first imported, and then holds for the whole process: without a GPU, this
-file starts pytest on itself in a process of its own, and the comparisons are collected there alone.
-"""
-
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist.ops.conv import gates
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
 BLOCK = 16
 RELATIVE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
@@ -33,13 +25,7 @@ views = st.sampled_from(("contiguous", "rows of a larger one", "expanded", "perm
 cases = {"shape": shapes, "taps": st.integers(1, 5), "dtype": st.sampled_from(list(RELATIVE)), "view": views}
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    # Without conftest: its fixtures are not used here and take long to import.
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "passed" in run.stdout
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 def every_case(function: Callable[..., None]) -> Any:
