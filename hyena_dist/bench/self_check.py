@@ -26,7 +26,6 @@ GRADIENT = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 LENGTHS = (1, 2, 37, 1000, 8192, 131_071, 131_072)
 
 
-
 class Check(NamedTuple):
     """One comparison with float64."""
 

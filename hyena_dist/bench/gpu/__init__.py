@@ -1,6 +1,7 @@
 """What a GPU does with all this, in the minutes that one is at hand: one program that measures, and nothing else.
 
 `python -m hyena_dist.bench.gpu --out DIR` runs the steps that `plan.py` lists. Read it, then `run.py`, which shares out
-the time and keeps what was found, `worker.py`, in which it is found, `steps/`, and `report.py`, which makes sense of it.
-It needs torch; what else is missing on a machine (triton, matplotlib, deepspeed) leaves out what needs it, in words.
+the time and keeps what was found, `worker.py`, in which it is found, `steps/`, and `report.py`, which makes sense of
+it. It needs torch, pydantic and megatron-core; what else is missing (triton, matplotlib, deepspeed) leaves out, in
+words, what needs it.
 """

@@ -1,7 +1,7 @@
 """Compiling what later steps launch, beside the earlier ones: kernels wait in Triton's cache for who launches them.
 
-Every process runs all steps that name kernels on meta tensors and compiles its share of what they launch. It has no GPU, but a
-driver that says which one there is, as `bench.kernels` does.
+Every process runs all steps that name kernels on meta tensors and compiles its share of what they launch, for the GPU
+that there is, but without using it.
 """
 
 import contextlib
@@ -70,7 +70,8 @@ def _compile_share(sizes: Sizes, index: int, count: int, file: Path) -> None:
 def _compiled(sizes: Sizes, index: int, count: int) -> Iterator[dict[str, Any]]:
     """Compile the kernels whose names and constants fall to this process; a step that fails is a row of the first."""
     try:
-        kernels, launching = (importlib.import_module(f"hyena_dist.{name}") for name in ("bench.kernels", "ops.triton.launch"))
+        kernels = importlib.import_module("hyena_dist.bench.kernels")
+        launching = importlib.import_module("hyena_dist.ops.triton.launch")
     except ImportError as error:
         if index == 0:
             yield {"what": "compiling", "outcome": f"left out: {error}"}
@@ -89,6 +90,7 @@ def _compiled(sizes: Sizes, index: int, count: int) -> Iterator[dict[str, Any]]:
 
     for step in STEPS:
         module = importlib.import_module(step.module)
+        failures: set[str] = set()
         for on_meta in module.on_meta(sizes) if hasattr(module, "on_meta") else ():
             try:
                 with launching.observed(compile_mine):
@@ -96,7 +98,9 @@ def _compiled(sizes: Sizes, index: int, count: int) -> Iterator[dict[str, Any]]:
             except LeftOut:
                 continue  # the case itself says so
             except Exception as error:
-                found.append({"what": f"kernels of {step.name}", **failure(error)})
+                if str(error) not in failures:  # once is enough
+                    found.append({"what": f"kernels of {step.name}", **failure(error)})
+                failures.add(str(error))
             yield from found
             found.clear()
 

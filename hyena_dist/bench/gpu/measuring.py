@@ -64,7 +64,7 @@ def peak_gb(action: Callable[[], object], device: torch.device) -> float:
 
 
 def launches(action: Callable[[], object], device: torch.device) -> int:
-    """Return the number of kernels that an action runs on a GPU, by torch's profiler; on a CPU, of torch's operators."""
+    """Return how many kernels an action runs on a GPU, by torch's profiler; on a CPU, how many of torch's operators."""
     on_gpu = device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
     with torch.profiler.profile(activities=[activity]) as profiler:

@@ -1,7 +1,7 @@
 """The process that shares out the time among the steps, and keeps every figure as soon as it is there.
 
-A step may take its share of the time that is left when it begins: what one saves, those after it have. It ends after the
-case in which its time ran out; a case that goes on for long after that is ended with its process.
+A step may take its share of the time that is left when it begins: what one saves, those after it have. No case begins
+after that, and one that goes on for long is ended with its process.
 """
 
 import json
@@ -24,6 +24,8 @@ REPORT_S = 15.0
 """The seconds that are kept for the report."""
 GRACE = 0.5
 """How much longer than its share a step may take, as a share of it, before its process is ended."""
+_HIDDEN = ("step", "what", "outcome", "traceback", "at_s")
+"""Columns that a line on the terminal does not name."""
 
 
 def measure(sizes: Sizes, minutes: float, out: Path) -> int:
@@ -86,8 +88,7 @@ class Run:
         self._file.write(json.dumps(row, default=str) + "\n")
         self._file.flush()
         left = max(0, int(self._left()))
-        said = ", ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in ("at_s", "traceback"))
-        print(f"[{left // 60}:{left % 60:02} left] {said}", flush=True)
+        print(f"[{left // 60}:{left % 60:02} left] {_words(row)}", flush=True)
         return row
 
     def _step(self, step: Step, seconds: float) -> Iterator[Row]:
@@ -144,5 +145,8 @@ class Run:
             self._worker = None
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _words(row: Row) -> str:
+    """Return a line that says what a row holds."""
+    figures = [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]
+    shown = [text for key, text in zip(row, figures, strict=True) if key not in _HIDDEN]
+    return ", ".join([f"{row['step']}: {row.get('what', '')}", *shown, *([row["outcome"]] if row["outcome"] else [])])

@@ -51,9 +51,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     """Return the rows of a CSV that `write_report` wrote, numbers as numbers, without what is empty."""
     with open(file, newline="", encoding="utf-8") as stream:
         found = [*csv.DictReader(stream)]
-    return [
-        {key: _value(text) for key, text in row.items() if text} | {"outcome": row["outcome"]} for row in found
-    ]
+    return [{key: _value(text) for key, text in row.items() if text} | {"outcome": row["outcome"]} for row in found]
 
 
 def _value(text: str) -> str | int | float:

@@ -38,6 +38,7 @@ class Found(NamedTuple):
 
 def work(sizes: Sizes, pipe: Connection) -> None:
     """Do what comes through the pipe until nothing more does; each request is answered by its cases and then None."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler says that it starts and stops
     if sizes.dry:
         os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
     while True:

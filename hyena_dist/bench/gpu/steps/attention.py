@@ -24,9 +24,7 @@ def cases(sizes: Sizes) -> Iterator[Case]:
 def _measure(backend: str, length: int, sizes: Sizes) -> dict[str, float]:
     head = min(HEAD, sizes.d_model)
     shape = (1, sizes.d_model // head, length, head)
-    q, k, v = (
-        torch.randn(shape, dtype=torch.bfloat16, device=sizes.device, requires_grad=True) for _ in range(3)
-    )
+    q, k, v = (torch.randn(shape, dtype=torch.bfloat16, device=sizes.device, requires_grad=True) for _ in range(3))
     try:
         causal_attention(q[..., :1, :], k[..., :1, :], v[..., :1, :], backend)
     except UserError as error:
