@@ -61,9 +61,11 @@ class Sizes:
     """The side of the matrices whose product tells the most operations per second."""
     copied: int = 2**31
     """The bytes whose copy tells the most bytes per second."""
+    channels: int = 128
+    """Channels of the convolution and of the gates alone."""
     convolution_lengths: tuple[int, ...] = (2**10, 2**13, 2**15, 2**17, 2**20)
     convolution_rows: tuple[int, ...] = (128, 8192)
-    """Batch x channels; there are 128 channels, or all rows are channels if these are fewer."""
+    """Batch x channels; `channels` are the channels."""
     graph_lengths: tuple[int, ...] = (2**10, 2**13, 2**15)
     gate_length: int = 2**20
     attention_lengths: tuple[int, ...] = (2**13, 2**15, 2**17)
@@ -79,16 +81,17 @@ TOY = Sizes(
     dry=True,
     d_model=16,
     n_layer=1,
-    lengths=(64, 128),
+    lengths=(64,),
     product=64,
     copied=2**16,
-    convolution_lengths=(64, 100),
+    channels=2,
+    convolution_lengths=(100,),
     convolution_rows=(4,),
     graph_lengths=(64,),
-    gate_length=256,
+    gate_length=100,
     attention_lengths=(64,),
     large=(2, 16, 128),
-    check_lengths=(1, 37),
+    check_lengths=(37,),
     train_length=64,
     train_steps=4,
 )

@@ -21,8 +21,6 @@ In each layer, norm and in_proj take 1.3, gates and convolution in three fused k
 the filter with its spectrum 4.3, a fused MLP 1.6; the head takes 1.0; backward moves twice as much as forward.
 """
 
-UNMEASURED = "Not yet measured on a GPU."
-
 
 def write_report(rows: Sequence[Row], out: Path) -> None:
     """Write gpu-NAME.csv with all rows, gpu-NAME.json with the machine, plots of both, and REPORT.md."""
@@ -79,12 +77,17 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def headline_table(rows: Iterable[Row]) -> str:
-    """Return the table of a model's milliseconds by length: ours, and the ratios of others to it; "" without any."""
+    """Return the table of a model's milliseconds by length, with the ratios of others to ours."""
+    return _table(headline_rows(rows))
+
+
+def headline_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of `headline_table`, one for each length at which ours was measured."""
     rows = [*rows]
     ms = {(row["what"], row["length"]): row["ms"] for row in _good(rows, "headline")}
     memory = {(row["what"], row["length"]): row["peak_gb"] for row in _good(rows, "headline")}
     copy = machine(rows).get("gb_per_s")
-    table = []
+    table: list[Row] = []
     for length in sorted({length for what, length in ms if what == "ours"}):
         ours = ms["ours", length]
         least = 1e3 * LEAST_GB * length / 2**20 / copy if copy else None
@@ -101,7 +104,18 @@ def headline_table(rows: Iterable[Row]) -> str:
                 "ours / least": _ratio(ours, least),
             }
         )
-    return _table(table)
+    return table
+
+
+def headline_sentence(rows: Iterable[Row]) -> str:
+    """Return the figures of the headline in one line."""
+    table = headline_rows(rows)
+    columns = ("length", "ours, ms", "published / ours", "attention / ours")
+    lengths, ours, published, attention = (" / ".join(_number(r[c]) or "?" for r in table) for c in columns)
+    return (
+        f"A 2 x 128 model, bf16, forward and backward at {lengths} tokens: {ours} ms; the published computation takes "
+        f"{published} x as long, attention {attention} x."
+    )
 
 
 def convolution_table(rows: Iterable[Row]) -> str:

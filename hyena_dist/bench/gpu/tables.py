@@ -1,50 +1,59 @@
-"""The tables of READMEs, made from what was measured: jobs/results/gpu-*.csv, which `bench.gpu` writes.
+"""What READMEs say of GPUs, made from what was measured: jobs/results/gpu-*.csv, which `bench.gpu` writes.
 
-A table stands between two comments that readers do not see; without any file a sentence says that nothing is measured.
+It stands between two comments that readers do not see; without any such file it says that nothing is measured.
 """
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.bench.gpu.report import UNMEASURED, convolution_table, headline_table
+from hyena_dist.bench.gpu.report import convolution_table, headline_sentence, headline_table
 from hyena_dist.errors import UserError
 
 MARKS = ("<!-- python -m hyena_dist.bench.gpu tables -->", "<!-- end -->")
 RESULTS = Path("jobs/results")
-READMES = {Path("README.md"): (headline_table,), RESULTS / "README.md": (headline_table, convolution_table)}
-"""File -> the tables that it holds for each machine."""
+UNMEASURED = "Not yet measured on a GPU."
+
+Rows = Sequence[dict[str, Any]]
 
 
 def write_tables(root: Path) -> None:
-    """Put the tables of all measured machines into the READMEs of a clone.
+    """Put a sentence for each measured machine into README.md of a clone, and its tables into jobs/results/README.md.
 
     Raises:
         UserError: a README is missing, or has no place for them.
     """
-    for path, makers in READMES.items():
-        text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
-        before, found, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not (found and end):
-            raise UserError(f"{root / path} has no place for tables; run this in a clone of the repository")
-        tables = [_of_machine(file, makers) for file in sorted((root / RESULTS).glob("gpu-*.csv"))]
-        text = "\n\n" + "\n\n".join(tables) + "\n\n" if tables else UNMEASURED
-        (root / path).write_text(before + MARKS[0] + text + MARKS[1] + after, encoding="utf-8")
+    _put(root, Path("README.md"), _sentence, " ")
+    _put(root, RESULTS / "README.md", _tables, "\n\n")
 
 
-def _of_machine(file: Path, makers: Sequence[Any]) -> str:
-    """Return a sentence about the machine that a file tells of, and its tables."""
-    rows = read_rows(file)
+def _put(root: Path, path: Path, of_machine: Callable[[str, Rows], str], gap: str) -> None:
+    """Replace what stands between the marks of a file by what a function says of each machine and its rows."""
+    text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+    before, found, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (found and end):
+        raise UserError(f"{root / path} has no place for figures; run this in a clone of the repository")
+    texts = [of_machine(_machine(file), read_rows(file)) for file in sorted((root / RESULTS).glob("gpu-*.csv"))]
+    text = gap.join(["", *texts, ""]) if texts else UNMEASURED
+    (root / path).write_text(before + MARKS[0] + text + MARKS[1] + after, encoding="utf-8")
+
+
+def _sentence(machine: str, rows: Rows) -> str:
+    return f"On {machine}: {headline_sentence(rows)}"
+
+
+def _tables(machine: str, rows: Rows) -> str:
+    first = f"{machine}, forward and backward of a 2 x 128 model in bf16:"
+    second = "The long convolution alone, in gains over torch.fft:"
+    return "\n\n".join([first, headline_table(rows), second, convolution_table(rows)])
+
+
+def _machine(file: Path) -> str:
     about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    sentence = (
-        f"{about.get('gpu')}, torch {about.get('torch')}, forward and backward in bf16 ([figures]({file.name})):"
-        if file.parent == RESULTS
-        else f"{about.get('gpu')}, torch {about.get('torch')}, forward and backward in bf16:"
-    )
-    return "\n\n".join([sentence, *(make(rows) for make in makers)])
+    return f"{about.get('gpu', 'a CPU')} (torch {about.get('torch')}, triton {about.get('triton')})"
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from hyena_dist.bench.gpu.measuring import milliseconds, peak_gb
 from hyena_dist.bench.gpu.plan import Case, LeftOut, Sizes
 
-CHANNELS = 128
 BLOCK = 16
 """Channels of a block of `_fft_in_blocks`."""
 
@@ -131,18 +130,18 @@ def on_meta(sizes: Sizes) -> Iterator[Callable[[], object]]:
         for candidate in CANDIDATES.values():
             if candidate.compiles:
                 for rows in sizes.convolution_rows:
-                    yield partial(_on_meta, candidate, rows, length)
+                    yield partial(_on_meta, candidate, rows, length, sizes)
 
 
-def _on_meta(candidate: Candidate, rows: int, length: int) -> None:
-    dy, u, k = _operands(rows, length, torch.device("meta"))
+def _on_meta(candidate: Candidate, rows: int, length: int, sizes: Sizes) -> None:
+    dy, u, k = _operands(rows, length, sizes, torch.device("meta"))
     candidate.forward(u, k)
     candidate.backward(dy, u, k)
 
 
-def _operands(rows: int, length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _operands(rows: int, length: int, sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return dy, u and k, which decays as filters do."""
-    channels = min(CHANNELS, rows)
+    channels = sizes.channels
     torch.manual_seed(0)
     dy, u = (torch.randn(channels, rows // channels, length, dtype=torch.bfloat16, device=device) for _ in range(2))
     decay = torch.exp(-4 * torch.arange(length, device=device) / length)
@@ -151,7 +150,7 @@ def _operands(rows: int, length: int, device: torch.device) -> tuple[Tensor, Ten
 
 def _measure(candidate: Candidate, rows: int, length: int, sizes: Sizes) -> dict[str, float | str]:
     device = torch.device(sizes.device)
-    dy, u, k = _operands(rows, length, device)
+    dy, u, k = _operands(rows, length, sizes, device)
     figures: dict[str, Any] = _errors(candidate, dy, u, k)
     figures["peak_gb"] = peak_gb(lambda: candidate.backward(dy, u, k), device)
     figures["forward_ms"] = milliseconds(lambda: candidate.forward(u, k), sizes)

@@ -11,7 +11,7 @@ import torch
 from hyena_dist.bench.gpu.measuring import milliseconds, setting
 from hyena_dist.bench.gpu.plan import Case, LeftOut, Sizes
 
-CHANNELS, TAPS = 128, 3
+TAPS = 3
 BLOCKS, WARPS = (1024, 2048, 4096), (4, 8)
 FUNCTIONS = ("gate_pair", "gate_backward")
 
@@ -53,10 +53,11 @@ def _gates() -> Any:
 
 def _call(gates: Any, what: str, sizes: Sizes, device: torch.device) -> partial[Any]:
     """Return a call of a function of the gates, whose arguments are all that it reads, and dx."""
-    shape = (CHANNELS, 1, sizes.gate_length)
+    channels = sizes.channels
+    shape = (channels, 1, sizes.gate_length)
     x, x2, dx = (torch.randn(shape, dtype=torch.bfloat16, device=device) for _ in range(3))
-    weight, weight2 = (torch.randn(CHANNELS, TAPS, device=device) for _ in range(2))
-    bias, bias2 = (torch.randn(CHANNELS, device=device) for _ in range(2))
+    weight, weight2 = (torch.randn(channels, TAPS, device=device) for _ in range(2))
+    bias, bias2 = (torch.randn(channels, device=device) for _ in range(2))
     if what == "gate_pair":
         return partial(gates.gate_pair, x, weight, bias, x2, weight2, bias2)
     m, dy = (torch.randn(shape, device=device) for _ in range(2))
