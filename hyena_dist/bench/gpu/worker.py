@@ -40,7 +40,8 @@ def work(sizes: Sizes, pipe: Connection) -> None:
     """Do what comes through the pipe until nothing more does; each request is answered by its cases and then None."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler says that it starts and stops
     if sizes.dry:
-        os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
+        # Before anything imports torch and triton. Threads would wait for each other on a busy machine.
+        os.environ |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     while True:
         try:
             request = pipe.recv()
