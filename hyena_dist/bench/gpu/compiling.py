@@ -22,6 +22,8 @@ from hyena_dist.system.processes import usable_cores
 
 _SPARED = 2
 """Cores that are left to what is measured."""
+_DRY_S = 120.0
+"""Seconds that a dry run waits for its few kernels."""
 _COMPILED_S = 0.05
 """Seconds from which a kernel has been compiled; faster, it was there."""
 
@@ -30,6 +32,7 @@ class Compiling:
     """The processes that compile, and the folder that is Triton's cache for all processes of this program."""
 
     def __init__(self, sizes: Sizes) -> None:
+        self._dry = sizes.dry
         self._folder = tempfile.TemporaryDirectory()
         os.environ["TRITON_CACHE_DIR"] = self._folder.name
         count = 1 if sizes.dry else max(1, usable_cores() - _SPARED)
@@ -43,8 +46,13 @@ class Compiling:
             process.start()
 
     def end(self) -> list[dict[str, Any]]:
-        """End the processes and return what they compiled; the second call returns nothing."""
+        """End the processes, in a dry run once they are done, and return what they compiled.
+
+        A second call returns nothing.
+        """
         for process in self._processes:
+            if self._dry:
+                process.join(timeout=_DRY_S)
             process.kill()
             process.join()
         lines = [line for file in self._files if file.exists() for line in file.read_text().splitlines()]
@@ -58,7 +66,8 @@ class Compiling:
 
 
 def _compile_share(sizes: Sizes, index: int, count: int, file: Path) -> None:
-    os.nice(10)
+    if not sizes.dry:
+        os.nice(10)
     with open(file, "w", encoding="utf-8", buffering=1) as lines:
         try:
             for row in _compiled(sizes, index, count):

@@ -17,15 +17,19 @@ FUNCTIONS = ("gate_pair", "gate_backward")
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
-    """Give both functions at every block size and number of warps; the interpreter has them once."""
-    for block, warps, what in product(BLOCKS[: 1 if sizes.dry else None], WARPS[: 1 if sizes.dry else None], FUNCTIONS):
+    """Give both functions at every block size and number of warps; a dry run has one of these."""
+    for what, block, warps in _variants(sizes):
         yield {"what": what, "block": block, "warps": warps}, partial(_measure, what, block, warps, sizes)
 
 
 def on_meta(sizes: Sizes) -> Iterator[Callable[[], object]]:
     """Give the calls whose kernels shall be compiled."""
-    for block, warps, what in product(BLOCKS, WARPS, FUNCTIONS):
+    for what, block, warps in _variants(sizes):
         yield partial(_on_meta, what, block, warps, sizes)
+
+
+def _variants(sizes: Sizes) -> Iterator[tuple[str, int, int]]:
+    return product(FUNCTIONS, BLOCKS[: 1 if sizes.dry else None], WARPS[: 1 if sizes.dry else None])
 
 
 def _on_meta(what: str, block: int, warps: int, sizes: Sizes) -> None:
