@@ -47,11 +47,12 @@ def work(sizes: Sizes, pipe: Connection) -> None:
             request = pipe.recv()
         except EOFError:
             return
-        _answer(request, sizes, pipe.send)
+        answer(request, sizes, pipe.send)
         pipe.send(None)
 
 
-def _answer(request: Request, sizes: Sizes, send: Callable[[Any], None]) -> None:
+def answer(request: Request, sizes: Sizes, send: Callable[[Any], None]) -> None:
+    """Measure the cases of a request, and send each one's name and figures; none begins once its time is over."""
     end = time.monotonic() + request.seconds
     try:
         cases = [*importlib.import_module(request.step.module).cases(sizes)]

@@ -10,6 +10,7 @@ import pytest
 from hyena_dist.bench.gpu import run
 from hyena_dist.bench.gpu.plan import TOY, Step
 from hyena_dist.bench.gpu.run import measure
+from hyena_dist.bench.gpu.worker import Request, answer
 
 
 class Fake(Step):
@@ -73,9 +74,8 @@ def test_a_case_that_hangs_is_ended_and_its_time_is_not_that_of_others(
     assert [row["step"] for row in rows[1:]] == ["steps"] * 5
 
 
-def test_without_time_cases_are_named_and_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "STEPS", (Fake("steps", 1),))
-    monkeypatch.setattr(run, "GRACE", 1e9)
-    monkeypatch.setattr(run.Run, "_left", lambda self: 0.0)
-    measure(TOY, 1, tmp_path)
-    assert {row["outcome"] for row in lines(tmp_path)} == {"no time was left"}
+def test_without_time_cases_are_named_and_not_measured() -> None:
+    sent: list[Any] = []
+    answer(Request(Fake("steps", 1), seconds=-1, skip=3), TOY, sent.append)
+    assert [message.case["what"] for message in sent[::2]] == ["dies", "fine again"], "the first three are skipped"
+    assert [message.figures for message in sent[1::2]] == [{"outcome": "no time was left"}] * 2
