@@ -74,7 +74,7 @@ def groups(device: torch.device, lengths: Sequence[int]) -> Iterator[Group]:
             yield f"FFT by matrix products, length {length:,}", partial(_matmul_fft, length, device)
     if device.type == "cuda":
         yield "Triton, gates", partial(_gates, device)
-        for length in (101, 500, 2000, 8000):
+        for length in (101, 500, 2000):
             yield f"Triton, convolution in one kernel, length {length:,}", partial(_one_kernel, length, device)
     yield "training", partial(_training, device)
 

@@ -1,4 +1,4 @@
-"""What a GPU does with all this, in the minutes that one is at hand: one program that measures, and nothing else.
+"""One program for the minutes in which a GPU is at hand: it measures all that can be measured there, and its ratios.
 
 `python -m hyena_dist.bench.gpu --out DIR` runs the steps that `plan.py` lists. Read it, then `run.py`, which shares out
 the time and keeps what was found, `worker.py`, in which it is found, `steps/`, and `report.py`, which makes sense of

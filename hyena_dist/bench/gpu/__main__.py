@@ -27,19 +27,25 @@ def main() -> int:
             write_tables(Path.cwd())
             return 0
         if not args.dry_run:
-            _check_gpu()
-            return measure(Sizes(), args.minutes, args.out)
+            return measure(Sizes(target=_target()), args.minutes, args.out)
         return measure(TOY, max(args.minutes, _PATIENCE), args.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _check_gpu() -> None:
+def _target() -> str:
+    """Return the name by which compilers know the GPU.
+
+    Raises:
+        UserError: there is none.
+    """
     import torch
 
     if not torch.cuda.is_available():
         raise UserError("torch finds no GPU here; run this where there is one, or with --dry-run")
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
 
 
 if __name__ == "__main__":

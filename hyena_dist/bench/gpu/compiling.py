@@ -85,7 +85,7 @@ def _compiled(sizes: Sizes, index: int, count: int) -> Iterator[dict[str, Any]]:
         if index == 0:
             yield {"what": "compiling", "outcome": f"left out: {error}"}
         return
-    kernels.aim_at(_target(sizes))
+    kernels.aim_at(sizes.target)
     found: list[dict[str, Any]] = []
 
     def compile_mine(launch: Any) -> None:
@@ -112,12 +112,3 @@ def _compiled(sizes: Sizes, index: int, count: int) -> Iterator[dict[str, Any]]:
                 failures.add(str(error))
             yield from found
             found.clear()
-
-
-def _target(sizes: Sizes) -> str:
-    if sizes.device == "cpu":
-        return "sm_90"
-    import torch
-
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm_{major}{minor}"

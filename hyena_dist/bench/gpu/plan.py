@@ -49,9 +49,11 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured where; the default is for a GPU."""
+    """The sizes of everything that is measured; the default is for a GPU."""
 
     device: str = "cuda"
+    target: str = "sm_90"
+    """The GPU that kernels are compiled for."""
     dry: bool = False
     """Whether figures do not count: nothing is repeated, and Triton's interpreter runs the kernels."""
     d_model: int = 128

@@ -1,4 +1,4 @@
-"""What the figures say: ratios of ours to others, and to what the machine could do at best.
+"""A report of the figures: ratios of ours to others, and to what the machine could do at best.
 
 Everything is made from the rows alone: dicts with the step, what was measured, its figures and its outcome.
 """

@@ -98,6 +98,7 @@ class Run:
         done = 0
         while True:
             case: Row | None = None
+            before = done
             try:
                 pipe = self._ready_worker()
                 pipe.send(Request(step, end - time.monotonic(), done))
@@ -115,6 +116,8 @@ class Run:
             except (EOFError, OSError):
                 outcome = f"failed: its process ended ({self._exit_code()})"
             self._end_worker()
+            if case is None and done > before and time.monotonic() < limit:
+                continue  # it ended itself between two cases, as it does where its GPU is lost
             done += 1
             yield {**(case or {}), "outcome": outcome}
             if case is None or time.monotonic() >= limit:

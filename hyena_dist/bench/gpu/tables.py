@@ -1,6 +1,6 @@
-"""What READMEs say of GPUs, made from what was measured: jobs/results/gpu-*.csv, which `bench.gpu` writes.
+"""The parts of READMEs that tell of GPUs, made from what was measured: jobs/results/gpu-*.csv, which `bench.gpu` writes.
 
-It stands between two comments that readers do not see; without any such file it says that nothing is measured.
+Each stands between two comments that readers do not see; without any such file they say that nothing is measured.
 """
 
 import csv

@@ -15,7 +15,7 @@ from hyena_dist.bench.gpu.plan import LeftOut, Sizes, Step
 
 
 class Request(NamedTuple):
-    """What a worker shall do next."""
+    """The next thing that a worker shall do."""
 
     step: Step
     seconds: float

@@ -1,4 +1,4 @@
-"""What the machine is, and the most that it does: bytes moved by a copy, operations of a matrix product."""
+"""The machine, and the most that it does: bytes moved by a copy, operations of a matrix product."""
 
 import platform
 import subprocess

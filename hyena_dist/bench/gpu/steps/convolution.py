@@ -108,7 +108,7 @@ REFERENCE = "torch.fft"
 CANDIDATES = {
     REFERENCE: Candidate(_fft, _fft_backward),
     "torch.fft, 16 channels at a time": Candidate(_fft_in_blocks, _fft_in_blocks_backward),
-    "one kernel": Candidate(_one_kernel, _one_kernel_backward, longest=8192),
+    "one kernel": Candidate(_one_kernel, _one_kernel_backward, longest=2048),
     "long_conv, bf16x3": _by_long_conv("bf16x3"),
     "long_conv, bf16": _by_long_conv("bf16"),
 }

@@ -23,7 +23,7 @@ class Fake(Step):
 
 
 class NothingToCompile:
-    """What stands for the processes that compile."""
+    """A stand-in for the processes that compile."""
 
     def __init__(self, sizes: object) -> None:
         pass
