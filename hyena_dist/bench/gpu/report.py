@@ -72,7 +72,7 @@ def report(rows: Sequence[Row]) -> str:
     parts += ["## Forward and backward, bf16, batch 1", headline_table(rows)]
     parts += ["## The long convolution by torch.fft's time, forward and backward", convolution_table(rows)]
     for step in dict.fromkeys(row["step"] for row in rows):
-        parts += [f"## {step}", _table(_good(rows, step))]
+        parts += [f"## {step}", _table(_with_ratios(rows, step))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,6 +130,18 @@ def convolution_table(rows: Iterable[Row]) -> str:
         line = {"batch x channels": size, "length": length, "torch.fft, ms": reference, **gains}
         table.append(line | {"FlashFFTConv, published": FLASH_FFT_CONV.get(length)})
     return _table(table)
+
+
+def _with_ratios(rows: Sequence[Row], step: str) -> list[Row]:
+    """Return a step's rows, those of gates with their share of a copy's rate, those of graphs with their gain."""
+    good = _good(rows, step)
+    if step == "gates":
+        copy = machine(rows).get("gb_per_s")
+        return [{**row, "of a copy": _ratio(row["gb_per_s"], copy)} for row in good]
+    if step == "graphs":
+        eager = {(row["what"], row["length"]): row["ms"] for row in good if row["how"] == "eager"}
+        return [{**row, "gain": _ratio(eager.get((row["what"], row["length"])), row["ms"])} for row in good]
+    return good
 
 
 def _good(rows: Iterable[Row], step: str) -> list[Row]:

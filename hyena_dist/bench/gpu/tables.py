@@ -1,4 +1,4 @@
-"""The parts of READMEs that tell of GPUs, made from what was measured: jobs/results/gpu-*.csv, which `bench.gpu` writes.
+"""The parts of READMEs that tell of GPUs, made from jobs/results/gpu-*.csv, which `bench.gpu` writes.
 
 Each stands between two comments that readers do not see; without any such file they say that nothing is measured.
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hyena_dist.bench.gpu.report import LEAST_GB, convolution_table, headline_rows, write_report
+from hyena_dist.bench.gpu.report import LEAST_GB, convolution_table, headline_rows, report, write_report
 from hyena_dist.bench.gpu.tables import MARKS, UNMEASURED, read_rows, write_tables
 from hyena_dist.errors import UserError
 
@@ -35,6 +35,16 @@ def test_ratios() -> None:
     assert row["with checkpointing"] is None
     assert row["ours / least"] == pytest.approx(60 / (LEAST_GB / 3000 * 1000))
     assert convolution_table(rows()).endswith("| 128 | 1,048,576 | 24 | 4 | 1.74 |")
+
+
+def test_ratios_of_graphs_and_gates() -> None:
+    graphs = [{"what": "ours", "length": 1024, "how": how, "ms": ms} for how, ms in (("eager", 6.0), ("graph", 1.5))]
+    found = [{"step": "graphs", "outcome": "", **row} for row in graphs]
+    found += [{"step": "gates", "outcome": "", "what": "gate_pair", "block": 1024, "ms": 1.0, "gb_per_s": 1500.0}]
+    text = report(rows() + found)
+    assert "| ours | 1,024 | graph | 1.5 | 4 |" in text
+    assert "| gate_pair | 1,024 | 1 | 1,500 | 0.5 |" in text
+    assert "- headline, published, checkpointed, length 1048576: out of memory" in text
 
 
 @pytest.fixture
