@@ -45,6 +45,7 @@ SLOW = {
     "unit/plan/test_memory.py::test_beside_a_real_step[False-bf16]": "memory by formula in bf16",
     "unit/plan/test_memory.py::test_beside_a_real_step[True-fp32]": "memory by formula with activation checkpointing",
     "unit/plan/test_memory.py::test_beside_a_real_step[True-bf16]": "memory by formula with activation checkpointing",
+    "unit/bench/gpu/test_dry_run.py::test_every_step": "plots and training in the measurement of a GPU",
     "unit/parallel/compat/test_measure.py": "the command that measures changes to libraries",
     "unit/doctor/test_report.py::test_doctor_passes_here": "doctor as a whole program",
     "unit/demo/test_speed.py": "the demo's probe of a real machine",

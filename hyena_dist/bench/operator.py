@@ -10,17 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from hyena_dist.bench.model import WHAT, build, loss, one_sequence
 from hyena_dist.bench.process import check_device, check_precisions, in_a_process, now
 from hyena_dist.bench.record import record
-from hyena_dist.bench.reference_model import as_published
-from hyena_dist.config.mixers.attention import ATTENTION
-from hyena_dist.config.model import ModelConfig
-from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
 from hyena_dist.profile.memory import peak_bytes
 
-WHAT = ("ours", "published", "attention")
 COLUMNS = ("what", "dtype", "length", "forward_s", "forward_backward_s", "peak_gib", "ratio", "outcome")
 
 
@@ -103,22 +99,18 @@ def measure(case: Case) -> Measured:
     if case.what != "published":
         keep_freed_memory(4 * case.length * case.d_model)
     device = torch.device(case.device)
-    torch.manual_seed(0)
-    pattern = ATTENTION.letter * case.n_layer if case.what == "attention" else None
-    config = ModelConfig(d_model=case.d_model, n_layer=case.n_layer, l_max=case.length, layer_pattern=pattern)
-    model = HyenaDNA(config, compute_dtype=DTYPES[case.dtype]).to(device).eval()
-    if case.what == "published":
-        as_published(model)
-    inputs, targets = (torch.randint(7, 11, (1, case.length), device=device) for _ in range(2))
+    model = build(
+        case.what, case.length, d_model=case.d_model, n_layer=case.n_layer, dtype=case.dtype, device=device
+    ).eval()
+    inputs, targets = one_sequence(case.length, device)
     before = peak_bytes(device)
     times: list[tuple[float, float]] = []
     begin = time.perf_counter()
     for _ in range(case.repeats + 1):  # the first warms up
         start = now(device)
-        loss = model(inputs, targets, skip_logits=case.what != "published").nll_sum
-        assert loss is not None
+        summed = loss(case.what, model, inputs, targets)
         middle = now(device)
-        loss.backward()
+        summed.backward()
         times.append((middle - start, now(device) - start))
         if time.perf_counter() - begin > case.limit_s:
             break

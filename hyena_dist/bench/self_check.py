@@ -3,9 +3,10 @@
 A first thing to run on hardware that we have not seen. It takes about a minute on a CPU.
 """
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,33 +25,58 @@ GRADIENT = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """The error allowed for gradients of models of each type, as a share of the largest of them."""
 LENGTHS = (1, 2, 37, 1000, 8192, 131_071, 131_072)
 
-Check = tuple[str, float, float]
-"""What was compared, the largest error as a share of the largest value, and how large it may be."""
+
+class Check(NamedTuple):
+    """One comparison with float64."""
+
+    what: str
+    error: float
+    """The largest error as a share of the largest value."""
+    allowed: float
+    """How large it may be."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the error is a number and no larger than allowed."""
+        return self.error <= self.allowed
+
+
+Group = tuple[str, Callable[[], Iterator[Check]]]
+"""What some checks have in common, and the function that makes them."""
 
 
 def self_check(device: str) -> bool:
-    """Print each check with its error and what is allowed; True if none failed."""
+    """Print each check with its error and what is allowed; True if none failed, by its error or by an exception."""
     check_device(device)
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}: errors against float64, as a share of the largest value")
     failed = 0
-    for what, error, allowed in _checks(torch.device(device)):
-        good = error <= allowed  # not if nan
-        failed += not good
-        print(f"{what:<60} {error:>9.2e} of {allowed:.0e}  {'ok' if good else 'FAILED'}", flush=True)
+    for what, group in groups(torch.device(device), LENGTHS):
+        try:
+            for check in group():
+                failed += not check.good
+                outcome = "ok" if check.good else "FAILED"
+                print(f"{check.what:<60} {check.error:>9.2e} of {check.allowed:.0e}  {outcome}", flush=True)
+        except Exception as error:  # a kernel that cannot be built shall not hide what the others do
+            failed += 1
+            print(f"{what:<60} FAILED: {type(error).__name__}: {error}", flush=True)
     print(f"{failed} checks failed" if failed else "all checks passed")
     return not failed
 
 
-def _checks(device: torch.device) -> Iterator[Check]:
-    for length in LENGTHS:
+def groups(device: torch.device, lengths: Sequence[int]) -> Iterator[Group]:
+    """Give all checks of a device, those of models at each of these lengths, in groups that fail on their own."""
+    for length in lengths:
         for order in (2, 3) if length <= 8192 else (2,):
-            yield from _layers(length, order, device)
+            yield f"layers, order {order}, length {length:,}", partial(_layers, length, order, device)
     for length in (1000, 8192, 131_072):
-        yield _matmul_fft(length, device)
+        if length <= max(lengths):
+            yield f"FFT by matrix products, length {length:,}", partial(_matmul_fft, length, device)
     if device.type == "cuda":
-        yield from _kernels(device)
-    yield _training(device)
+        yield "Triton, gates", partial(_gates, device)
+        for length in (101, 500, 2000):
+            yield f"Triton, convolution in one kernel, length {length:,}", partial(_one_kernel, length, device)
+    yield "training", partial(_training, device)
 
 
 def _layers(length: int, order: int, device: torch.device) -> Iterator[Check]:
@@ -67,8 +93,8 @@ def _layers(length: int, order: int, device: torch.device) -> Iterator[Check]:
     expected = _value_and_gradients(as_published(exact), parameters, *batch)
     for dtype, (value, *gradients) in found.items():
         place = f"{_name(dtype)}, order {order}, length {length:,}"
-        yield f"loss of each base, {place}", _error(value, expected[0]), FORWARD[dtype]
-        yield f"gradients, {place}", max(map(_error, gradients, expected[1:])), GRADIENT[dtype]
+        yield Check(f"loss of each base, {place}", _error(value, expected[0]), FORWARD[dtype])
+        yield Check(f"gradients, {place}", max(map(_error, gradients, expected[1:])), GRADIENT[dtype])
 
 
 def _value_and_gradients(
@@ -78,21 +104,20 @@ def _value_and_gradients(
     return [nll.detach(), *torch.autograd.grad(nll.mean(), parameters)]
 
 
-def _matmul_fft(length: int, device: torch.device) -> Check:
+def _matmul_fft(length: int, device: torch.device) -> Iterator[Check]:
     u, k = (torch.randn(4, length, dtype=torch.float64, device=device) for _ in range(2))
     exact = PlainTransform(length)
     expected = exact.inverse(exact.forward(u) * exact.forward(k))
     fft = matmul_transform(length, torch.float32, device)
     found = fft.inverse(fft.forward(u.float()).mul_(fft.forward(k.float())))
-    return f"FFT by matrix products, float32, length {length:,}", _error(found, expected), 1e-5
+    yield Check(f"FFT by matrix products, float32, length {length:,}", _error(found, expected), 1e-5)
 
 
-def _kernels(device: torch.device) -> Iterator[Check]:
-    """Compare the Triton kernels, which the tests run in Triton's interpreter, with what they stand for."""
-    from hyena_dist.bench.candidates import triton_conv
+def _gates(device: torch.device) -> Iterator[Check]:
+    """Compare the Triton gates, which the tests run in Triton's interpreter, with what they stand for."""
     from hyena_dist.ops.triton import gates as triton_gates
 
-    draw = functools.partial(torch.randn, device=device)
+    draw = partial(torch.randn, device=device)
     rest = [draw(8, 3), draw(8, 3), draw(8), draw(8), draw(8, 2, 3001), draw(8, 2, 3001)]
     for dtype in FORWARD:
         x, x2 = draw(8, 2, 3001).to(dtype), draw(8, 2, 3001).to(dtype)
@@ -100,13 +125,21 @@ def _kernels(device: torch.device) -> Iterator[Check]:
         expected = _gates_of(gates, *(t.double() for t in (x, x2, *rest)))
         names = ("gate", "pair of gates", "gradient of m", "gradient of taps", "gradient of bias", "gradient of x")
         for name, actual, value in zip(names, found, expected, strict=True):
-            yield f"Triton, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype]
-    for length in (101, 500, 2000, 8000):
-        u, k = draw(4, 2, length), draw(4, length)
-        exact = PlainTransform(length)
-        y = exact.inverse(exact.forward(u.double()) * exact.forward(k.double())[:, None])
-        found_y = triton_conv.fft_conv(u, triton_conv.kernel_spectrum(k))
-        yield f"Triton, convolution in one kernel, length {length:,}", _error(found_y, y), 1e-4
+            yield Check(f"Triton, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype])
+
+
+def _one_kernel(length: int, device: torch.device) -> Iterator[Check]:
+    """Compare the convolution in one Triton kernel, and the correlation that is its gradient."""
+    from hyena_dist.bench.candidates import triton_conv
+
+    u, k = (torch.randn(shape, device=device) for shape in ((4, 2, length), (4, length)))
+    exact = PlainTransform(length)
+    u_f, k_f = exact.forward(u.double()), exact.forward(k.double())[:, None]
+    found_k_f = triton_conv.kernel_spectrum(k)
+    for name, product, conjugate in (("convolution", u_f * k_f, False), ("correlation", u_f * k_f.conj(), True)):
+        found = triton_conv.fft_conv(u, found_k_f, conjugate=conjugate)
+        error = _error(found, exact.inverse(product))
+        yield Check(f"Triton, {name} in one kernel, length {length:,}", error, 1e-4)
 
 
 def _gates_of(
@@ -117,7 +150,7 @@ def _gates_of(
     return [module.gate(x, w, b, m), module.gate_pair(x, w, b, x2, w2, b2), *gradients, dx]
 
 
-def _training(device: torch.device) -> Check:
+def _training(device: torch.device) -> Iterator[Check]:
     """Train in bf16 on one batch, and check the share of its loss that is left."""
     torch.manual_seed(0)
     model = HyenaDNA(ModelConfig(d_model=64, n_layer=2, l_max=512, embed_dropout=0.0), compute_dtype=torch.bfloat16)
@@ -130,8 +163,8 @@ def _training(device: torch.device) -> Check:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(loss.item())
-    return "share of the loss left by 60 steps on one batch, bfloat16", losses[-1] / losses[0], 0.9
+        losses.append(loss.detach())
+    yield Check("share of the loss left by 60 steps on one batch, bfloat16", float(losses[-1] / losses[0]), 0.9)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,0 +1,1 @@
+"""The measurements, one kind a module: `cases(sizes)` gives what is measured with the function that does it."""
