@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena_dist.bench import kernels
 from hyena_dist.bench.launches import count
 from hyena_dist.ops import DecayWindow, Features, SineNetwork, implicit_filter, reference
 
@@ -144,7 +143,7 @@ def test_launches_are_the_same_at_all_lengths(length: int, monkeypatch: pytest.M
     assert count(on_meta.forward).launches == 2
     both = count(on_meta.forward_and_backward)
     assert both.launches == 7, both
-    assert both.moved < 7 * on_meta.dy.nbytes, both
+    assert both.moved < 7 * on_meta.dy.nbytes + 2**26, both  # the sums of the programs, of which there are at most 264
 
 
 @pytest.mark.skipif(RUNNABLE, reason="compiles in processes of their own, one for each GPU")
@@ -157,6 +156,8 @@ def test_fits_a_gpu(target: str) -> None:
 
 def compile_for(target: str) -> None:
     """Compile the kernels for a GPU that is not here, print what they take of it, and see that it is not too much."""
+    from hyena_dist.bench import kernels
+
     kernels.aim_at(target)
     rows = kernels.compiled(OnMeta(2**20).forward_and_backward)
     kernels.print_table(rows)
