@@ -60,5 +60,5 @@ class TestSine:
             assert found.isnan().all()
 
     def test_of_zero_is_zero(self) -> None:
-        """What pads a width must stay zero."""
+        """A width is padded with zeros, which the sine must leave as they are."""
         assert (self.sines(torch.zeros(1024, device=DEVICE))[0] == 0).all()
