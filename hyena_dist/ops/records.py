@@ -61,7 +61,7 @@ class MLPWeights(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What the implicit filter knows of positions; it is not trained."""
+    """The positions as the implicit filter knows them. It does not train these tensors."""
 
     z: Tensor
     """Features of each position, [L, E]."""

@@ -16,7 +16,7 @@ that it needs again:
     d_i = f da_i        dW_i = d_i l_{i-1}^T        db_i = sum of d_i        dl_{i-1} = W_i^T d_i
 
 Sums over positions: a bounded number of programs goes through the tiles of positions. Each writes its sums to a row of
-its own, which has the layout of the parameters, W_1, ..., W_n, b_1, ..., b_n, f, V; the rows are added up afterwards.
+its own, which has the layout of the parameters (`sine_layers`); the rows are added up afterwards.
 
 Source: Hyena (arXiv 2302.10866), section 3.3. Plain reference: `hyena_dist.ops.reference.filter`.
 
@@ -34,6 +34,22 @@ from torch import Tensor
 from hyena_dist.ops.record_op import flatten
 from hyena_dist.ops.records import DecayWindow, Features, SineNetwork
 from hyena_dist.ops.triton.launch import launch
+from hyena_dist.ops.triton.sine_layers import (
+    at_bias,
+    at_freq,
+    at_last,
+    at_weight,
+    first_layer,
+    hidden_layer,
+    less_product,
+    load_block,
+    load_vector,
+    next_layer,
+    product,
+    sine,
+    store_block,
+    store_vector,
+)
 
 TILE = 32
 """Positions of a tile, T. With more, what a program holds of weights, gradients and tiles spills from its registers."""
@@ -52,114 +68,6 @@ BACKWARD_WARPS = 8
 
 
 @triton.jit
-def _sine(x, quarters: tl.constexpr):
-    """Return sin(x + quarters pi / 2), to 3e-7 where |x| < 20,000.
-
-    The library's sine has a branch for huge numbers, which takes a stack and much code for each number of a tile. Here
-    x is moved by half turns to within pi / 2 of zero; pi has three parts, whose products with so few turns are exact.
-    """
-    turns = tl.floor(x * 0.3183098861837907 + (0.5 * quarters + 0.5))
-    half = turns - 0.5 * quarters
-    r = x - half * 3.140625 - half * 9.67502593994140625e-4 - half * 1.509957990978376432e-7
-    s = r * r
-    p = ((2.600022753540543e-06 * s - 1.980660017579794e-4) * s + 8.333017118275166e-3) * s - 1.6666656732559204e-1
-    odd = turns - 2.0 * tl.floor(turns * 0.5)
-    return (r + r * s * p) * (1.0 - 2.0 * odd)
-
-
-@triton.jit
-def _product(a, b):
-    """Return a @ b with nearly the accuracy of float32."""
-    return tl.dot(a, b, input_precision="tf32x3")
-
-
-@triton.jit
-def _less_product(sums, a, b):
-    """Return sums - a @ b. A sum over many tiles is not left to the matrix units, as `+` would be: they truncate."""
-    return sums - _product(a, b)
-
-
-@triton.jit
-def _vector(at, W: tl.constexpr, P: tl.constexpr):
-    """Return W numbers, zero beyond them."""
-    w = tl.arange(0, P)
-    return tl.load(at + w, mask=w < W, other=0.0)
-
-
-@triton.jit
-def _store_vector(at, value, W: tl.constexpr, P: tl.constexpr):
-    w = tl.arange(0, P)
-    tl.store(at + w, value, mask=w < W)
-
-
-@triton.jit
-def _block(at, rows, columns, height, width, row_stride, column_stride):
-    """Return a matrix's values at these rows and columns, zero where it has none."""
-    inside = (rows < height)[:, None] & (columns < width)[None, :]
-    return tl.load(at + rows[:, None] * row_stride + columns[None, :] * column_stride, mask=inside, other=0.0)
-
-
-@triton.jit
-def _store_block(at, value, rows, columns, height, width, row_stride):
-    inside = (rows < height)[:, None] & (columns < width)[None, :]
-    tl.store(at + rows[:, None] * row_stride + columns[None, :], value, mask=inside)
-
-
-# Where a row of parameters, or of their gradients, has W_i for i > 1 (W_1 is at its beginning), b_i, f and V.
-
-
-@triton.jit
-def _at_weight(row, i, E: tl.constexpr, W: tl.constexpr):
-    return row + W * (E + (i - 2) * W)
-
-
-@triton.jit
-def _at_bias(row, i, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr):
-    return row + W * (E + (DEPTH - 1) * W + i - 1)
-
-
-@triton.jit
-def _at_freq(row, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr):
-    return _at_bias(row, DEPTH + 1, E, W, DEPTH)
-
-
-@triton.jit
-def _at_last(row, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr):
-    return _at_bias(row, DEPTH + 2, E, W, DEPTH)
-
-
-@triton.jit
-def _first(z, parameters, t, length, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr, P: tl.constexpr):
-    """Return u_1 [T, P]; with a handful of features, no matter for matrix units."""
-    w = tl.arange(0, P)
-    u = tl.zeros([t.shape[0], P], tl.float32) + _vector(_at_bias(parameters, 1, E, W, DEPTH), W, P)[None, :]
-    for feature in range(E):
-        of_t = tl.load(z + t * E + feature, mask=t < length, other=0.0)
-        u += of_t[:, None] * tl.load(parameters + w * E + feature, mask=w < W, other=0.0)[None, :]
-    return u
-
-
-@triton.jit
-def _next(layer, parameters, i, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr, P: tl.constexpr):
-    """Return u_i [T, P] from l_{i-1}, for i > 1."""
-    w = tl.arange(0, P)
-    transposed = _block(_at_weight(parameters, i, E, W), w, w, W, W, 1, W)
-    return _product(layer, transposed) + _vector(_at_bias(parameters, i, E, W, DEPTH), W, P)[None, :]
-
-
-@triton.jit
-def _hidden(
-    z, parameters, freq, t, length,
-    LAYER: tl.constexpr, E: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr, P: tl.constexpr,
-):  # fmt: skip
-    """Return l_i [T, P] of the layer i that LAYER says, at least 1."""
-    u = _first(z, parameters, t, length, E, W, DEPTH, P)
-    for i in range(2, LAYER + 1):
-        u = _next(_sine(freq * u, 0), parameters, i, E, W, DEPTH, P)
-    return _sine(freq * u, 0)
-
-
-@triton.jit
 def _window(time, rates, shift, t, c, length, channels):
     """Return exp(-t |rates|) + shift, [G, T]."""
     rate = tl.abs(tl.load(rates + c, mask=c < channels, other=0.0))
@@ -174,16 +82,16 @@ def _filter(
 ):  # fmt: skip
     """Compute all channels at the positions of a tile."""
     t = tl.program_id(0).to(tl.int64) * T + tl.arange(0, T)
-    freq = _vector(_at_freq(parameters, E, W, DEPTH), W, P)[None, :]
-    layer = tl.trans(_hidden(z, parameters, freq, t, length, DEPTH, E, W, DEPTH, P))
+    freq = load_vector(at_freq(parameters, E, W, DEPTH), W, P)[None, :]
+    layer = tl.trans(hidden_layer(z, parameters, freq, t, length, DEPTH, E, W, DEPTH, P))
     for first in range(0, channels, G):
         c = first + tl.arange(0, G).to(tl.int64)
-        v = _block(_at_last(parameters, E, W, DEPTH), c, tl.arange(0, P), channels, W, W, 1)
-        value = _product(v, layer) * _window(time, rates, shift, t, c, length, channels)
+        v = load_block(at_last(parameters, E, W, DEPTH), c, tl.arange(0, P), channels, W, W, 1)
+        value = product(v, layer) * _window(time, rates, shift, t, c, length, channels)
         if SKIP:
             of_c = tl.load(skip + c, mask=c < channels, other=0.0)
             value += tl.where((t == 0)[None, :], of_c[:, None], 0.0)
-        _store_block(y, value, c, t, channels, length, length)
+        store_block(y, value, c, t, channels, length, length)
 
 
 @triton.jit
@@ -195,20 +103,20 @@ def _last_backward(
     """Compute a group's part of dl_n [L, W], and its dV and dskip."""
     program, group = tl.program_id(0) % programs, tl.program_id(0) // programs
     w, c = tl.arange(0, P), group * G + tl.arange(0, G).to(tl.int64)
-    freq = _vector(_at_freq(parameters, E, W, DEPTH), W, P)[None, :]
-    v = _block(_at_last(parameters, E, W, DEPTH), c, w, channels, W, W, 1)
+    freq = load_vector(at_freq(parameters, E, W, DEPTH), W, P)[None, :]
+    v = load_block(at_last(parameters, E, W, DEPTH), c, w, channels, W, W, 1)
     dl += group.to(tl.int64) * length * W
     d_v = tl.zeros([G, P], tl.float32)
     for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
-        d = _block(dy, c, t, channels, length, dy_c, dy_t)
+        d = load_block(dy, c, t, channels, length, dy_c, dy_t)
         if SKIP:
             tl.store(d_skip + c[:, None] + t[None, :], d, mask=(c < channels)[:, None] & (t == 0)[None, :])
         e = d * _window(time, rates, shift, t, c, length, channels)
-        layer = _hidden(z, parameters, freq, t, length, DEPTH, E, W, DEPTH, P)
-        d_v = _less_product(d_v, -e, layer)
-        _store_block(dl, _product(tl.trans(e), v), t, w, length, W, W)
-    _store_block(_at_last(sums + program * row_size, E, W, DEPTH), d_v, c, w, channels, W, W)
+        layer = hidden_layer(z, parameters, freq, t, length, DEPTH, E, W, DEPTH, P)
+        d_v = less_product(d_v, -e, layer)
+        store_block(dl, product(tl.trans(e), v), t, w, length, W, W)
+    store_block(at_last(sums + program * row_size, E, W, DEPTH), d_v, c, w, channels, W, W)
 
 
 @triton.jit
@@ -219,17 +127,17 @@ def _sine_backward(
     w = tl.arange(0, P)
     d = tl.zeros([t.shape[0], P], tl.float32)
     for _ in range(groups):
-        d += _block(dl, t, w, length, W, W, 1)
-        dl += length.to(tl.int64) * W
-    return d * _sine(freq * u, 1)
+        d += load_block(dl, t, w, length, W, W, 1)
+        dl += tl.cast(length, tl.int64) * W
+    return d * sine(freq * u, 1)
 
 
 @triton.jit
 def _store_freq(at, value, new, W: tl.constexpr, P: tl.constexpr):
     """Store the sum with what the kernel of the layer above left, if there was one."""
     if not new:
-        value += _vector(at, W, P)
-    _store_vector(at, value, W, P)
+        value += load_vector(at, W, P)
+    store_vector(at, value, W, P)
 
 
 @triton.jit
@@ -243,24 +151,24 @@ def _layer_backward(
     """
     program = tl.program_id(0)
     w = tl.arange(0, P)
-    freq = _vector(_at_freq(parameters, E, W, DEPTH), W, P)[None, :]
-    weight = _block(_at_weight(parameters, LAYER, E, W), w, w, W, W, W, 1)
+    freq = load_vector(at_freq(parameters, E, W, DEPTH), W, P)[None, :]
+    weight = load_block(at_weight(parameters, LAYER, E, W), w, w, W, W, W, 1)
     d_weight = tl.zeros([P, P], tl.float32)
     d_bias, d_freq = tl.zeros([P], tl.float32), tl.zeros([P], tl.float32)
     for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
-        below = _hidden(z, parameters, freq, t, length, LAYER - 1, E, W, DEPTH, P)
-        u = _next(below, parameters, LAYER, E, W, DEPTH, P)
+        below = hidden_layer(z, parameters, freq, t, length, LAYER - 1, E, W, DEPTH, P)
+        u = next_layer(below, parameters, LAYER, E, W, DEPTH, P)
         d = _sine_backward(dl, groups, u, freq, t, length, W, P)
         d_freq += tl.sum(d * u, axis=0)
         d = freq * d
         d_bias += tl.sum(d, axis=0)
-        d_weight = _less_product(d_weight, tl.trans(-d), below)
-        _store_block(dl, _product(d, weight), t, w, length, W, W)
+        d_weight = less_product(d_weight, tl.trans(-d), below)
+        store_block(dl, product(d, weight), t, w, length, W, W)
     sums += program * row_size
-    _store_block(_at_weight(sums, LAYER, E, W), d_weight, w, w, W, W, W)
-    _store_vector(_at_bias(sums, LAYER, E, W, DEPTH), d_bias, W, P)
-    _store_freq(_at_freq(sums, E, W, DEPTH), d_freq, LAYER == DEPTH, W, P)
+    store_block(at_weight(sums, LAYER, E, W), d_weight, w, w, W, W, W)
+    store_vector(at_bias(sums, LAYER, E, W, DEPTH), d_bias, W, P)
+    _store_freq(at_freq(sums, E, W, DEPTH), d_freq, LAYER == DEPTH, W, P)
 
 
 @triton.jit
@@ -271,22 +179,22 @@ def _first_backward(
     """Compute the gradients of the first layer, each program for F of the features."""
     program, block = tl.program_id(0) % programs, tl.program_id(0) // programs
     w, features = tl.arange(0, P), block * F + tl.arange(0, F)
-    freq = _vector(_at_freq(parameters, E, W, DEPTH), W, P)[None, :]
+    freq = load_vector(at_freq(parameters, E, W, DEPTH), W, P)[None, :]
     d_weight = tl.zeros([P, F], tl.float32)
     d_bias, d_freq = tl.zeros([P], tl.float32), tl.zeros([P], tl.float32)
     for tile in tl.range(program, tl.cdiv(length, T), programs, disable_licm=True):
         t = tl.cast(tile, tl.int64) * T + tl.arange(0, T)
-        u = _first(z, parameters, t, length, E, W, DEPTH, P)
+        u = first_layer(z, parameters, t, length, E, W, DEPTH, P)
         d = _sine_backward(dl, groups, u, freq, t, length, W, P)
         d_freq += tl.sum(d * u, axis=0)
         d = freq * d
         d_bias += tl.sum(d, axis=0)
-        d_weight = _less_product(d_weight, tl.trans(-d), _block(z, t, features, length, E, E, 1))
+        d_weight = less_product(d_weight, tl.trans(-d), load_block(z, t, features, length, E, E, 1))
     sums += program * row_size
-    _store_block(sums, d_weight, w, features, W, E, E)
+    store_block(sums, d_weight, w, features, W, E, E)
     if block == 0:
-        _store_vector(_at_bias(sums, 1, E, W, DEPTH), d_bias, W, P)
-        _store_freq(_at_freq(sums, E, W, DEPTH), d_freq, DEPTH == 1, W, P)
+        store_vector(at_bias(sums, 1, E, W, DEPTH), d_bias, W, P)
+        _store_freq(at_freq(sums, E, W, DEPTH), d_freq, DEPTH == 1, W, P)
 
 
 def packed(network: SineNetwork) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the kernels of the implicit filter compute with; tests/unit/ops/gpu/test_filter.py has the filter itself."""
+"""The sine that the kernels of the implicit filter compute with; tests/unit/ops/gpu/test_filter.py has the filter."""
 
 import os
 import subprocess
@@ -18,14 +18,14 @@ if RUNNABLE:
     import triton
     import triton.language as tl
 
-    from hyena_dist.ops.triton.filter import _sine
+    from hyena_dist.ops.triton.sine_layers import sine
 
     @triton.jit
-    def _sines(x, sine, cosine, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    def _sines(x, of_sine, of_cosine, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
         i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         at = tl.load(x + i)
-        tl.store(sine + i, _sine(at, 0))
-        tl.store(cosine + i, _sine(at, 1))
+        tl.store(of_sine + i, sine(at, 0))
+        tl.store(of_cosine + i, sine(at, 1))
 
 
 @pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
@@ -60,5 +60,5 @@ class TestSine:
             assert found.isnan().all()
 
     def test_of_zero_is_zero(self) -> None:
-        """What pads a width must stay zero."""
+        """A width is padded with zeros, which the sine must leave as they are."""
         assert (self.sines(torch.zeros(1024, device=DEVICE))[0] == 0).all()
