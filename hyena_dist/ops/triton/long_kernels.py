@@ -27,7 +27,6 @@ from hyena_dist.ops.triton.fft import (
     from_left,
     from_right,
     load_complex,
-    load_matrix,
     load_parts,
     matmul,
     place_in,
@@ -156,21 +155,19 @@ def _shift(re, im, shift, k1, n1, SIDE: tl.constexpr):
 def _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE: tl.constexpr, PARTS: tl.constexpr):
     """Return the spectrum of row k1 of Z."""
     re, im = _shift(re, im, shift, k1, n1, SIDE)
-    c, s = load_matrix(matrix, SIDE, PARTS)
-    re, im = from_left(c, s, re, im, PARTS)
+    re, im = from_left(matrix, re, im, SIDE, PARTS)
     t_re, t_im = load_complex(twiddle, place_in(SIDE, SIDE), SIDE * SIDE)
     re, im = times(re, im, t_re, t_im)
-    return from_right(re, im, c, s, PARTS)
+    return from_right(re, im, matrix, SIDE, PARTS)
 
 
 @triton.jit
 def _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE: tl.constexpr, PARTS: tl.constexpr):
     """Return row k1 as the last level takes it, from the conjugate of its spectrum."""
-    c, s = load_matrix(matrix, SIDE, PARTS)
-    re, im = from_right(re, im, c, s, PARTS)
+    re, im = from_right(re, im, matrix, SIDE, PARTS)
     t_re, t_im = load_complex(twiddle, place_in(SIDE, SIDE), SIDE * SIDE)
     re, im = times(re, im, t_re, t_im)
-    re, im = from_left(c, s, re, im, PARTS)
+    re, im = from_left(matrix, re, im, SIDE, PARTS)
     return _shift(re, im, shift, k1, n1, SIDE)
 
 

@@ -22,8 +22,9 @@ from hyena_dist.ops.triton import fft
 from hyena_dist.ops.triton.fft import (
     from_right,
     load_complex,
-    load_matrix,
+    load_square,
     matmul,
+    matmul_both,
     place_in,
     split,
     store_complex,
@@ -66,25 +67,24 @@ class Tables(NamedTuple):
 @triton.jit
 def _transform(x, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
     """Return the spectrum [P, Q] of a real sequence [P, Q]."""
+    tl.debug_barrier()  # as in from_left
     zero = tl.zeros([P, Q], tl.float32)
-    x = split(x)
-    c, s = load_matrix(level, P, PARTS)
+    c, s = load_square(level, P, PARTS), load_square(level + 3 * P * P, P, PARTS)
+    re, im = matmul_both(c, s, split(x), zero, zero, PARTS)
     s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
-    re, im = times(matmul(c, x, zero, PARTS), matmul(s, x, zero, PARTS), s_re, s_im)
-    c, s = load_matrix(matrix, Q, PARTS)
-    return from_right(re, im, c, s, PARTS)
+    re, im = times(re, im, s_re, s_im)
+    return from_right(re, im, matrix, Q, PARTS)
 
 
 @triton.jit
 def _inverse(re, im, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
     """Return the sequence [P, Q] from the conjugate of its spectrum."""
-    c, s = load_matrix(matrix, Q, PARTS)
-    re, im = from_right(re, im, c, s, PARTS)
+    re, im = from_right(re, im, matrix, Q, PARTS)
     s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
     re, im = times(re, im, s_re, s_im)
-    c, s = load_matrix(level + 6 * P * P, P, PARTS)
-    real = matmul(s, split(im), tl.zeros([P, Q], tl.float32), PARTS)
-    return matmul(c, split(re), real, PARTS) * (1.0 / (P * Q))
+    level += 6 * P * P
+    value = matmul(load_square(level + 3 * P * P, P, PARTS), split(im), tl.zeros([P, Q], tl.float32), PARTS)
+    return matmul(load_square(level, P, PARTS), split(re), value, PARTS) * (1.0 / (P * Q))
 
 
 @triton.jit
