@@ -90,34 +90,15 @@ def matmul(a, b, acc, PARTS: tl.constexpr):
 
 
 @triton.jit
-def matmul_both(a1, a2, b, acc1, acc2, PARTS: tl.constexpr):
-    """Return acc1 + a1 @ b and acc2 + a2 @ b of matrices in parts, with one part of b in registers at a time."""
-    for j in tl.static_range(PARTS):
-        for i in tl.static_range(PARTS - j):
-            acc1 = tl.dot(a1[i], b[j], acc1)
-            acc2 = tl.dot(a2[i], b[j], acc2)
-    return acc1, acc2
-
-
-@triton.jit
-def from_left(table, re, im, SIZE: tl.constexpr, PARTS: tl.constexpr):
-    """Return the product of a matrix of `matrix`, [SIZE, SIZE], and a tile (re + i im)."""
+def complex_matmul(re, im, table, SIZE: tl.constexpr, PARTS: tl.constexpr):
+    """Return the product of a tile (re + i im) [R, SIZE] and a matrix of `matrix`, [SIZE, SIZE]."""
     tl.debug_barrier()  # else what was loaded from the table before stays in registers until here
     zero = tl.zeros(re.shape, tl.float32)
-    c = load_square(table, SIZE, PARTS)
-    s = load_square(table + 3 * SIZE * SIZE, SIZE, PARTS)
-    acc_re, acc_im = matmul_both(s, c, split(im), zero, zero, PARTS)
-    return matmul_both(c, s, split(re), -acc_re, acc_im, PARTS)
-
-
-@triton.jit
-def from_right(re, im, table, SIZE: tl.constexpr, PARTS: tl.constexpr):
-    """Return the product of a tile (re + i im) and a matrix of `matrix`, [SIZE, SIZE]."""
-    tl.debug_barrier()  # as in from_left
-    zero = tl.zeros(re.shape, tl.float32)
     re, im = split(re), split(im)
-    acc_re, acc_im = matmul_both(im, re, load_square(table + 3 * SIZE * SIZE, SIZE, PARTS), zero, zero, PARTS)
-    return matmul_both(re, im, load_square(table, SIZE, PARTS), -acc_re, acc_im, PARTS)
+    s = load_square(table + 3 * SIZE * SIZE, SIZE, PARTS)
+    acc_re, acc_im = matmul(im, s, zero, PARTS), matmul(re, s, zero, PARTS)
+    c = load_square(table, SIZE, PARTS)
+    return matmul(re, c, -acc_re, PARTS), matmul(im, c, acc_im, PARTS)
 
 
 @triton.jit
@@ -146,9 +127,15 @@ def store_complex(x, place, plane, re, im):
 
 
 @triton.jit
-def place_in(P: tl.constexpr, Q: tl.constexpr):
+def places(P: tl.constexpr, Q: tl.constexpr):
     """Return p Q + q of each place of a tile [P, Q]."""
     return tl.arange(0, P)[:, None] * Q + tl.arange(0, Q)[None, :]
+
+
+@triton.jit
+def places_across(P: tl.constexpr, Q: tl.constexpr):
+    """Return p Q + q of each place of a tile [Q, P]."""
+    return tl.arange(0, P)[None, :] * Q + tl.arange(0, Q)[:, None]
 
 
 def phases(turns: Tensor, of: int) -> Tensor:
@@ -167,12 +154,12 @@ def in_parts(x: Tensor) -> Tensor:
 
 
 def first_level(n1: int, size: int) -> Tensor:
-    """Return the matrix F and then the conjugate of its transpose, in parts, [2, 2, 3, size, size] with zeros around."""
+    """Return the transpose of F and then conj(F), in parts, [2, 2, 3, size, size] with zeros around."""
     i = torch.arange(n1)
     f = phases((4 * i[:, None] + 1) * i, 4 * n1)
-    back = f.transpose(1, 2) * torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None, None]
+    conjugate = f * torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None, None]
     around = size - n1
-    return in_parts(torch.nn.functional.pad(torch.stack((f, back)), (0, around, 0, around)))
+    return in_parts(torch.nn.functional.pad(torch.stack((f.mT, conjugate)), (0, around, 0, around)))
 
 
 def matrix(size: int) -> Tensor:

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from hyena_dist.ops.triton import fft
 from hyena_dist.ops.triton.fft import (
-    from_right,
+    complex_matmul,
     load_complex,
     load_square,
     matmul,
-    matmul_both,
-    place_in,
+    places,
+    places_across,
     split,
     store_complex,
     times,
@@ -46,7 +46,7 @@ from hyena_dist.ops.triton.rows import (
 MOST_POINTS = 64 * 64
 """The largest N."""
 
-WARPS = {256: 1, 512: 2, 1024: 4, 2048: 4, 4096: 8}
+WARPS = {256: 1, 512: 2, 1024: 2, 2048: 4, 4096: 4}
 """N -> warps of a program."""
 
 PROGRAMS = 256
@@ -66,25 +66,27 @@ class Tables(NamedTuple):
 
 @triton.jit
 def _transform(x, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
-    """Return the spectrum [P, Q] of a real sequence [P, Q]."""
-    tl.debug_barrier()  # as in from_left
-    zero = tl.zeros([P, Q], tl.float32)
-    c, s = load_square(level, P, PARTS), load_square(level + 3 * P * P, P, PARTS)
-    re, im = matmul_both(c, s, split(x), zero, zero, PARTS)
-    s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
+    """Return the spectrum [P, Q] of a real sequence, which lies across, [Q, P]."""
+    tl.debug_barrier()  # as in complex_matmul
+    zero = tl.zeros([Q, P], tl.float32)
+    x = split(x)
+    re = matmul(x, load_square(level, P, PARTS), zero, PARTS)
+    im = matmul(x, load_square(level + 3 * P * P, P, PARTS), zero, PARTS)
+    s_re, s_im = load_complex(shift, places_across(P, Q), P * Q)
     re, im = times(re, im, s_re, s_im)
-    return from_right(re, im, matrix, Q, PARTS)
+    return complex_matmul(tl.trans(re), tl.trans(im), matrix, Q, PARTS)
 
 
 @triton.jit
 def _inverse(re, im, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
-    """Return the sequence [P, Q] from the conjugate of its spectrum."""
-    re, im = from_right(re, im, matrix, Q, PARTS)
-    s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
+    """Return the sequence, across, from the conjugate of its spectrum."""
+    re, im = complex_matmul(re, im, matrix, Q, PARTS)
+    s_re, s_im = load_complex(shift, places(P, Q), P * Q)
     re, im = times(re, im, s_re, s_im)
     level += 6 * P * P
-    value = matmul(load_square(level + 3 * P * P, P, PARTS), split(im), tl.zeros([P, Q], tl.float32), PARTS)
-    return matmul(load_square(level, P, PARTS), split(re), value, PARTS) * (1.0 / (P * Q))
+    im = split(tl.trans(im))
+    value = matmul(im, load_square(level + 3 * P * P, P, PARTS), tl.zeros([Q, P], tl.float32), PARTS)
+    return matmul(split(tl.trans(re)), load_square(level, P, PARTS), value, PARTS) * (1.0 / (P * Q))
 
 
 @triton.jit
@@ -93,10 +95,10 @@ def _short_spectrum(
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0).to(tl.int64)
-    t = place_in(P, Q)
+    t = places_across(P, Q)
     x = tl.load(k + c * k_c + t * k_t, mask=t < length, other=0.0)
     re, im = _transform(x, level, shift, matrix, P, Q, PARTS)
-    store_complex(out + c * (2 * P * Q), t, P * Q, re, im)
+    store_complex(out + c * (2 * P * Q), places(P, Q), P * Q, re, im)
 
 
 @triton.jit
@@ -107,12 +109,12 @@ def _short_convolve(
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c, b = (tl.program_id(0) // batch).to(tl.int64), (tl.program_id(0) % batch).to(tl.int64)
-    t = place_in(P, Q)
+    t = places_across(P, Q)
     u = load_product(
         x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, X_TAPS, M_TAPS
     )
     re, im = _transform(u, level, shift, matrix, P, Q, PARTS)
-    k_re, k_im = load_complex(spectrum + c * (2 * P * Q), t, P * Q)
+    k_re, k_im = load_complex(spectrum + c * (2 * P * Q), places(P, Q), P * Q)
     re, im = times(re, im, k_re, k_im)
     value = _inverse(re, -im, level, shift, matrix, P, Q, PARTS)
     store_product(
@@ -129,7 +131,7 @@ def _short_backward(
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c, group = (tl.program_id(0) // groups).to(tl.int64), (tl.program_id(0) % groups).to(tl.int64)
-    t = place_in(P, Q)
+    t = places_across(P, Q)
     sum_re, sum_im = tl.zeros([P, Q], tl.float32), tl.zeros([P, Q], tl.float32)
     for b in range(group, batch, groups):
         d = load_product(
@@ -144,7 +146,7 @@ def _short_backward(
         re, im = times_conjugate(u_re, u_im, d_re, d_im)
         sum_re += re
         sum_im += im
-        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), t, P * Q)
+        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), places(P, Q), P * Q)
         re, im = times_conjugate(k_re, k_im, d_re, d_im)
         value = _inverse(re, im, level, shift, matrix, P, Q, PARTS)
         tl.store(du + c * du_c + b * du_b + t.to(tl.int64) * du_t, value, mask=t < length)
