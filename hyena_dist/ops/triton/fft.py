@@ -90,15 +90,23 @@ def matmul(a, b, acc, PARTS: tl.constexpr):
 
 
 @triton.jit
+def matmul_both(a1, a2, b, acc1, acc2, PARTS: tl.constexpr):
+    """Return acc1 + a1 @ b and acc2 + a2 @ b of matrices in parts, with one part of b in registers at a time."""
+    for j in tl.static_range(PARTS):
+        for i in tl.static_range(PARTS - j):
+            acc1 = tl.dot(a1[i], b[j], acc1)
+            acc2 = tl.dot(a2[i], b[j], acc2)
+    return acc1, acc2
+
+
+@triton.jit
 def complex_matmul(re, im, table, SIZE: tl.constexpr, PARTS: tl.constexpr):
     """Return the product of a tile (re + i im) [R, SIZE] and a matrix of `matrix`, [SIZE, SIZE]."""
     tl.debug_barrier()  # else what was loaded from the table before stays in registers until here
     zero = tl.zeros(re.shape, tl.float32)
     re, im = split(re), split(im)
-    s = load_square(table + 3 * SIZE * SIZE, SIZE, PARTS)
-    acc_re, acc_im = matmul(im, s, zero, PARTS), matmul(re, s, zero, PARTS)
-    c = load_square(table, SIZE, PARTS)
-    return matmul(re, c, -acc_re, PARTS), matmul(im, c, acc_im, PARTS)
+    acc_re, acc_im = matmul_both(im, re, load_square(table + 3 * SIZE * SIZE, SIZE, PARTS), zero, zero, PARTS)
+    return matmul_both(re, im, load_square(table, SIZE, PARTS), -acc_re, acc_im, PARTS)
 
 
 @triton.jit

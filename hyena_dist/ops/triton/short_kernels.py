@@ -126,31 +126,42 @@ def _short_convolve(
 def _short_backward(
     x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias,
     x2, x2_c, x2_b, x2_t, x2_taps, x2_bias, m2, m2_c, m2_b, m2_t, m2_taps, m2_bias,
-    du, du_c, du_b, du_t, dk, dk_c, dk_g, dk_t, spectrum, level, shift, matrix, batch, groups, length,
+    du, du_c, du_b, du_t, dk, dk_c, dk_g, dk_t, d_f, spectrum, level, shift, matrix, batch, groups, length,
     X_TAPS: tl.constexpr, M_TAPS: tl.constexpr, X2_TAPS: tl.constexpr, M2_TAPS: tl.constexpr,
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c, group = (tl.program_id(0) // groups).to(tl.int64), (tl.program_id(0) % groups).to(tl.int64)
-    t = places_across(P, Q)
-    sum_re, sum_im = tl.zeros([P, Q], tl.float32), tl.zeros([P, Q], tl.float32)
+    here, t = places(P, Q), places_across(P, Q)
+    d_f += (c * groups + group) * (4 * P * Q)
+    dk_f = d_f + 2 * P * Q
     for b in range(group, batch, groups):
         d = load_product(
             x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, X_TAPS, M_TAPS
         )
-        d_re, d_im = _transform(d, level, shift, matrix, P, Q, PARTS)
+        re, im = _transform(d, level, shift, matrix, P, Q, PARTS)
+        tl.debug_barrier()
+        store_complex(d_f, here, P * Q, re, im)
         u = load_product(
             x2, x2_c, x2_b, x2_t, x2_taps, x2_bias, m2, m2_c, m2_b, m2_t, m2_taps, m2_bias, c, b, t, length,
             X2_TAPS, M2_TAPS,
         )  # fmt: skip
-        u_re, u_im = _transform(u, level, shift, matrix, P, Q, PARTS)
-        re, im = times_conjugate(u_re, u_im, d_re, d_im)
-        sum_re += re
-        sum_im += im
-        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), places(P, Q), P * Q)
+        re, im = _transform(u, level, shift, matrix, P, Q, PARTS)
+        d_re, d_im = load_complex(d_f, here, P * Q)
+        re, im = times_conjugate(re, im, d_re, d_im)
+        if b > group:
+            sum_re, sum_im = load_complex(dk_f, here, P * Q)
+            re += sum_re
+            im += sum_im
+        tl.debug_barrier()
+        store_complex(dk_f, here, P * Q, re, im)
+        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), here, P * Q)
+        d_re, d_im = load_complex(d_f, here, P * Q)
         re, im = times_conjugate(k_re, k_im, d_re, d_im)
         value = _inverse(re, im, level, shift, matrix, P, Q, PARTS)
         tl.store(du + c * du_c + b * du_b + t.to(tl.int64) * du_t, value, mask=t < length)
-    value = _inverse(sum_re, sum_im, level, shift, matrix, P, Q, PARTS)
+    tl.debug_barrier()
+    re, im = load_complex(dk_f, here, P * Q)
+    value = _inverse(re, im, level, shift, matrix, P, Q, PARTS)
     tl.store(dk + c * dk_c + group * dk_g + t.to(tl.int64) * dk_t, value, mask=t < length)
 
 
@@ -194,8 +205,9 @@ def backward(
     """Compute `long_conv.convolve_backward` in one launch, or in two where groups of the batch are added up."""
     channels, batch, length = du.shape
     groups = min(batch, triton.cdiv(PROGRAMS, channels))
+    caches = torch.empty(channels * groups, 2, *spectrum.shape[1:], device=du.device)
     sums = dk[:, None] if groups == 1 else torch.empty(groups, *dk.shape, device=dk.device).transpose(0, 1)
-    arguments = (*operands(*d, *u), *strided(du), *strided(sums), spectrum, *tables, batch, groups, length)
+    arguments = (*operands(*d, *u), *strided(du), *strided(sums), caches, spectrum, *tables, batch, groups, length)
     launch(
         _short_backward, (channels * groups,), arguments,
         reads=(*tensors_of(*d, *u), spectrum), writes=(du, sums),
