@@ -37,63 +37,76 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_FACTOR = tl.constexpr(tl.float32 if triton.knobs.runtime.interpret else tl.bfloat16)
-"""What parts are multiplied in: Triton's interpreter has no products in bfloat16. (It also truncates to it, where a GPU
-rounds, so that its errors with two parts are about four times as large.)"""
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+"""Triton's interpreter multiplies no bfloat16, and truncates to it where a GPU rounds: parts are in float32 there."""
+
+
+@triton.jit
+def rounded(x):
+    """Return x rounded to bfloat16, in the type that parts are multiplied in."""
+    if _INTERPRETED:
+        bits = x.to(tl.int32, bitcast=True)
+        x = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000).to(tl.float32, bitcast=True)
+    else:
+        x = x.to(tl.bfloat16)
+    return x
 
 
 @triton.jit
 def split(x):
-    """Return three tiles in bfloat16 whose sum is x; parts that nothing takes cost nothing."""
-    high = x.to(tl.bfloat16)
+    """Return three tiles whose sum is x, in the type that parts are multiplied in; those not taken cost nothing."""
+    high = rounded(x)
     rest = x - high.to(tl.float32)
-    middle = rest.to(tl.bfloat16)
-    low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
-    return high.to(_FACTOR), middle.to(_FACTOR), low.to(_FACTOR)
+    middle = rounded(rest)
+    return high, middle, rounded(rest - middle.to(tl.float32))
 
 
 @triton.jit
 def load_parts(table, row, column, stride, plane, PARTS: tl.constexpr):
-    """Return parts of the tile of a matrix that begins at a row and column; `plane` numbers are between two parts."""
+    """Return a matrix in parts at some rows and columns of a table, whose parts are `plane` numbers apart."""
     place = table + row[:, None] * stride + column[None, :]
-    high = tl.load(place).to(_FACTOR)
-    middle = tl.load(place + plane).to(_FACTOR) if PARTS > 1 else high
-    low = tl.load(place + 2 * plane).to(_FACTOR) if PARTS > 2 else high
+    high = tl.load(place)
+    middle = tl.load(place + plane) if PARTS > 1 else high
+    low = tl.load(place + 2 * plane) if PARTS > 2 else high
+    if _INTERPRETED:
+        high, middle, low = high.to(tl.float32), middle.to(tl.float32), low.to(tl.float32)
     return high, middle, low
 
 
 @triton.jit
-def load_matrix(table, SIZE: tl.constexpr, PARTS: tl.constexpr):
-    """Return the real and the imaginary part, in parts, of a table of `matrix`."""
+def load_square(table, SIZE: tl.constexpr, PARTS: tl.constexpr):
+    """Return a matrix [SIZE, SIZE] in parts."""
     i = tl.arange(0, SIZE)
-    c = load_parts(table, i, i, SIZE, SIZE * SIZE, PARTS)
-    s = load_parts(table + 3 * SIZE * SIZE, i, i, SIZE, SIZE * SIZE, PARTS)
-    return c, s
+    return load_parts(table, i, i, SIZE, SIZE * SIZE, PARTS)
 
 
 @triton.jit
 def matmul(a, b, acc, PARTS: tl.constexpr):
-    """Return acc + a @ b of matrices in parts, the smallest products first."""
-    for order in tl.static_range(PARTS - 1, -1, -1):
-        for i in tl.static_range(order + 1):
-            acc = tl.dot(a[i], b[order - i], acc)
+    """Return acc + a @ b of matrices in parts."""
+    for j in tl.static_range(PARTS):
+        for i in tl.static_range(PARTS - j):
+            acc = tl.dot(a[i], b[j], acc)
     return acc
 
 
 @triton.jit
-def from_left(c, s, re, im, PARTS: tl.constexpr):
-    """Return the product (c + i s) @ (re + i im) of a matrix in parts and a tile in float32."""
-    zero = tl.zeros(re.shape, tl.float32)
-    re, im = split(re), split(im)
-    return matmul(c, re, -matmul(s, im, zero, PARTS), PARTS), matmul(c, im, matmul(s, re, zero, PARTS), PARTS)
+def matmul_both(a1, a2, b, acc1, acc2, PARTS: tl.constexpr):
+    """Return acc1 + a1 @ b and acc2 + a2 @ b of matrices in parts, with one part of b in registers at a time."""
+    for j in tl.static_range(PARTS):
+        for i in tl.static_range(PARTS - j):
+            acc1 = tl.dot(a1[i], b[j], acc1)
+            acc2 = tl.dot(a2[i], b[j], acc2)
+    return acc1, acc2
 
 
 @triton.jit
-def from_right(re, im, c, s, PARTS: tl.constexpr):
-    """Return the product (re + i im) @ (c + i s) of a tile in float32 and a matrix in parts."""
+def complex_matmul(re, im, table, SIZE: tl.constexpr, PARTS: tl.constexpr):
+    """Return the product of a tile (re + i im) [R, SIZE] and a matrix of `matrix`, [SIZE, SIZE]."""
+    tl.debug_barrier()  # else what was loaded from the table before stays in registers until here
     zero = tl.zeros(re.shape, tl.float32)
     re, im = split(re), split(im)
-    return matmul(re, c, -matmul(im, s, zero, PARTS), PARTS), matmul(im, c, matmul(re, s, zero, PARTS), PARTS)
+    acc_re, acc_im = matmul_both(im, re, load_square(table + 3 * SIZE * SIZE, SIZE, PARTS), zero, zero, PARTS)
+    return matmul_both(re, im, load_square(table, SIZE, PARTS), -acc_re, acc_im, PARTS)
 
 
 @triton.jit
@@ -122,9 +135,15 @@ def store_complex(x, place, plane, re, im):
 
 
 @triton.jit
-def place_in(P: tl.constexpr, Q: tl.constexpr):
+def places(P: tl.constexpr, Q: tl.constexpr):
     """Return p Q + q of each place of a tile [P, Q]."""
     return tl.arange(0, P)[:, None] * Q + tl.arange(0, Q)[None, :]
+
+
+@triton.jit
+def places_across(P: tl.constexpr, Q: tl.constexpr):
+    """Return p Q + q of each place of a tile [Q, P]."""
+    return tl.arange(0, P)[None, :] * Q + tl.arange(0, Q)[:, None]
 
 
 def phases(turns: Tensor, of: int) -> Tensor:
@@ -143,12 +162,12 @@ def in_parts(x: Tensor) -> Tensor:
 
 
 def first_level(n1: int, size: int) -> Tensor:
-    """Return the matrix F and then the conjugate of its transpose, in parts, [2, 2, 3, size, size] with zeros around."""
+    """Return the transpose of F and then conj(F), in parts, [2, 2, 3, size, size] with zeros around."""
     i = torch.arange(n1)
     f = phases((4 * i[:, None] + 1) * i, 4 * n1)
-    back = f.transpose(1, 2) * torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None, None]
+    conjugate = f * torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None, None]
     around = size - n1
-    return in_parts(torch.nn.functional.pad(torch.stack((f, back)), (0, around, 0, around)))
+    return in_parts(torch.nn.functional.pad(torch.stack((f.mT, conjugate)), (0, around, 0, around)))
 
 
 def matrix(size: int) -> Tensor:

@@ -24,13 +24,12 @@ from torch import Tensor
 
 from hyena_dist.ops.triton import fft
 from hyena_dist.ops.triton.fft import (
-    from_left,
-    from_right,
+    complex_matmul,
     load_complex,
-    load_matrix,
     load_parts,
     matmul,
-    place_in,
+    places,
+    places_across,
     split,
     store_complex,
     times,
@@ -99,22 +98,22 @@ def _first_level(
 ):  # fmt: skip
     c, b, row, column = _columns(batch, n1, N2, ROWS, COLUMNS)
     rows, columns, inner = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS), tl.arange(0, DEPTH)
-    re, im = tl.zeros([ROWS, COLUMNS], tl.float32), tl.zeros([ROWS, COLUMNS], tl.float32)
+    re, im = tl.zeros([COLUMNS, ROWS], tl.float32), tl.zeros([COLUMNS, ROWS], tl.float32)
     plane = size * size
     for start in range(0, n1, DEPTH):
-        t = (start + inner)[:, None] * N2 + columns[None, :]
+        t = (start + inner)[None, :] * N2 + columns[:, None]
         u = split(
             load_product(
                 x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, X_TAPS, M_TAPS
             )
         )
-        re = matmul(load_parts(level, rows, start + inner, size, plane, PARTS), u, re, PARTS)
-        im = matmul(load_parts(level + 3 * plane, rows, start + inner, size, plane, PARTS), u, im, PARTS)
+        re = matmul(u, load_parts(level, start + inner, rows, size, plane, PARTS), re, PARTS)
+        im = matmul(u, load_parts(level + 3 * plane, start + inner, rows, size, plane, PARTS), im, PARTS)
     plane = n1.to(tl.int64) * N2
     out += (c * batch + b) * 2 * plane
-    place = rows[:, None] * N2 + columns[None, :]
-    tl.store(out + place, re, mask=rows[:, None] < n1)
-    tl.store(out + plane + place, im, mask=rows[:, None] < n1)
+    place = rows[None, :] * N2 + columns[:, None]
+    tl.store(out + place, re, mask=rows[None, :] < n1)
+    tl.store(out + plane + place, im, mask=rows[None, :] < n1)
 
 
 @triton.jit
@@ -125,18 +124,18 @@ def _last_level(
 ):  # fmt: skip
     c, b, row, column = _columns(batch, n1, N2, ROWS, COLUMNS)
     rows, columns, inner = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS), tl.arange(0, DEPTH)
-    value = tl.zeros([ROWS, COLUMNS], tl.float32)
+    value = tl.zeros([COLUMNS, ROWS], tl.float32)
     plane, plane_f = size * size, n1.to(tl.int64) * N2
     level += 6 * plane
     z_f += (c * batch + b) * 2 * plane_f
     for start in range(0, n1, DEPTH):
         k1 = start + inner
-        place = k1[:, None] * N2 + columns[None, :]
-        re = split(tl.load(z_f + place, mask=k1[:, None] < n1, other=0.0).to(tl.float32))
-        im = split(tl.load(z_f + plane_f + place, mask=k1[:, None] < n1, other=0.0).to(tl.float32))
-        value = matmul(load_parts(level, rows, k1, size, plane, PARTS), re, value, PARTS)
-        value = matmul(load_parts(level + 3 * plane, rows, k1, size, plane, PARTS), im, value, PARTS)
-    t = rows[:, None] * N2 + columns[None, :]
+        place = k1[None, :] * N2 + columns[:, None]
+        re = split(tl.load(z_f + place, mask=k1[None, :] < n1, other=0.0).to(tl.float32))
+        im = split(tl.load(z_f + plane_f + place, mask=k1[None, :] < n1, other=0.0).to(tl.float32))
+        value = matmul(re, load_parts(level, k1, rows, size, plane, PARTS), value, PARTS)
+        value = matmul(im, load_parts(level + 3 * plane, k1, rows, size, plane, PARTS), value, PARTS)
+    t = rows[None, :] * N2 + columns[:, None]
     store_product(
         value * scale, y, y_c, y_b, y_t, z, z_c, z_b, z_t, g, g_c, g_b, g_t, g_taps, g_bias, c, b, t, length, G_TAPS
     )
@@ -144,33 +143,31 @@ def _last_level(
 
 @triton.jit
 def _shift(re, im, shift, k1, n1, SIDE: tl.constexpr):
-    """Return row k1, [SIDE, SIDE], times the factors S."""
+    """Return row k1, which lies across, times the factors S."""
     i = k1 * SIDE + tl.arange(0, SIDE)
     p_re, p_im = load_complex(shift, i, n1 * SIDE)
     q_re, q_im = load_complex(shift + 2 * n1 * SIDE, i, n1 * SIDE)
-    s_re, s_im = times(p_re[:, None], p_im[:, None], q_re[None, :], q_im[None, :])
+    s_re, s_im = times(p_re[None, :], p_im[None, :], q_re[:, None], q_im[:, None])
     return times(re, im, s_re, s_im)
 
 
 @triton.jit
 def _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE: tl.constexpr, PARTS: tl.constexpr):
-    """Return the spectrum of row k1 of Z."""
+    """Return the spectrum of row k1 of Z, which lies across."""
     re, im = _shift(re, im, shift, k1, n1, SIDE)
-    c, s = load_matrix(matrix, SIDE, PARTS)
-    re, im = from_left(c, s, re, im, PARTS)
-    t_re, t_im = load_complex(twiddle, place_in(SIDE, SIDE), SIDE * SIDE)
+    re, im = complex_matmul(re, im, matrix, SIDE, PARTS)
+    t_re, t_im = load_complex(twiddle, places(SIDE, SIDE), SIDE * SIDE)
     re, im = times(re, im, t_re, t_im)
-    return from_right(re, im, c, s, PARTS)
+    return complex_matmul(tl.trans(re), tl.trans(im), matrix, SIDE, PARTS)
 
 
 @triton.jit
 def _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE: tl.constexpr, PARTS: tl.constexpr):
-    """Return row k1 as the last level takes it, from the conjugate of its spectrum."""
-    c, s = load_matrix(matrix, SIDE, PARTS)
-    re, im = from_right(re, im, c, s, PARTS)
-    t_re, t_im = load_complex(twiddle, place_in(SIDE, SIDE), SIDE * SIDE)
+    """Return row k1 as the last level takes it, across, from the conjugate of its spectrum."""
+    re, im = complex_matmul(re, im, matrix, SIDE, PARTS)
+    t_re, t_im = load_complex(twiddle, places(SIDE, SIDE), SIDE * SIDE)
     re, im = times(re, im, t_re, t_im)
-    re, im = from_left(c, s, re, im, PARTS)
+    re, im = complex_matmul(tl.trans(re), tl.trans(im), matrix, SIDE, PARTS)
     return _shift(re, im, shift, k1, n1, SIDE)
 
 
@@ -178,11 +175,10 @@ def _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE: tl.constexpr, PARTS: 
 def _rows_spectrum(z, shift, matrix, twiddle, n1, SIDE: tl.constexpr, PARTS: tl.constexpr):
     c, k1 = (tl.program_id(0) // n1).to(tl.int64), tl.program_id(0) % n1
     plane = n1.to(tl.int64) * (SIDE * SIDE)
-    place = k1 * (SIDE * SIDE) + place_in(SIDE, SIDE)
-    z += c * 2 * plane
-    re, im = load_complex(z, place, plane)
+    z += c * 2 * plane + k1 * (SIDE * SIDE)
+    re, im = load_complex(z, places_across(SIDE, SIDE), plane)
     re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-    store_complex(z, place, plane, re, im)
+    store_complex(z, places(SIDE, SIDE), plane, re, im)
 
 
 @triton.jit
@@ -192,40 +188,50 @@ def _rows_convolve(
     row = tl.program_id(0) // batch  # sequences that meet the same row of a spectrum are neighbours
     c, k1, b = (row // n1).to(tl.int64), row % n1, tl.program_id(0) % batch
     plane = n1.to(tl.int64) * (SIDE * SIDE)
-    place = k1 * (SIDE * SIDE) + place_in(SIDE, SIDE)
-    z += (c * batch + b) * 2 * plane
-    re, im = load_complex(z, place, plane)
+    z += (c * batch + b) * 2 * plane + k1 * (SIDE * SIDE)
+    spectrum += c * 2 * plane + k1 * (SIDE * SIDE)
+    re, im = load_complex(z, places_across(SIDE, SIDE), plane)
     re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-    k_re, k_im = load_complex(spectrum + c * 2 * plane, place, plane)
+    k_re, k_im = load_complex(spectrum, places(SIDE, SIDE), plane)
     re, im = times(re, im, k_re, k_im)
     re, im = _inverse(re, -im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-    store_complex(z, place, plane, re, im)
+    store_complex(z, places_across(SIDE, SIDE), plane, re, im)
 
 
 @triton.jit
 def _rows_backward(
     d, u, dk, spectrum, shift, matrix, twiddle, batch, n1, SIDE: tl.constexpr, PARTS: tl.constexpr
 ):  # fmt: skip
-    """Write du over d; dk may be u if there is one batch."""
+    """Write du over d; dk may be u if there is one batch. The spectrum of d, and the sum, wait in the caches."""
     c, k1 = (tl.program_id(0) // n1).to(tl.int64), tl.program_id(0) % n1
     plane = n1.to(tl.int64) * (SIDE * SIDE)
-    place = k1 * (SIDE * SIDE) + place_in(SIDE, SIDE)
-    sum_re, sum_im = tl.zeros([SIDE, SIDE], tl.float32), tl.zeros([SIDE, SIDE], tl.float32)
+    here, across = places(SIDE, SIDE), places_across(SIDE, SIDE)
+    dk += c * 2 * plane + k1 * (SIDE * SIDE)
+    spectrum += c * 2 * plane + k1 * (SIDE * SIDE)
     for b in range(batch):
-        sequence = (c * batch + b) * 2 * plane
-        d_re, d_im = load_complex(d + sequence, place, plane)
-        d_re, d_im = _transform(d_re, d_im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        u_re, u_im = load_complex(u + sequence, place, plane)
-        u_re, u_im = _transform(u_re, u_im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        re, im = times_conjugate(u_re, u_im, d_re, d_im)
-        sum_re += re
-        sum_im += im
-        k_re, k_im = load_complex(spectrum + c * 2 * plane, place, plane)
+        sequence = (c * batch + b) * 2 * plane + k1 * (SIDE * SIDE)
+        re, im = load_complex(d + sequence, across, plane)
+        re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
+        store_complex(d + sequence, here, plane, re, im)
+        re, im = load_complex(u + sequence, across, plane)
+        re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
+        d_re, d_im = load_complex(d + sequence, here, plane)
+        re, im = times_conjugate(re, im, d_re, d_im)
+        if b > 0:
+            sum_re, sum_im = load_complex(dk, here, plane)
+            re += sum_re
+            im += sum_im
+        store_complex(dk, here, plane, re, im)
+        tl.debug_barrier()
+        k_re, k_im = load_complex(spectrum, here, plane)
+        d_re, d_im = load_complex(d + sequence, here, plane)
         re, im = times_conjugate(k_re, k_im, d_re, d_im)
         re, im = _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        store_complex(d + sequence, place, plane, re, im)
-    re, im = _inverse(sum_re, sum_im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-    store_complex(dk + c * 2 * plane, place, plane, re, im)
+        store_complex(d + sequence, across, plane, re, im)
+    tl.debug_barrier()
+    re, im = load_complex(dk, here, plane)
+    re, im = _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
+    store_complex(dk, across, plane, re, im)
 
 
 def rows_of(length: int) -> int:
@@ -274,7 +280,7 @@ def backward(d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, t
     d_f, u_f = _empty(d, spectrum), _empty(u, spectrum)
     _launch_first_level(d_f, d, length, tables, parts)
     _launch_first_level(u_f, u, length, tables, parts)
-    dk_f = u_f if batch == 1 else torch.empty_like(u_f[:, :1])
+    dk_f = u_f if batch == 1 else torch.empty_like(u_f[:, :1], dtype=torch.float32)
     arguments = (d_f, u_f, dk_f, spectrum, tables.shift, tables.matrix, tables.twiddle, batch, n1)
     launch(
         _rows_backward, (channels * n1,), arguments,
@@ -337,4 +343,4 @@ def _level_options(n1: int, parts: int) -> dict[str, int]:
 
 
 def _row_options(parts: int) -> dict[str, int]:
-    return {"SIDE": SIDE, "PARTS": parts, "num_warps": WARPS}
+    return {"SIDE": SIDE, "PARTS": parts, "num_warps": 4}

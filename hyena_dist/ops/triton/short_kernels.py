@@ -20,11 +20,12 @@ from torch import Tensor
 
 from hyena_dist.ops.triton import fft
 from hyena_dist.ops.triton.fft import (
-    from_right,
+    complex_matmul,
     load_complex,
-    load_matrix,
+    load_square,
     matmul,
-    place_in,
+    places,
+    places_across,
     split,
     store_complex,
     times,
@@ -45,7 +46,7 @@ from hyena_dist.ops.triton.rows import (
 MOST_POINTS = 64 * 64
 """The largest N."""
 
-WARPS = {256: 1, 512: 2, 1024: 4, 2048: 4, 4096: 8}
+WARPS = {256: 1, 512: 2, 1024: 2, 2048: 4, 4096: 4}
 """N -> warps of a program."""
 
 PROGRAMS = 256
@@ -65,26 +66,27 @@ class Tables(NamedTuple):
 
 @triton.jit
 def _transform(x, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
-    """Return the spectrum [P, Q] of a real sequence [P, Q]."""
-    zero = tl.zeros([P, Q], tl.float32)
+    """Return the spectrum [P, Q] of a real sequence, which lies across, [Q, P]."""
+    tl.debug_barrier()  # as in complex_matmul
+    zero = tl.zeros([Q, P], tl.float32)
     x = split(x)
-    c, s = load_matrix(level, P, PARTS)
-    s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
-    re, im = times(matmul(c, x, zero, PARTS), matmul(s, x, zero, PARTS), s_re, s_im)
-    c, s = load_matrix(matrix, Q, PARTS)
-    return from_right(re, im, c, s, PARTS)
+    re = matmul(x, load_square(level, P, PARTS), zero, PARTS)
+    im = matmul(x, load_square(level + 3 * P * P, P, PARTS), zero, PARTS)
+    s_re, s_im = load_complex(shift, places_across(P, Q), P * Q)
+    re, im = times(re, im, s_re, s_im)
+    return complex_matmul(tl.trans(re), tl.trans(im), matrix, Q, PARTS)
 
 
 @triton.jit
 def _inverse(re, im, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
-    """Return the sequence [P, Q] from the conjugate of its spectrum."""
-    c, s = load_matrix(matrix, Q, PARTS)
-    re, im = from_right(re, im, c, s, PARTS)
-    s_re, s_im = load_complex(shift, place_in(P, Q), P * Q)
+    """Return the sequence, across, from the conjugate of its spectrum."""
+    re, im = complex_matmul(re, im, matrix, Q, PARTS)
+    s_re, s_im = load_complex(shift, places(P, Q), P * Q)
     re, im = times(re, im, s_re, s_im)
-    c, s = load_matrix(level + 6 * P * P, P, PARTS)
-    real = matmul(s, split(im), tl.zeros([P, Q], tl.float32), PARTS)
-    return matmul(c, split(re), real, PARTS) * (1.0 / (P * Q))
+    level += 6 * P * P
+    im = split(tl.trans(im))
+    value = matmul(im, load_square(level + 3 * P * P, P, PARTS), tl.zeros([Q, P], tl.float32), PARTS)
+    return matmul(split(tl.trans(re)), load_square(level, P, PARTS), value, PARTS) * (1.0 / (P * Q))
 
 
 @triton.jit
@@ -93,10 +95,10 @@ def _short_spectrum(
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0).to(tl.int64)
-    t = place_in(P, Q)
+    t = places_across(P, Q)
     x = tl.load(k + c * k_c + t * k_t, mask=t < length, other=0.0)
     re, im = _transform(x, level, shift, matrix, P, Q, PARTS)
-    store_complex(out + c * (2 * P * Q), t, P * Q, re, im)
+    store_complex(out + c * (2 * P * Q), places(P, Q), P * Q, re, im)
 
 
 @triton.jit
@@ -107,12 +109,12 @@ def _short_convolve(
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c, b = (tl.program_id(0) // batch).to(tl.int64), (tl.program_id(0) % batch).to(tl.int64)
-    t = place_in(P, Q)
+    t = places_across(P, Q)
     u = load_product(
         x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, X_TAPS, M_TAPS
     )
     re, im = _transform(u, level, shift, matrix, P, Q, PARTS)
-    k_re, k_im = load_complex(spectrum + c * (2 * P * Q), t, P * Q)
+    k_re, k_im = load_complex(spectrum + c * (2 * P * Q), places(P, Q), P * Q)
     re, im = times(re, im, k_re, k_im)
     value = _inverse(re, -im, level, shift, matrix, P, Q, PARTS)
     store_product(value, y, y_c, y_b, y_t, z, z_c, z_b, z_t, g, g_c, g_b, g_t, g_taps, g_bias, c, b, t, length, G_TAPS)
@@ -122,31 +124,42 @@ def _short_convolve(
 def _short_backward(
     x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias,
     x2, x2_c, x2_b, x2_t, x2_taps, x2_bias, m2, m2_c, m2_b, m2_t, m2_taps, m2_bias,
-    du, du_c, du_b, du_t, dk, dk_c, dk_g, dk_t, spectrum, level, shift, matrix, batch, groups, length,
+    du, du_c, du_b, du_t, dk, dk_c, dk_g, dk_t, d_f, spectrum, level, shift, matrix, batch, groups, length,
     X_TAPS: tl.constexpr, M_TAPS: tl.constexpr, X2_TAPS: tl.constexpr, M2_TAPS: tl.constexpr,
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     c, group = (tl.program_id(0) // groups).to(tl.int64), (tl.program_id(0) % groups).to(tl.int64)
-    t = place_in(P, Q)
-    sum_re, sum_im = tl.zeros([P, Q], tl.float32), tl.zeros([P, Q], tl.float32)
+    here, t = places(P, Q), places_across(P, Q)
+    d_f += (c * groups + group) * (4 * P * Q)
+    dk_f = d_f + 2 * P * Q
     for b in range(group, batch, groups):
         d = load_product(
             x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, X_TAPS, M_TAPS
         )
-        d_re, d_im = _transform(d, level, shift, matrix, P, Q, PARTS)
+        re, im = _transform(d, level, shift, matrix, P, Q, PARTS)
+        tl.debug_barrier()
+        store_complex(d_f, here, P * Q, re, im)
         u = load_product(
             x2, x2_c, x2_b, x2_t, x2_taps, x2_bias, m2, m2_c, m2_b, m2_t, m2_taps, m2_bias, c, b, t, length,
             X2_TAPS, M2_TAPS,
         )  # fmt: skip
-        u_re, u_im = _transform(u, level, shift, matrix, P, Q, PARTS)
-        re, im = times_conjugate(u_re, u_im, d_re, d_im)
-        sum_re += re
-        sum_im += im
-        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), t, P * Q)
+        re, im = _transform(u, level, shift, matrix, P, Q, PARTS)
+        d_re, d_im = load_complex(d_f, here, P * Q)
+        re, im = times_conjugate(re, im, d_re, d_im)
+        if b > group:
+            sum_re, sum_im = load_complex(dk_f, here, P * Q)
+            re += sum_re
+            im += sum_im
+        tl.debug_barrier()
+        store_complex(dk_f, here, P * Q, re, im)
+        k_re, k_im = load_complex(spectrum + c * (2 * P * Q), here, P * Q)
+        d_re, d_im = load_complex(d_f, here, P * Q)
         re, im = times_conjugate(k_re, k_im, d_re, d_im)
         value = _inverse(re, im, level, shift, matrix, P, Q, PARTS)
         tl.store(du + c * du_c + b * du_b + t.to(tl.int64) * du_t, value, mask=t < length)
-    value = _inverse(sum_re, sum_im, level, shift, matrix, P, Q, PARTS)
+    tl.debug_barrier()
+    re, im = load_complex(dk_f, here, P * Q)
+    value = _inverse(re, im, level, shift, matrix, P, Q, PARTS)
     tl.store(dk + c * dk_c + group * dk_g + t.to(tl.int64) * dk_t, value, mask=t < length)
 
 
@@ -188,8 +201,9 @@ def backward(d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, t
     """Compute `long_conv.convolve_backward` in one launch, or in two where groups of the batch are added up."""
     channels, batch, length = du.shape
     groups = min(batch, triton.cdiv(PROGRAMS, channels))
+    caches = torch.empty(channels * groups, 2, *spectrum.shape[1:], device=du.device)
     sums = dk[:, None] if groups == 1 else torch.empty(groups, *dk.shape, device=dk.device).transpose(0, 1)
-    arguments = (*operands(*d, *u), *strided(du), *strided(sums), spectrum, *tables, batch, groups, length)
+    arguments = (*operands(*d, *u), *strided(du), *strided(sums), caches, spectrum, *tables, batch, groups, length)
     launch(
         _short_backward, (channels * groups,), arguments,
         reads=(*tensors_of(*d, *u), spectrum), writes=(du, sums),
