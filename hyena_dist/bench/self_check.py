@@ -5,24 +5,28 @@ A first thing to run on hardware that we have not seen. It takes about a minute 
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hyena_dist.bench.candidates.matmul_fft import matmul_transform
 from hyena_dist.bench.process import check_device
 from hyena_dist.bench.reference_model import as_published
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.ops.conv import gates
+from hyena_dist.ops import reference
+from hyena_dist.ops.backend import backend_of
 from hyena_dist.ops.conv.fft import PlainTransform
+
+if TYPE_CHECKING:
+    from hyena_dist.ops.triton.long_conv import Precision
 
 FORWARD = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """The error allowed for values of each type, as a share of the largest of them."""
 GRADIENT = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """The error allowed for gradients of models of each type, as a share of the largest of them."""
+CONVOLUTION: dict["Precision", float] = {"bf16x6": 1e-5, "bf16x3": 1e-4, "bf16": 2e-2}
+"""The error allowed for the convolution on tensor cores in each precision, as a share of the largest value."""
 LENGTHS = (1, 2, 37, 1000, 8192, 131_071, 131_072)
 
 
@@ -69,13 +73,11 @@ def groups(device: torch.device, lengths: Sequence[int]) -> Iterator[Group]:
     for length in lengths:
         for order in (2, 3) if length <= 8192 else (2,):
             yield f"layers, order {order}, length {length:,}", partial(_layers, length, order, device)
-    for length in (1000, 8192, 131_072):
-        if length <= max(lengths):
-            yield f"FFT by matrix products, length {length:,}", partial(_matmul_fft, length, device)
-    if device.type == "cuda":
-        yield "Triton, gates", partial(_gates, device)
-        for length in (101, 500, 2000):
-            yield f"Triton, convolution in one kernel, length {length:,}", partial(_one_kernel, length, device)
+    if backend_of(device) == "triton":
+        yield "Triton, product of filtered rows", partial(_products, device)
+        for length in (101, 1000, 4096, 10_000, 131_072, 1_000_003):
+            if length <= max(lengths) or device.type == "cuda":
+                yield f"Triton, convolution, length {length:,}", partial(_convolution, length, device)
     yield "training", partial(_training, device)
 
 
@@ -104,50 +106,54 @@ def _value_and_gradients(
     return [nll.detach(), *torch.autograd.grad(nll.mean(), parameters)]
 
 
-def _matmul_fft(length: int, device: torch.device) -> Iterator[Check]:
-    u, k = (torch.randn(4, length, dtype=torch.float64, device=device) for _ in range(2))
-    exact = PlainTransform(length)
-    expected = exact.inverse(exact.forward(u) * exact.forward(k))
-    fft = matmul_transform(length, torch.float32, device)
-    found = fft.inverse(fft.forward(u.float()).mul_(fft.forward(k.float())))
-    yield Check(f"FFT by matrix products, float32, length {length:,}", _error(found, expected), 1e-5)
+def _products(device: torch.device) -> Iterator[Check]:
+    """Compare products of short-filtered rows in Triton kernels, and their gradients, with the plain functions."""
+    from hyena_dist.ops.triton.product import add_sums, empty_sums, product, product_backward
+    from hyena_dist.ops.triton.rows import Rows
 
-
-def _gates(device: torch.device) -> Iterator[Check]:
-    """Compare the Triton gates, which the tests run in Triton's interpreter, with what they stand for."""
-    from hyena_dist.ops.triton import gates as triton_gates
-
+    channels, taps = 8, 3
     draw = partial(torch.randn, device=device)
-    rest = [draw(8, 3), draw(8, 3), draw(8), draw(8), draw(8, 2, 3001), draw(8, 2, 3001)]
     for dtype in FORWARD:
-        x, x2 = draw(8, 2, 3001).to(dtype), draw(8, 2, 3001).to(dtype)
-        found = _gates_of(triton_gates, x, x2, *rest)
-        expected = _gates_of(gates, *(t.double() for t in (x, x2, *rest)))
-        names = ("gate", "pair of gates", "gradient of m", "gradient of taps", "gradient of bias", "gradient of x")
-        for name, actual, value in zip(names, found, expected, strict=True):
-            yield Check(f"Triton, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype])
+        a, b = (Rows(draw(channels, 2, 3001).to(dtype), draw(channels, taps), draw(channels)) for _ in range(2))
+        dy = draw(channels, 2, 3001).to(dtype)
+        y, da, db = (torch.empty_like(dy) for _ in range(3))
+        sums = empty_sums(dy, 2 * channels, taps)
+        product((a, b), y)
+        product_backward(dy, a, b, da, db, *sums.split(channels, dim=1))
+        d_taps, d_bias, _ = add_sums(sums, torch.float32)
+        leaves = [t.double().requires_grad_() for t in (*a, *b) if t is not None]
+        short = [
+            reference.short_conv(x.transpose(0, 1), *of_x).transpose(0, 1) for x, *of_x in (leaves[:3], leaves[3:])
+        ]
+        exact = short[0] * short[1]
+        wanted = torch.autograd.grad(exact, leaves, dy.double())
+        found = {"value": (y, exact.detach()), "gradients of rows": (torch.cat((da, db)), torch.cat(wanted[::3]))}
+        found["gradients of taps"] = d_taps, torch.cat(wanted[1::3])
+        found["gradients of biases"] = d_bias, torch.cat(wanted[2::3])
+        for name, (actual, value) in found.items():
+            yield Check(
+                f"Triton, product of filtered rows, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype]
+            )
 
 
-def _one_kernel(length: int, device: torch.device) -> Iterator[Check]:
-    """Compare the convolution in one Triton kernel, and the correlation that is its gradient."""
-    from hyena_dist.bench.candidates import triton_conv
+def _convolution(length: int, device: torch.device) -> Iterator[Check]:
+    """Compare the convolution on tensor cores and its gradients, in each precision, with FFTs in float64."""
+    from hyena_dist.ops.triton.long_conv import convolve, convolve_backward, spectrum
+    from hyena_dist.ops.triton.rows import Rows
 
-    u, k = (torch.randn(shape, device=device) for shape in ((4, 2, length), (4, length)))
+    u, dy = (torch.randn(4, 2, length, device=device) for _ in range(2))
+    k = torch.randn(4, length, device=device)
     exact = PlainTransform(length)
-    u_f, k_f = exact.forward(u.double()), exact.forward(k.double())[:, None]
-    found_k_f = triton_conv.kernel_spectrum(k)
-    for name, product, conjugate in (("convolution", u_f * k_f, False), ("correlation", u_f * k_f.conj(), True)):
-        found = triton_conv.fft_conv(u, found_k_f, conjugate=conjugate)
-        error = _error(found, exact.inverse(product))
-        yield Check(f"Triton, {name} in one kernel, length {length:,}", error, 1e-4)
-
-
-def _gates_of(
-    module: ModuleType, x: Tensor, x2: Tensor, w: Tensor, w2: Tensor, b: Tensor, b2: Tensor, m: Tensor, dy: Tensor
-) -> list[Tensor]:
-    dx = torch.empty_like(x)
-    gradients = module.gate_backward(dy, x, w, b, m, dx)
-    return [module.gate(x, w, b, m), module.gate_pair(x, w, b, x2, w2, b2), *gradients, dx]
+    u_f, dy_f, k_f = (exact.forward(t.double()) for t in (u, dy, k))
+    wanted = {"value": u_f * k_f[:, None], "du": dy_f * k_f.conj()[:, None], "dk": (dy_f * u_f.conj()).sum(1)}
+    for precision, allowed in CONVOLUTION.items():
+        y, du, dk = torch.empty_like(u), torch.empty_like(u), torch.empty_like(k)
+        k_spectrum = spectrum(k, precision)
+        convolve((Rows(u), None), k_spectrum, y, precision=precision)
+        convolve_backward((Rows(dy), None), (Rows(u), None), k_spectrum, du, dk, precision=precision)
+        for (name, value), actual in zip(wanted.items(), (y, du, dk), strict=True):
+            error = _error(actual, exact.inverse(value))
+            yield Check(f"Triton, convolution, {name}, {precision}, length {length:,}", error, allowed)
 
 
 def _training(device: torch.device) -> Iterator[Check]:

@@ -30,8 +30,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hyena_dist.ops.conv import gates
 from hyena_dist.ops.conv.fft import transform
-from hyena_dist.ops.conv.gates import gates_for, real, real_dtype
+from hyena_dist.ops.conv.gates import real, real_dtype
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import Filters
 from hyena_dist.ops.sizes import sizes_of
@@ -128,7 +129,6 @@ def forward_in_blocks(
         return fft.inverse(spectra.u * spectra.k if keep else spectra.u.mul_(spectra.k))
 
     fft = transform(projected.shape[-1], real_dtype(projected), projected.device)
-    gates = gates_for(projected.device)
     for block in _blocks(projected, filters, fft.points):
         *outer, x, v = block.operands
         convolved = convolve(gates.gate_pair(*x, *v), block.kernels[0])
@@ -175,7 +175,6 @@ def backward_in_blocks(
         kept: the spectra that `forward_in_blocks` returned; without them they are computed again.
     """
     fft = transform(projected.shape[-1], real_dtype(projected), projected.device)
-    gates = gates_for(projected.device)
     known = iter(kept)
     blocks = zip(_blocks(projected, filters, fft.points), _blocks(d_projected, d_filters, fft.points), strict=True)
     for block, gradients in blocks:

@@ -11,22 +11,16 @@ Backward, from ds (of a gate: ds = dy m and dm = dy s):
     dw_j = sum over batch and t of ds_t x_{t - (K - 1) + j}        db = sum of ds
 
 Every function reads its operands in their own type, computes in float32 (float64 for float64) and touches memory once
-or twice: called for a few channels at a time, all of it stays in a CPU's caches. `ops.triton.gates` has the same
-functions with one GPU kernel each.
+or twice: called for a few channels at a time, all of it stays in a CPU's caches. On GPUs, `ops.triton.product` has the
+same in one launch each.
 
 Plain reference: `hyena_dist.ops.reference.gates`.
 
 Shapes: c channels, B batch, L length, K taps; `weight` [c, K] has the taps, `bias` is [c].
 """
 
-import importlib
-import sys
-from types import ModuleType
-
 import torch
 from torch import Tensor
-
-from hyena_dist.ops.backend import backend_of
 
 
 def real(x: Tensor) -> Tensor:
@@ -79,10 +73,3 @@ def gate_backward(
     dy, x = real(dy), real(x)
     d_weight, d_bias = short_filter_backward(dy * m, x, weight, dx)
     return short_filter(x, weight, bias).mul_(dy), d_weight, d_bias
-
-
-def gates_for(device: torch.device) -> ModuleType:
-    """Return the module whose functions suit a device: this one, or `ops.triton.gates` with equal names."""
-    if backend_of(device) == "triton":
-        return importlib.import_module("hyena_dist.ops.triton.gates")
-    return sys.modules[__name__]

@@ -13,8 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hyena_dist.ops.triton.gates import _filtered, _load
-
 
 class Rows(NamedTuple):
     """Rows [c, B, L] in any floating type but float64, as they are or short-filtered."""
@@ -32,13 +30,28 @@ Product = tuple[Rows, Rows | None]
 
 
 @triton.jit
+def _load(row, stride, t, length):
+    """Return the values of a row at positions t in float32, zero where it has none."""
+    return tl.load(row + t.to(tl.int64) * stride, mask=(t >= 0) & (t < length), other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _filtered(row, stride, taps, bias, channel, t, length, K: tl.constexpr):
+    """Return a row's short-filtered values at positions t. The K loads overlap: all but one come from the cache."""
+    y = tl.load(bias + channel).to(tl.float32)
+    for shift in tl.static_range(K):
+        y += tl.load(taps + channel * K + (K - 1 - shift)).to(tl.float32) * _load(row, stride, t - shift, length)
+    return y
+
+
+@triton.jit
 def load_rows(x, x_c, x_b, x_t, taps, bias, c, b, t, length, TAPS: tl.constexpr):
     """Return an operand's values at positions t in float32; those after the end mean nothing if it is filtered."""
     row = x + c * x_c + b * x_b
     if TAPS > 0:
-        value = _filtered(row, x_t, taps, bias, c, t, length, TAPS, tl.float32)
+        value = _filtered(row, x_t, taps, bias, c, t, length, TAPS)
     else:
-        value = _load(row, x_t, t, length, tl.float32)
+        value = _load(row, x_t, t, length)
     return value
 
 

@@ -19,8 +19,8 @@ BLOCK = 16
 
 Forward = Callable[[Tensor, Tensor], Tensor]
 """A function (u, k) -> y."""
-Backward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""A function (dy, u, k) -> (du, dk), where dk is None if it is not built."""
+Backward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A function (dy, u, k) -> (du, dk)."""
 
 
 class Candidate(NamedTuple):
@@ -28,8 +28,6 @@ class Candidate(NamedTuple):
 
     forward: Forward
     backward: Backward
-    longest: int | None = None
-    """The greatest length that it is built for."""
     compiles: bool = False
     """Whether it launches its kernels by `ops.triton.launch`, so that they can be compiled beforehand."""
 
@@ -66,17 +64,6 @@ def _fft_in_blocks_backward(dy: Tensor, u: Tensor, k: Tensor) -> tuple[Tensor, T
     return du, dk
 
 
-def _one_kernel(u: Tensor, k: Tensor) -> Tensor:
-    conv = _module("hyena_dist.bench.candidates.triton_conv")
-    y: Tensor = conv.fft_conv(u, conv.kernel_spectrum(k))
-    return y
-
-
-def _one_kernel_backward(dy: Tensor, u: Tensor, k: Tensor) -> tuple[Tensor, None]:
-    conv = _module("hyena_dist.bench.candidates.triton_conv")
-    return conv.fft_conv(dy, conv.kernel_spectrum(k), conjugate=True), None
-
-
 def _long_conv(u: Tensor, k: Tensor, precision: str) -> Tensor:
     conv = _module("hyena_dist.ops.triton.long_conv")
     y = torch.empty_like(u)
@@ -108,7 +95,6 @@ REFERENCE = "torch.fft"
 CANDIDATES = {
     REFERENCE: Candidate(_fft, _fft_backward),
     "torch.fft, 16 channels at a time": Candidate(_fft_in_blocks, _fft_in_blocks_backward),
-    "one kernel": Candidate(_one_kernel, _one_kernel_backward, longest=2048),
     "long_conv, bf16x3": _by_long_conv("bf16x3"),
     "long_conv, bf16": _by_long_conv("bf16"),
 }
@@ -119,9 +105,8 @@ def cases(sizes: Sizes) -> Iterator[Case]:
     for rows in sizes.convolution_rows:
         for length in sizes.convolution_lengths:
             for name, candidate in CANDIDATES.items():
-                if candidate.longest is None or length <= candidate.longest:
-                    case = {"what": name, "rows": rows, "length": length}
-                    yield case, partial(_measure, candidate, rows, length, sizes)
+                case = {"what": name, "rows": rows, "length": length}
+                yield case, partial(_measure, candidate, rows, length, sizes)
 
 
 def on_meta(sizes: Sizes) -> Iterator[Callable[[], object]]:
@@ -164,8 +149,7 @@ def _errors(candidate: Candidate, dy: Tensor, u: Tensor, k: Tensor) -> dict[str,
     errors = {"y_error": _error(candidate.forward(u, k)[:1], y_exact)}
     du, dk = candidate.backward(dy, u, k)
     errors["du_error"] = _error(du[:1], du_exact)
-    if dk is not None:
-        errors["dk_error"] = _error(dk[:1], dk_exact)
+    errors["dk_error"] = _error(dk[:1], dk_exact)
     return errors
 
 

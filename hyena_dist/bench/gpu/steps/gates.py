@@ -1,4 +1,4 @@
-"""The gate kernels by the positions and the warps of a program, in bytes per second, which are at most a copy's."""
+"""The gates' kernels by the positions and the warps of a program, in bytes per second, which are at most a copy's."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from hyena_dist.bench.gpu.measuring import milliseconds, setting
 from hyena_dist.bench.gpu.plan import Case, LeftOut, Sizes
 
 TAPS = 3
-BLOCKS, WARPS = (1024, 2048, 4096), (4, 8)
-FUNCTIONS = ("gate_pair", "gate_backward")
+BLOCKS, WARPS = (512, 1024, 2048), (4, 8)
+FUNCTIONS = ("product", "product_backward")
 
 
 def cases(sizes: Sizes) -> Iterator[Case]:
@@ -33,36 +33,35 @@ def _variants(sizes: Sizes) -> Iterator[tuple[str, int, int]]:
 
 
 def _on_meta(what: str, block: int, warps: int, sizes: Sizes) -> None:
-    gates = _gates()
-    with setting(gates, BLOCK=block, WARPS=warps):
-        _call(gates, what, sizes, torch.device("meta"))()
+    kernels = _kernels()
+    with setting(kernels, BLOCK=block, WARPS=warps, BACKWARD_WARPS=warps):
+        _call(kernels, what, sizes, torch.device("meta"))[0]()
 
 
 def _measure(what: str, block: int, warps: int, sizes: Sizes) -> dict[str, float]:
-    gates = _gates()
-    with setting(gates, BLOCK=block, WARPS=warps):
-        call = _call(gates, what, sizes, torch.device(sizes.device))
-        results = call()
+    kernels = _kernels()
+    with setting(kernels, BLOCK=block, WARPS=warps, BACKWARD_WARPS=warps):
+        call, moved = _call(kernels, what, sizes, torch.device(sizes.device))
         ms = milliseconds(call, sizes)
-    operands = [*call.args, *(results if isinstance(results, tuple) else [results])]
-    return {"ms": ms, "gb_per_s": sum(t.numel() * t.element_size() for t in operands) / ms / 1e6}
+    return {"ms": ms, "gb_per_s": moved / ms / 1e6}
 
 
-def _gates() -> Any:
+def _kernels() -> Any:
     try:
-        return importlib.import_module("hyena_dist.ops.triton.gates")
+        return importlib.import_module("hyena_dist.ops.triton.product")
     except ImportError as error:
         raise LeftOut(str(error)) from error
 
 
-def _call(gates: Any, what: str, sizes: Sizes, device: torch.device) -> partial[Any]:
-    """Return a call of a function of the gates, whose arguments are all that it reads, and dx."""
+def _call(kernels: Any, what: str, sizes: Sizes, device: torch.device) -> tuple[Callable[[], object], int]:
+    """Return a call of a function on pairs of filtered rows, and the bytes that it moves."""
     channels = sizes.channels
     shape = (channels, 1, sizes.gate_length)
-    x, x2, dx = (torch.randn(shape, dtype=torch.bfloat16, device=device) for _ in range(3))
-    weight, weight2 = (torch.randn(channels, TAPS, device=device) for _ in range(2))
-    bias, bias2 = (torch.randn(channels, device=device) for _ in range(2))
-    if what == "gate_pair":
-        return partial(gates.gate_pair, x, weight, bias, x2, weight2, bias2)
-    m, dy = (torch.randn(shape, device=device) for _ in range(2))
-    return partial(gates.gate_backward, dy, x, weight, bias, m, dx)
+    x, x2, dx, dx2, y = (torch.randn(shape, dtype=torch.bfloat16, device=device) for _ in range(5))
+    filters = [(torch.randn(channels, TAPS, device=device), torch.randn(channels, device=device)) for _ in range(2)]
+    a, b = (kernels.Rows(rows, *of_rows) for rows, of_rows in zip((x, x2), filters, strict=True))
+    if what == "product":
+        return partial(kernels.product, (a, b), y), 3 * y.numel() * y.element_size()
+    sums = kernels.empty_sums(y, 2 * channels, TAPS).split(channels, dim=1)
+    moved = 5 * y.numel() * y.element_size() + sum(part.numel() * part.element_size() for part in sums)
+    return partial(kernels.product_backward, y, a, b, dx, dx2, *sums), moved

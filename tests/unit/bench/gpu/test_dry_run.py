@@ -55,8 +55,8 @@ def test_every_step(tmp_path: Path) -> None:
     for what in ("ours", "published", "attention", "ours, checkpointed", "ours, with AdamW", "ours, by Triton"):
         assert ("headline", what) in measured
     assert ("convolution", "one kernel") in measured
-    assert {("gates", "gate_pair"), ("gates", "gate_backward")} <= measured
-    assert any(step == "compiling" and what.startswith("gate_pair(") for step, what in measured)
+    assert {("gates", "product"), ("gates", "product_backward")} <= measured
+    assert any(step == "compiling" and what.startswith("product(") for step, what in measured)
     for row in rows:
         if row["step"] == "convolution" and not row["outcome"]:
             assert max(value for key, value in row.items() if key.endswith("_error")) < 2e-2

@@ -112,9 +112,7 @@ class TestKernels:
         case = Case(n1 * 256 - 3, c=1, b=3)
         check_both_passes(case, (case.rows(False), case.rows(False)), (case.rows(False), None))
 
-    def test_more_rows_than_a_program_multiplies_with(
-        self, small_rows: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_more_rows_than_a_program_multiplies_with(self, small_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(long_kernels, "MOST_ROWS", 32)
         case = Case(70 * 256 - 3, c=1, b=1)
         check_both_passes(case, (case.rows(True), None), (case.rows(False), None))

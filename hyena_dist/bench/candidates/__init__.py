@@ -1,1 +1,0 @@
-"""Operators that nothing chooses until a measurement on a GPU earns them their place."""
