@@ -4,7 +4,7 @@ A first thing to run on hardware that we have not seen. It takes about a minute 
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import torch
@@ -89,7 +89,6 @@ def _matmul_fft(length: int, device: torch.device) -> Check:
 
 def _kernels(device: torch.device) -> Iterator[Check]:
     """Compare the Triton kernels, which the tests run in Triton's interpreter, with what they stand for."""
-    from hyena_dist.bench.candidates import triton_conv
     from hyena_dist.ops.triton import gates as triton_gates
 
     draw = functools.partial(torch.randn, device=device)
@@ -101,12 +100,29 @@ def _kernels(device: torch.device) -> Iterator[Check]:
         names = ("gate", "pair of gates", "gradient of m", "gradient of taps", "gradient of bias", "gradient of x")
         for name, actual, value in zip(names, found, expected, strict=True):
             yield f"Triton, {name}, {_name(dtype)}", _error(actual, value), GRADIENT[dtype]
-    for length in (101, 500, 2000, 8000):
-        u, k = draw(4, 2, length), draw(4, length)
-        exact = PlainTransform(length)
-        y = exact.inverse(exact.forward(u.double()) * exact.forward(k.double())[:, None])
-        found_y = triton_conv.fft_conv(u, triton_conv.kernel_spectrum(k))
-        yield f"Triton, convolution in one kernel, length {length:,}", _error(found_y, y), 1e-4
+    for dtype in FORWARD:
+        for length in LENGTHS:
+            yield from _convolution(length, dtype, draw)
+
+
+def _convolution(length: int, dtype: torch.dtype, draw: Callable[..., Tensor]) -> Iterator[Check]:
+    """Compare the kernels of the convolution, both passes, with transforms in float64."""
+    from hyena_dist.ops.triton import long_conv
+    from hyena_dist.ops.triton.rows import Rows
+
+    u, d, k = draw(4, 2, length).to(dtype), draw(4, 2, length).to(dtype), draw(4, length)
+    y, du, dk = torch.empty_like(u), torch.empty_like(u), torch.empty_like(k)
+    precision = long_conv.precision_for(dtype)
+    spectrum = long_conv.spectrum(k, precision)
+    long_conv.convolve((Rows(u), None), spectrum, y, precision=precision)
+    long_conv.convolve_backward((Rows(d), None), (Rows(u), None), spectrum, du, dk, precision=precision)
+    exact = PlainTransform(length)
+    u_f, d_f, k_f = (exact.forward(x.double()) for x in (u, d, k[:, None]))
+    place = f"{_name(dtype)}, length {length:,}"
+    yield f"Triton, convolution, {place}", _error(y, exact.inverse(u_f * k_f)), FORWARD[dtype]
+    gradients = exact.inverse(d_f * k_f.conj()), exact.inverse(d_f * u_f.conj()).sum(1)
+    error = max(_error(du, gradients[0]), _error(dk, gradients[1]))
+    yield f"Triton, gradients of the convolution, {place}", error, GRADIENT[dtype]
 
 
 def _gates_of(
