@@ -50,11 +50,12 @@ from hyena_dist.ops.triton.rows import (
 SIDE = 64
 """Both sides of the matrix that a row is transformed as."""
 
-MOST_ROWS = 256
+MOST_ROWS = 128
 """The most rows of F that a program multiplies with; with more of them, several programs read the same columns."""
 
 TILE = 8192
-"""Numbers in the tile that a program of the first or last level makes: with 8 warps, complex ones fill 64 registers."""
+"""Numbers in the tile that a program of the first or last level makes: with 8 warps, complex ones fill 64 registers.
+With at most 128 rows it has 64 columns or more, as many as the matrix units of an H100 ask for."""
 
 DEPTH = 32
 """Columns of F that a program holds at a time."""
