@@ -2,8 +2,8 @@
 # Arguments of a kernel have no Python types but tl.constexpr: Triton gives them theirs at each launch.
 """Parts of Fourier transforms by matrix products on tensor cores, and the tables that they take.
 
-What is computed. A real sequence x of L points is taken at N >= L frequencies that lie a quarter of a step off the usual
-ones, with e(t) = exp(-2 pi i t):
+What is computed. A real sequence x of L points is taken at N >= L frequencies that lie a quarter of a step off the
+usual ones, with e(t) = exp(-2 pi i t):
 
     X(f) = sum over n of x_n e(n (f + 1/4) / N)
 
@@ -19,8 +19,11 @@ Nothing asks for an order of the frequencies. N1 is any number, so that few poin
 Back it goes with conjugates, by the same steps in the opposite order. From conj(Y) come conj(S Z) by rows, G = S times
 this, and last the real part of the product of F's transpose and G, N times the sequence.
 
-Long rows are a transform of two levels of their own: N2 = P Q, n2 = p Q + q, k2 = kp + P kq, with matrices of e(p kp / P)
-and of e(q kq / Q), and twiddle factors e(q kp / N2) between them.
+Long rows are a transform of two levels of their own: N2 = P Q, n2 = p Q + q, k2 = kp + P kq, with matrices of
+e(p kp / P) and of e(q kq / Q), and twiddle factors e(q kp / N2) between them.
+
+Kernels hold what they transform as the left factor of products, for which the other factor is a table. Where the sum is
+over the first index of a tile, the tile lies across: p Q + q is in row q and column p.
 
 Products of matrices take factors in bfloat16 and add up in float32. A number is a sum of PARTS numbers in bfloat16, of
 8 bits each, and products of parts that are smaller than what is lost anyway are left out: PARTS is 1, 2 or 3 for 1, 3
@@ -90,23 +93,22 @@ def matmul(a, b, acc, PARTS: tl.constexpr):
 
 
 @triton.jit
-def matmul_both(a1, a2, b, acc1, acc2, PARTS: tl.constexpr):
-    """Return acc1 + a1 @ b and acc2 + a2 @ b of matrices in parts, with one part of b in registers at a time."""
-    for j in tl.static_range(PARTS):
-        for i in tl.static_range(PARTS - j):
-            acc1 = tl.dot(a1[i], b[j], acc1)
-            acc2 = tl.dot(a2[i], b[j], acc2)
-    return acc1, acc2
-
-
-@triton.jit
 def complex_matmul(re, im, table, SIZE: tl.constexpr, PARTS: tl.constexpr):
-    """Return the product of a tile (re + i im) [R, SIZE] and a matrix of `matrix`, [SIZE, SIZE]."""
-    tl.debug_barrier()  # else what was loaded from the table before stays in registers until here
+    """Return the product of a tile (re + i im) [R, SIZE] and a matrix (c + i s) of `matrix`, [SIZE, SIZE].
+
+    Few numbers wait in registers: the parts of im are done with before those of re are made, and barriers keep the
+    compiler from holding on to tables.
+    """
     zero = tl.zeros(re.shape, tl.float32)
-    re, im = split(re), split(im)
-    acc_re, acc_im = matmul_both(im, re, load_square(table + 3 * SIZE * SIZE, SIZE, PARTS), zero, zero, PARTS)
-    return matmul_both(re, im, load_square(table, SIZE, PARTS), -acc_re, acc_im, PARTS)
+    s = table + 3 * SIZE * SIZE
+    tl.debug_barrier()
+    parts = split(im)
+    acc_re = matmul(parts, load_square(s, SIZE, PARTS), zero, PARTS)
+    acc_im = matmul(parts, load_square(table, SIZE, PARTS), zero, PARTS)
+    tl.debug_barrier()
+    parts = split(re)
+    acc_re = matmul(parts, load_square(table, SIZE, PARTS), -acc_re, PARTS)
+    return acc_re, matmul(parts, load_square(s, SIZE, PARTS), acc_im, PARTS)
 
 
 @triton.jit

@@ -2,13 +2,14 @@
 
     y[c, b, t] = g[c, b, t] z[c, b, t]        z[c, b, t] = sum over s <= t of k[c, t - s] u[c, b, s]
 
-where u is the product of one or two operands, and operands and g are rows in memory, as they are or short-filtered. What
-is computed and how is said in `fft`; sequences of at most 4,096 points take one launch (`short_kernels`), longer ones
-three, backward five (`long_kernels`).
+where u is the product of one or two operands, and operands and g are rows in memory, as they are or short-filtered.
+What is computed and how is said in `fft`; sequences of at most 4,096 points take one launch (`short_kernels`), longer
+ones three, backward five (`long_kernels`).
 
 Backward, from the gradient d of z:
 
-    du[c, b, t] = sum over s >= t of k[c, s - t] d[c, b, s]        dk[c, t] = sum over b, s >= t of u[c, b, s - t] d[c, b, s]
+    du[c, b, t] = sum over s >= t of k[c, s - t] d[c, b, s]
+    dk[c, t] = sum over b, s >= t of u[c, b, s - t] d[c, b, s]
 
 Precisions are those of `fft`: "bf16x3" suits activations in 16 bits, "bf16x6" those in float32; "bf16" also keeps
 spectra and what lies between launches in bfloat16.

@@ -8,8 +8,8 @@ The levels of `fft` with rows of N2 = SIDE * SIDE points and N1 = L / N2, rounde
     rows           Z -> X, times the kernels' spectrum, back to rows: in place, and each row stays on the chip meanwhile
     last level     rows -> z and y = g z, a product with F's transpose for a block of columns n2
 
-Backward takes two first levels (of the gradient d of the convolution's value, and of its input u), rows of both, and two
-last levels (du and dk).
+Backward takes two first levels (of the gradient d of the convolution's value, and of its input u), rows of both, and
+two last levels (du and dk).
 
 Shapes: c channels, B batch, L length, N = N1 N2; Z is [c, B, 2, N1, N2] (real, imaginary) in float32, or in bfloat16,
 and so is a spectrum, [c, 2, N1, N2].
@@ -50,16 +50,20 @@ from hyena_dist.ops.triton.rows import (
 SIDE = 64
 """Both sides of the matrix that a row is transformed as."""
 
-MOST_ROWS = 256
+MOST_ROWS = 128
 """The most rows of F that a program multiplies with; with more of them, several programs read the same columns."""
 
 TILE = 8192
-"""Numbers in the tile that a program of the first or last level makes: with 8 warps, complex ones fill 64 registers."""
+"""Numbers in the tile that a program of the first or last level makes: with 8 warps, complex ones fill 64 registers.
+With at most 128 rows it has 64 columns or more, as many as the matrix units of an H100 ask for."""
 
 DEPTH = 32
 """Columns of F that a program holds at a time."""
 
 WARPS = 8
+
+ROW_WARPS = 4
+"""Warps of a program that transforms a row: more than SIDE / 16 would do the same work twice."""
 
 
 class Tables(NamedTuple):
@@ -118,7 +122,8 @@ def _first_level(
 
 @triton.jit
 def _last_level(
-    z_f, g, g_c, g_b, g_t, g_taps, g_bias, y, y_c, y_b, y_t, z, z_c, z_b, z_t, level, size, scale, batch, length, n1,
+    z_f, z_f_c, g, g_c, g_b, g_t, g_taps, g_bias, y, y_c, y_b, y_t, z, z_c, z_b, z_t,
+    level, size, scale, batch, length, n1,
     G_TAPS: tl.constexpr, N2: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
@@ -127,7 +132,7 @@ def _last_level(
     value = tl.zeros([COLUMNS, ROWS], tl.float32)
     plane, plane_f = size * size, n1.to(tl.int64) * N2
     level += 6 * plane
-    z_f += (c * batch + b) * 2 * plane_f
+    z_f += c * z_f_c + b * 2 * plane_f
     for start in range(0, n1, DEPTH):
         k1 = start + inner
         place = k1[None, :] * N2 + columns[:, None]
@@ -200,38 +205,41 @@ def _rows_convolve(
 
 @triton.jit
 def _rows_backward(
-    d, u, dk, spectrum, shift, matrix, twiddle, batch, n1, SIDE: tl.constexpr, PARTS: tl.constexpr
+    z, spectrum, shift, matrix, twiddle, channels, batch, n1, SIDE: tl.constexpr, PARTS: tl.constexpr
 ):  # fmt: skip
-    """Write du over d; dk may be u if there is one batch. The spectrum of d, and the sum, wait in the caches."""
+    """Write the rows of du over those of d, z[0], and those of dk over those of the first u, z[1, :, 0].
+
+    Spectra wait in memory, that is in the caches, so that a transform has the registers for itself.
+    """
     c, k1 = (tl.program_id(0) // n1).to(tl.int64), tl.program_id(0) % n1
     plane = n1.to(tl.int64) * (SIDE * SIDE)
     here, across = places(SIDE, SIDE), places_across(SIDE, SIDE)
-    dk += c * 2 * plane + k1 * (SIDE * SIDE)
-    spectrum += c * 2 * plane + k1 * (SIDE * SIDE)
-    for b in range(batch):
-        sequence = (c * batch + b) * 2 * plane + k1 * (SIDE * SIDE)
-        re, im = load_complex(d + sequence, across, plane)
+    d = z + c * batch * 2 * plane + k1 * (SIDE * SIDE)
+    to_u = channels.to(tl.int64) * batch * 2 * plane
+    for i in range(2 * batch):
+        x = d + (i // batch) * to_u + (i % batch) * 2 * plane
+        re, im = load_complex(x, across, plane)
         re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        store_complex(d + sequence, here, plane, re, im)
-        re, im = load_complex(u + sequence, across, plane)
-        re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        d_re, d_im = load_complex(d + sequence, here, plane)
-        re, im = times_conjugate(re, im, d_re, d_im)
-        if b > 0:
-            sum_re, sum_im = load_complex(dk, here, plane)
-            re += sum_re
-            im += sum_im
-        store_complex(dk, here, plane, re, im)
-        tl.debug_barrier()
-        k_re, k_im = load_complex(spectrum, here, plane)
-        d_re, d_im = load_complex(d + sequence, here, plane)
-        re, im = times_conjugate(k_re, k_im, d_re, d_im)
-        re, im = _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-        store_complex(d + sequence, across, plane, re, im)
+        store_complex(x, here, plane, re, im)
     tl.debug_barrier()
-    re, im = load_complex(dk, here, plane)
-    re, im = _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
-    store_complex(dk, across, plane, re, im)
+    k_re, k_im = load_complex(spectrum + c * 2 * plane + k1 * (SIDE * SIDE), here, plane)
+    sum_re, sum_im = tl.zeros([SIDE, SIDE], tl.float32), tl.zeros([SIDE, SIDE], tl.float32)
+    for b in range(batch):
+        x = d + b * 2 * plane
+        d_re, d_im = load_complex(x, here, plane)
+        u_re, u_im = load_complex(x + to_u, here, plane)
+        re, im = times_conjugate(u_re, u_im, d_re, d_im)
+        sum_re += re
+        sum_im += im
+        re, im = times_conjugate(k_re, k_im, d_re, d_im)
+        store_complex(x, here, plane, re, im)
+    store_complex(d + to_u, here, plane, sum_re, sum_im)
+    tl.debug_barrier()
+    for i in range(batch + 1):
+        x = d + (i // batch) * to_u + (i % batch) * 2 * plane
+        re, im = load_complex(x, here, plane)
+        re, im = _inverse(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
+        store_complex(x, across, plane, re, im)
 
 
 def rows_of(length: int) -> int:
@@ -264,7 +272,7 @@ def convolve(
     """Compute `long_conv.convolve` in three launches."""
     channels, batch, length = y.shape
     n1 = rows_of(length)
-    z_f = _empty(u, spectrum)
+    z_f = torch.empty(channels, batch, 2, n1, SIDE * SIDE, dtype=spectrum.dtype, device=y.device)
     _launch_first_level(z_f, u, length, tables, parts)
     arguments = (z_f, spectrum, tables.shift, tables.matrix, tables.twiddle, batch, n1)
     launch(
@@ -277,17 +285,16 @@ def backward(d: Product, u: Product, spectrum: Tensor, du: Tensor, dk: Tensor, t
     """Compute `long_conv.convolve_backward` in five launches."""
     channels, batch, length = du.shape
     n1 = rows_of(length)
-    d_f, u_f = _empty(d, spectrum), _empty(u, spectrum)
-    _launch_first_level(d_f, d, length, tables, parts)
-    _launch_first_level(u_f, u, length, tables, parts)
-    dk_f = u_f if batch == 1 else torch.empty_like(u_f[:, :1], dtype=torch.float32)
-    arguments = (d_f, u_f, dk_f, spectrum, tables.shift, tables.matrix, tables.twiddle, batch, n1)
+    z = torch.empty(2, channels, batch, 2, n1, SIDE * SIDE, dtype=spectrum.dtype, device=du.device)
+    _launch_first_level(z[0], d, length, tables, parts)
+    _launch_first_level(z[1], u, length, tables, parts)
+    arguments = (z, spectrum, tables.shift, tables.matrix, tables.twiddle, channels, batch, n1)
     launch(
         _rows_backward, (channels * n1,), arguments,
-        reads=(d_f, u_f, spectrum), writes=(d_f, dk_f), **_row_options(parts),
+        reads=(z, spectrum), writes=(z[0], z[1, :, :1]), **_row_options(parts),
     )  # fmt: skip
-    _launch_last_level(d_f, du, None, None, tables, parts)
-    _launch_last_level(dk_f, dk[:, None], None, None, tables, parts)
+    _launch_last_level(z[0], du, None, None, tables, parts)
+    _launch_last_level(z[1, :, :1], dk[:, None], None, None, tables, parts)
 
 
 def _launch_first_level(z: Tensor, u: Product, length: int, tables: Tables, parts: int) -> None:
@@ -303,21 +310,14 @@ def _launch_last_level(z_f: Tensor, y: Tensor, gate: Rows | None, z: Tensor | No
     channels, batch, length = y.shape
     n1, n2 = z_f.shape[3:]
     arguments = (
-        z_f, *operands(gate), *strided(y), *strided(z), tables.level, tables.level.shape[-1], 1 / (n1 * n2),
-        batch, length, n1,
+        z_f, z_f.stride(0), *operands(gate), *strided(y), *strided(z),
+        tables.level, tables.level.shape[-1], 1 / (n1 * n2), batch, length, n1,
     )  # fmt: skip
     launch(
         _last_level, (channels * batch * _blocks(n1),), arguments,
         reads=(z_f, *tensors_of(gate)), writes=(y,) if z is None else (y, z),
         G_TAPS=taps_of(gate), **_level_options(n1, parts),
     )  # fmt: skip
-
-
-def _empty(u: Product, spectrum: Tensor) -> Tensor:
-    """Return memory for Z of an operand, in the spectrum's type."""
-    channels, batch, length = u[0].x.shape
-    shape = (channels, batch, 2, rows_of(length), SIDE * SIDE)
-    return torch.empty(shape, dtype=spectrum.dtype, device=spectrum.device)
 
 
 def _row_block(n1: int) -> int:
@@ -343,4 +343,4 @@ def _level_options(n1: int, parts: int) -> dict[str, int]:
 
 
 def _row_options(parts: int) -> dict[str, int]:
-    return {"SIDE": SIDE, "PARTS": parts, "num_warps": 4}
+    return {"SIDE": SIDE, "PARTS": parts, "num_warps": ROW_WARPS}

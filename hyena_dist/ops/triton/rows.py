@@ -60,7 +60,7 @@ def load_product(
     x, x_c, x_b, x_t, x_taps, x_bias, m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length,
     X_TAPS: tl.constexpr, M_TAPS: tl.constexpr,
 ):  # fmt: skip
-    """Return the product of operands x and m (of x alone if there is no m) at positions t, zero where there are none."""
+    """Return the product of operands x and m (of x if there is no m) at positions t, zero where there are none."""
     value = load_rows(x, x_c, x_b, x_t, x_taps, x_bias, c, b, t, length, X_TAPS)
     if m is not None:
         value *= load_rows(m, m_c, m_b, m_t, m_taps, m_bias, c, b, t, length, M_TAPS)

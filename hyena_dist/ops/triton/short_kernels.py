@@ -6,7 +6,8 @@ A sequence of at most N = P Q points is a tile [P, Q]: `fft` with N1 = P and N2 
 one product of matrices. Between operands and result nothing leaves the chip.
 
     convolve     X = transform(x m), y = g z with z = inverse(X K)
-    backward     D = transform(x m), U = transform(x2 m2), du = inverse(D conj(K)), dk = sum over B of inverse(D conj(U))
+    backward     D = transform(x m), U = transform(x2 m2),
+                 du = inverse(D conj(K)), dk = inverse(sum over B of D conj(U))
 
 Shapes: c channels, B batch, G groups of the batch, L length; spectra are [c, 2, P, Q].
 """
@@ -47,7 +48,7 @@ MOST_POINTS = 64 * 64
 """The largest N."""
 
 WARPS = {256: 1, 512: 2, 1024: 2, 2048: 4, 4096: 4}
-"""N -> warps of a program."""
+"""N -> warps of a program: more than Q / 16 would do the same work twice."""
 
 PROGRAMS = 256
 """Programs that keep a GPU busy: where there are fewer channels, backward splits the batch in groups."""
@@ -67,7 +68,6 @@ class Tables(NamedTuple):
 @triton.jit
 def _transform(x, level, shift, matrix, P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr):
     """Return the spectrum [P, Q] of a real sequence, which lies across, [Q, P]."""
-    tl.debug_barrier()  # as in complex_matmul
     zero = tl.zeros([Q, P], tl.float32)
     x = split(x)
     re = matmul(x, load_square(level, P, PARTS), zero, PARTS)
@@ -128,6 +128,7 @@ def _short_backward(
     X_TAPS: tl.constexpr, M_TAPS: tl.constexpr, X2_TAPS: tl.constexpr, M2_TAPS: tl.constexpr,
     P: tl.constexpr, Q: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
+    # Spectra wait in the caches, so that a transform has the registers for itself.
     c, group = (tl.program_id(0) // groups).to(tl.int64), (tl.program_id(0) % groups).to(tl.int64)
     here, t = places(P, Q), places_across(P, Q)
     d_f += (c * groups + group) * (4 * P * Q)

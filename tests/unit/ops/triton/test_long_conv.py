@@ -1,4 +1,4 @@
-"""The convolution's kernels against the plain operator in float64: on a GPU if there is one, else in the interpreter."""
+"""The convolution's kernels against the plain operator in float64, on a GPU or else in the interpreter."""
 
 from collections.abc import Iterator
 
@@ -88,33 +88,37 @@ def check_both_passes(case: Case, u: "tuple[Rows, Rows | None]", d: "tuple[Rows,
 class TestKernels:
     __test__ = RUNNABLE
 
-    @pytest.mark.parametrize("length", [1, 2, 15, 37, 256, 257, 511, 1000, 2048, 4095, 4096])
+    @pytest.mark.parametrize("length", [1, 2, 15, 256, 257, 1000, 2048, 4095])
     def test_short_sequences(self, length: int) -> None:
-        case = Case(length)
+        case = Case(length, c=1)
         check_both_passes(case, (case.rows(True), case.rows(True)), (case.rows(True), case.rows(False)))
 
-    @pytest.mark.parametrize("length", [4097, 10_000])
+    @pytest.mark.parametrize("length", [10_000])
     def test_long_sequences(self, length: int) -> None:
         case = Case(length, c=1)
         check_both_passes(case, (case.rows(True), case.rows(True)), (case.rows(True), case.rows(False)))
 
-    @pytest.mark.parametrize("dtype", FORWARD)
-    @pytest.mark.parametrize("strided", [False, True])
+    @pytest.mark.parametrize(
+        ("kinds", "strided", "dtype"),
+        [
+            ("plain", True, torch.bfloat16),
+            ("gated", False, torch.bfloat16),
+            ("gated", True, torch.float32),
+            ("pair", True, torch.float16),
+            ("pair", False, torch.float32),
+        ],
+    )
     @pytest.mark.parametrize("long", [False, True])
-    @pytest.mark.parametrize("kinds", ["plain", "gated", "pair"])
     def test_operands(self, kinds: str, long: bool, strided: bool, dtype: torch.dtype, small_rows: None) -> None:
-        case = Case(300 if long else 150, c=3, dtype=dtype, strided=strided)
+        case = Case(300 if long else 150, c=3, b=1 if long else 2, dtype=dtype, strided=strided)
         u = case.rows(kinds != "plain"), None if kinds == "plain" else case.rows(kinds == "pair", taps=2)
         check_both_passes(case, u, (case.rows(False), None))
 
-    @pytest.mark.parametrize("n1", [17, 40, 70])
-    def test_numbers_of_rows(self, n1: int, small_rows: None) -> None:
-        case = Case(n1 * 256 - 3, c=1, b=3)
-        check_both_passes(case, (case.rows(False), case.rows(False)), (case.rows(False), None))
-
-    def test_more_rows_than_a_program_multiplies_with(self, small_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(long_kernels, "MOST_ROWS", 32)
-        case = Case(70 * 256 - 3, c=1, b=1)
+    @pytest.mark.parametrize("most_rows", [16, 256])
+    def test_rows_in_several_blocks(self, most_rows: int, small_rows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(long_kernels, "MOST_ROWS", most_rows)
+        monkeypatch.setattr(long_kernels, "DEPTH", 16)
+        case = Case(19 * 256 - 3, c=1, b=1)
         check_both_passes(case, (case.rows(True), None), (case.rows(False), None))
 
     @pytest.mark.parametrize("filtered", [False, True])
