@@ -48,7 +48,7 @@ def _filtered(row, stride, taps, bias, channel, t, length, K: tl.constexpr):
 def load_rows(x, x_c, x_b, x_t, taps, bias, c, b, t, length, TAPS: tl.constexpr):
     """Return an operand's values at positions t in float32; those after the end mean nothing if it is filtered."""
     row = x + c * x_c + b * x_b
-    if TAPS > 0:
+    if TAPS > 0:  # noqa: SIM108 (a branch on a constant, which the compiler drops)
         value = _filtered(row, x_t, taps, bias, c, t, length, TAPS)
     else:
         value = _load(row, x_t, t, length)
