@@ -336,9 +336,10 @@ def _blocks(n1: int) -> int:
 
 def _level_options(n1: int, parts: int) -> dict[str, int]:
     rows = _row_block(n1)
+    stages = 2 if n1 > DEPTH else 1  # loads ahead cost shared memory, and a loop of one round has none
     return {
         "N2": SIDE * SIDE, "ROWS": rows, "COLUMNS": _column_block(n1), "DEPTH": min(DEPTH, rows), "PARTS": parts,
-        "num_warps": WARPS, "num_stages": 2,
+        "num_warps": WARPS, "num_stages": stages,
     }  # fmt: skip
 
 
