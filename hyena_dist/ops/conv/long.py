@@ -14,18 +14,23 @@ Plain reference: `hyena_dist.ops.reference.long_conv`.
 Shapes: B batch, C channels, L length.
 """
 
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hyena_dist.ops.backend import backend_of
 from hyena_dist.ops.conv.fft import transform
 from hyena_dist.ops.conv.gates import real
 
 
 def convolve(u: Tensor, k: Tensor) -> Tensor:
     """Return the value of `long_conv`, without autograd."""
+    if kernels := _kernels(u):
+        y: Tensor = kernels.convolve(u, k)
+        return y
     fft = transform(u.shape[-1], real(u).dtype, u.device)
     return fft.inverse(fft.forward(real(u)).mul_(fft.forward(real(k)))).to(u.dtype)
 
@@ -35,12 +40,23 @@ def convolve_backward(dy: Tensor, u: Tensor, k: Tensor, want_du: bool = True) ->
 
     The spectra, 4 times as large as u, are computed again rather than kept.
     """
+    if kernels := _kernels(u):
+        gradients: tuple[Tensor | None, Tensor] = kernels.convolve_backward(dy, u, k, want_du)
+        return gradients
     fft = transform(u.shape[-1], real(u).dtype, u.device)
     dy_f = fft.forward(real(dy))
     dk = fft.inverse(fft.forward(real(u)).conj_physical_().mul_(dy_f).sum(0)).to(k.dtype)
     if not want_du:
         return None, dk
     return fft.inverse(dy_f.mul_(fft.forward(real(k)).conj_physical_())).to(u.dtype), dk
+
+
+def _kernels(u: Tensor) -> Any:
+    """Return `ops.gpu.long` where its kernels are to be taken, else None."""
+    if backend_of(u.device) == "torch":
+        return None
+    module = import_module("hyena_dist.ops.gpu.long")
+    return module if module.takes(u) else None
 
 
 class _LongConv(torch.autograd.Function):

@@ -25,7 +25,7 @@ from hyena_dist.ops.triton import long_conv
 from hyena_dist.ops.triton.long_conv import precision_for
 from hyena_dist.ops.triton.product import RowGradients, add_sums, empty_sums, product_backward
 from hyena_dist.ops.triton.rows import Product, Rows
-from hyena_dist.ops.tuning import choose
+from hyena_dist.ops.tuning import Candidates, choose
 
 CONVOLUTIONS: dict[str, ModuleType] = {"torch.fft": fft_conv, "tensor cores": long_conv}
 """The implementations of the long convolution: modules with equal functions."""
@@ -137,13 +137,18 @@ def write_gradients(
     return add_sums(sums, filters.taps.dtype)
 
 
-def _fastest(projected: Tensor, filters: Filters) -> ModuleType:
-    """Return the convolution that is fastest for such operands on this GPU; they are timed once, forward and backward.
+def fastest(rows: Tensor, count: int, candidates: Candidates) -> ModuleType:
+    """Return the one of CONVOLUTIONS that is to be taken for `count` sequences like those of rows [..., L].
 
-    Elsewhere (on meta tensors, in the interpreter) it is the one on tensor cores.
+    On a GPU it is the fastest; elsewhere (on meta tensors, in the interpreter) the one on tensor cores.
     """
-    if projected.device.type != "cuda":
+    if rows.device.type != "cuda":
         return long_conv
+    return CONVOLUTIONS[choose("long convolution", rows.device, rows.dtype, rows.shape[-1], count, candidates)]
+
+
+def _fastest(projected: Tensor, filters: Filters) -> ModuleType:
+    """Return the convolution that is fastest for such operands, forward and backward."""
 
     def run(conv: ModuleType) -> None:
         y, z = (projected.new_empty(filters.kernels.shape[1], *projected.shape[1:]) for _ in range(2))
@@ -153,9 +158,7 @@ def _fastest(projected: Tensor, filters: Filters) -> ModuleType:
         )
 
     candidates = {name: functools.partial(run, conv) for name, conv in CONVOLUTIONS.items()}
-    _, channels, length = filters.kernels.shape
-    rows = projected.shape[1] * channels
-    return CONVOLUTIONS[choose("long convolution", projected.device, projected.dtype, length, rows, candidates)]
+    return fastest(projected, projected.shape[1] * filters.kernels.shape[1], candidates)
 
 
 def _operands(projected: Tensor, filters: Filters) -> list[Rows]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyena_dist.ops import Filters, NormInput, Projections, hyena_mixer, hyena_operator, reference
+from hyena_dist.ops import Filters, NormInput, Projections, hyena_mixer, hyena_operator, long_conv, reference
 from hyena_dist.ops.fused import mixer as fused
 from hyena_dist.ops.sizes import Sizes, sizes_of
 from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
@@ -106,6 +106,20 @@ class TestOperators:
         found = value_and_gradients(operator(hyena_operator), given, dtype)
         exact = value_and_gradients(operator(reference.hyena_operator), [t.double() for t in given], torch.float64)
         assert [t.dtype for t in found[:2]] == [dtype, dtype]
+        near(found, exact, dtype)
+
+    @pytest.mark.parametrize("dtype", list(VALUES))
+    @pytest.mark.parametrize("conv", ["torch.fft", "tensor cores"])
+    def test_long_conv(self, conv: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The convolution alone, as context parallelism has it, with the batch first."""
+        from hyena_dist.ops.gpu import long
+
+        monkeypatch.setattr(long, "fastest", lambda *operands: long.CONVOLUTIONS[conv])
+        g = torch.Generator().manual_seed(0)
+        given = [torch.randn(2, 3, 70, generator=g).to(DEVICE, dtype), torch.randn(3, 70, generator=g).to(DEVICE)]
+        found = value_and_gradients(lambda t, _: long_conv(*t), given, dtype)
+        assert [t.dtype for t in found] == [dtype, dtype, torch.float32]
+        exact = value_and_gradients(lambda t, _: reference.long_conv(*t), [t.double() for t in given], torch.float64)
         near(found, exact, dtype)
 
     def test_takes_what_the_kernels_can_do(self) -> None:
