@@ -46,14 +46,14 @@ def hyena_mixer(
     """Return out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
 
     Args:
-        x: [S, B, D], the residual stream, in the parameters' type.
+        x: [S, B, D], the residual stream, in the parameters' type; best with each sequence together in memory.
         norm: the norm before the mixer, over D; products are in the type of its output.
         projections: the dense layers at both ends, in the parameters' type.
         filters: the short and long filters of the C channels.
         residual: return the sum with x, in the type of x.
 
     Returns:
-        [S, B, D] in the type of the norm's output. Differentiable once with respect to all tensors.
+        [S, B, D] in the type of the norm's output, laid out as x is. Differentiable once with respect to all tensors.
 
     Source: Hyena (arXiv 2302.10866), section 3.
     """
@@ -117,7 +117,7 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
 
 def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     x, norm, _, filters, residual = inputs
-    out = x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype)
+    out = torch.empty_like(x, dtype=x.dtype if residual else norm.dtype)
     if not keep:
         return out, None
     channels = filters.kernels.shape[1]
@@ -280,10 +280,11 @@ def _groups(filters: Filters, x: Tensor) -> list[slice]:
 
 
 def _sequences_first(x: Tensor) -> Tensor:
-    """Return x [S, B, D] as [B S, D], a sequence's positions together; a view if there is one sequence."""
+    """Return x [S, B, D] as [B S, D], a sequence's positions together; a view if they are so in memory."""
     return x.transpose(0, 1).reshape(-1, x.shape[-1])
 
 
 def _positions_first(rows: Tensor, x: Tensor) -> Tensor:
-    """Return rows [B S, ...] as [S, B, ...], S and B those of x."""
-    return rows.view(x.shape[1], x.shape[0], -1).transpose(0, 1).contiguous()
+    """Return rows [B S, D] as [S, B, D] in the layout of x; a view if that has a sequence's positions together."""
+    y = rows.view(x.shape[1], x.shape[0], -1).transpose(0, 1)
+    return y if x.transpose(0, 1).is_contiguous() else y.contiguous()
