@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     operator.add_argument(
         "--lengths", default="1024,8192,32768,131072,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
+    operator.add_argument(
+        "--tokens",
+        type=positive,
+        metavar="N",
+        help="of a batch, in whole sequences; one sequence if not given",
+    )
     operator.add_argument("--dtypes", default="fp32,bf16", metavar="T,T", help="default: %(default)s")
     operator.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
     operator.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
@@ -154,6 +160,7 @@ def _bench_operator(args: argparse.Namespace) -> int:
         return 0 if self_check(args.device) else 1
     bench_operator(
         args.lengths,
+        tokens=args.tokens,
         dtypes=args.dtypes.split(","),
         d_model=args.d_model,
         n_layer=args.n_layer,

@@ -22,9 +22,9 @@ def build(what: str, length: int, *, d_model: int, n_layer: int, dtype: str, dev
     return as_published(model) if what == "published" else model
 
 
-def one_sequence(length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets of one random sequence, [1, length] each."""
-    inputs, targets = (torch.randint(7, 11, (1, length), device=device) for _ in range(2))
+def random_batch(batch: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of random sequences, [batch, length] each."""
+    inputs, targets = (torch.randint(7, 11, (batch, length), device=device) for _ in range(2))
     return inputs, targets
 
 

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from hyena_dist.config.architecture import Architecture
 from hyena_dist.config.parallel import ParallelConfig
-from hyena_dist.system.op_sizes import RECOMPUTED_FROM
+from hyena_dist.system import op_sizes
 
 STATE_BYTES = 4
 """Parameters, gradients, both moments of AdamW, filters and the residual stream are fp32 whatever the precision."""
@@ -69,8 +69,8 @@ class Shape(NamedTuple, Generic[M]):
 
     @property
     def keeps_all(self) -> bool:
-        """Whether the fused operators keep all that their backward needs."""
-        return self.residual <= RECOMPUTED_FROM
+        """Whether the fused operators keep all that their backward needs, on a CPU."""
+        return self.residual <= op_sizes.CPU.recomputed_from
 
 
 class Parameter(NamedTuple):

@@ -41,7 +41,8 @@ class MLP(nn.Module):
         """
         if self.adds_residual:
             weights = MLPWeights(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
-            return gelu_mlp(x, norm.as_op_input(), weights, residual)
+            # Sequences first, as they lie in memory: positions are alike to an MLP.
+            return gelu_mlp(x.transpose(0, 1), norm.as_op_input(), weights, residual).transpose(0, 1)
         y: Tensor = self.fc2(F.gelu(self.fc1(norm(x)), approximate="tanh"))
         return y
 

@@ -165,8 +165,8 @@ class HyenaDNA(nn.Module):
         norm = self.backbone.ln_f
         if skip_logits and targets is not None and self.mesh.tensor.size() == 1:
             in_compute_type = norm.as_op_input()._replace(dtype=self.compute_dtype)
-            losses = head_nll(x, in_compute_type, weight, targets.t().contiguous(), self.config.vocab_size)
-            return LMOutput(None, None, losses.t())
+            losses = head_nll(x.transpose(0, 1), in_compute_type, weight, targets, self.config.vocab_size)
+            return LMOutput(None, None, losses)
         hidden = gather_sequence(norm(x), self.mesh)
         logits = vocab_logits(hidden.to(self.compute_dtype), weight, self.mesh).to(hidden.dtype)
         nll = None

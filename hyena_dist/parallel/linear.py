@@ -215,11 +215,14 @@ class VocabEmbedding(_PlainState, tensor_parallel.VocabParallelEmbedding):
         self.partitions = {"weight": Partition(0)}
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Look tokens up: [B, S] of any integer type, such as a tokenizer's uint8 -> [R, B, D]."""
+        """Look tokens up: [B, S] of any integer type, such as a tokenizer's uint8 -> [R, B, D].
+
+        On one tensor rank each sequence lies together in memory, as mixers need it.
+        """
         if input_ids.dtype in _SMALL:
             input_ids = input_ids.long()
         if self.tp_group.size() == 1:
-            return F.embedding(input_ids.t(), self.weight)
+            return F.embedding(input_ids, self.weight).transpose(0, 1)
         if self.reduce_scatter_embeddings:
             return super().forward(input_ids)  # megatron-core puts the sequence first in this case alone
         return super().forward(input_ids.t())

@@ -9,7 +9,7 @@ import math
 from hyena_dist.config.architecture import Architecture
 from hyena_dist.config.costs import STATE_BYTES, Flops, Parameter, Shape, Traffic, linear, product
 from hyena_dist.config.mixers.record import FilterCosts, Mixer
-from hyena_dist.system.op_sizes import RECOMPUTED_FROM, fast_fft_size
+from hyena_dist.system import op_sizes
 
 
 def _parameters(model: Architecture) -> list[Parameter]:
@@ -65,7 +65,7 @@ def _flops(shape: Shape) -> Flops:
         d * d,
         repeated=(convolutions + 2) * d * d if made_again else 0,
     )
-    points = fast_fft_size(2 * shape.length - 1)
+    points = op_sizes.fast_fft_size(2 * shape.length - 1)
     transform = 2.5 * points * math.log2(max(2, points))
     # Spectra of B sequences and of the kernel, and B sequences back; backward the same: of the gradient, and back.
     each = convolutions * (2 * b + 1)
@@ -114,7 +114,7 @@ def _filter_flops(shape: Shape) -> Flops:
     rows = (model.order - 1) * model.d_model
     first, inner, last = (2.0 * shape.length * w * n for n in (model.emb_dim, model.num_inner_mlps * w, rows))
     on_one_rank = shape.length // shape.context * rows // shape.tensor
-    again = 0 if on_one_rank <= RECOMPUTED_FROM else first + inner
+    again = 0 if on_one_rank <= op_sizes.CPU.recomputed_from else first + inner
     others = (shape.tensor - 1) * (2 * first + 3 * inner)
     return Flops(first + inner + last, first + 2 * (inner + last), shape.tensor * again + others)
 

@@ -44,8 +44,8 @@ def short_filter(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def gate(x: Tensor, weight: Tensor, bias: Tensor, m: Tensor, out: Tensor | None = None) -> Tensor:
     """Return short_filter(x) * m, with m [c, B, L] in float32; `out`, if given, takes it in its own type."""
-    y = short_filter(x, weight, bias).mul_(m)
-    return y if out is None else out.copy_(y)
+    y = short_filter(x, weight, bias)
+    return y.mul_(m) if out is None else torch.mul(y, m, out=out)
 
 
 def gate_pair(x: Tensor, weight: Tensor, bias: Tensor, x2: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
@@ -58,11 +58,12 @@ def short_filter_backward(dy: Tensor, x: Tensor, weight: Tensor, dx: Tensor) -> 
     x, w = real(x), real(weight)
     d_weight = torch.zeros_like(w)
     d_weight[:, -1] = (dy * x).sum((1, 2))
-    d = dy * w[:, -1, None, None]
+    d = torch.mul(dy, w[:, -1, None, None], out=dx if dx.dtype == dy.dtype else None)
     for shift in range(1, min(w.shape[1], x.shape[-1])):
         d[..., :-shift].addcmul_(dy[..., shift:], w[:, -1 - shift, None, None])
         d_weight[:, -1 - shift] = (dy[..., shift:] * x[..., :-shift]).sum((1, 2))
-    dx.copy_(d)
+    if d is not dx:
+        dx.copy_(d)
     return d_weight, dy.sum((1, 2))
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hyena_dist.ops.conv.gates import real
 from hyena_dist.ops.fused.buffer_pool import new_empty
-from hyena_dist.ops.fused.norm import fold, moments_of, standardise, standardise_backward, tiles, unfold_gradients
+from hyena_dist.ops.fused.norm import fold, standardise, standardise_backward, tiles, unfold_gradients
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import NormInput
 
@@ -63,7 +63,7 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, None]:
     head = fold(norm, weight[:vocab_size])
     nll = _empty(inputs, keep)[0].view(-1)
     for tile in tiles(rows):
-        h = standardise(rows[tile], moments_of(rows[tile], norm), norm)
+        h, _ = standardise(rows[tile], norm)
         logits = real(torch.addmm(head.bias, h, head.weight.t()))
         of_target = logits.gather(1, wanted[tile, None].clamp(min=0))[:, 0]
         nll[tile] = torch.where(wanted[tile] < 0, 0, logits.logsumexp(1) - of_target)
@@ -89,15 +89,14 @@ def _backward(d_nll: Tensor, inputs: Inputs, kept: None) -> Inputs:
     d_head_bias = torch.zeros_like(head.bias, dtype=x.dtype)
     d_rows = torch.where(wanted < 0, 0, d_nll.reshape(-1))
     for tile in tiles(rows):
-        moments = moments_of(rows[tile], norm)
-        h = standardise(rows[tile], moments, norm)
+        h, moments = standardise(rows[tile], norm)
         d = real(torch.addmm(head.bias, h, head.weight.t()))
         d = torch.exp(d - d.logsumexp(1, keepdim=True))  # twice as fast as softmax over so few columns
         d.scatter_add_(1, wanted[tile, None].clamp(min=0), torch.full_like(d[:, :1], -1))
         d_head_bias += d.mul_(d_rows[tile, None]).sum(0)
         d = d.to(norm.dtype)
         d_head_weight += torch.mm(d.t(), h)
-        dx[tile] = standardise_backward(torch.mm(d, head.weight), rows[tile], moments)
+        standardise_backward(torch.mm(d, head.weight), rows[tile], moments, dx[tile])
     unfolded = unfold_gradients(d_head_weight, d_head_bias, norm, weight[:vocab_size])
     d_weight = torch.zeros_like(weight)
     d_weight[:vocab_size] = unfolded.weight

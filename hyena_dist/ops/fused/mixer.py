@@ -30,16 +30,8 @@ from torch import Tensor
 
 from hyena_dist.ops.conv.gated import Spectra, backward_in_blocks, forward_in_blocks, spectra_like
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
-from hyena_dist.ops.fused.norm import (
-    Folded,
-    Moments,
-    fold,
-    moments_of,
-    standardise,
-    standardise_backward,
-    tiles,
-    unfold_gradients,
-)
+from hyena_dist.ops.fused.norm import Folded, fold, standardise, standardise_backward, tiles, unfold_gradients
+from hyena_dist.ops.fused.products import add_product, dense
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import Filters, NormInput, Projections
 from hyena_dist.ops.sizes import sizes_of
@@ -54,14 +46,14 @@ def hyena_mixer(
     """Return out_proj(hyena_operator(in_proj(norm(x)))), where everything is in one process.
 
     Args:
-        x: [S, B, D], the residual stream, in the parameters' type.
+        x: [S, B, D], the residual stream, in the parameters' type; best with each sequence together in memory.
         norm: the norm before the mixer, over D; products are in the type of its output.
         projections: the dense layers at both ends, in the parameters' type.
         filters: the short and long filters of the C channels.
         residual: return the sum with x, in the type of x.
 
     Returns:
-        [S, B, D] in the type of the norm's output. Differentiable once with respect to all tensors.
+        [S, B, D] in the type of the norm's output, laid out as x is. Differentiable once with respect to all tensors.
 
     Source: Hyena (arXiv 2302.10866), section 3.
     """
@@ -101,7 +93,6 @@ class Kept(NamedTuple):
 def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     x, norm, projections, filters, residual = inputs
     rows = _sequences_first(x)
-    moments = moments_of(rows, norm)
     channels = filters.kernels.shape[1]
     shape = (x.shape[1], x.shape[0])
     keep_all = keep and _keeps_all(filters, x)
@@ -113,22 +104,20 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     spectra: list[Spectra] = []
     for group in groups:
         part = _part_of(inputs, group)
-        projected = _projected(rows, norm, moments, fold(norm, part.in_weight, part.in_bias), buffer)
+        projected = _projected(rows, norm, fold(norm, part.in_weight, part.in_bias), buffer)
         of_group = y[group].unflatten(1, shape), None if z is None else z[group]
         spectra = forward_in_blocks(projected.unflatten(1, shape), part.filters, *of_group, keep_all)
     out = new_empty(x, rows.shape, x.dtype if residual else norm.dtype)
-    bias = projections.out_bias.to(norm.dtype)
-    weight = projections.out_weight.to(norm.dtype).t()
+    weight = projections.out_weight.to(norm.dtype)
     for tile in tiles(rows):
-        product = torch.addmm(bias, y[:, tile].t(), weight)
-        out[tile] = product.add(rows[tile]) if residual else product
+        dense(y[:, tile].t(), weight, projections.out_bias, out[tile], rows[tile] if residual else None)
     everything = Everything(y, buffer, spectra) if keep_all else None
     return _positions_first(out, x), None if z is None else Kept(z, everything)
 
 
 def _empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     x, norm, _, filters, residual = inputs
-    out = x.new_empty(x.shape, dtype=x.dtype if residual else norm.dtype)
+    out = torch.empty_like(x, dtype=x.dtype if residual else norm.dtype)
     if not keep:
         return out, None
     channels = filters.kernels.shape[1]
@@ -156,7 +145,6 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
     rows = _sequences_first(x)
     d_sum = _sequences_first(d_out)
     d_rows = d_sum.to(norm.dtype)
-    moments = moments_of(rows, norm)
     gradients = inputs._replace(
         norm=norm._replace(weight=torch.zeros_like(norm.weight), bias=torch.zeros_like(norm.bias)),
         projections=Projections(*(new_empty(t, t.shape) for t in projections)),
@@ -168,7 +156,7 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
         return columns.unflatten(1, z.shape[1:])
 
     gradients.projections.out_bias.copy_(d_sum.sum(0, dtype=gradients.projections.out_bias.dtype))
-    dh = new_empty(x, rows.shape, norm.dtype).zero_()
+    dh = new_empty(x, rows.shape, norm.dtype)
     groups = _groups(filters, x)
     widest = groups[0].stop
     per_channel = _rows_per_channel(filters)
@@ -183,7 +171,7 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
             torch.empty_like(of_part.taps), torch.empty_like(of_part.bias), gradients.filters.kernels[:, group]
         )
         folded = fold(norm, part.in_weight, part.in_bias)
-        projected = buffer if everything else _projected(rows, norm, moments, folded, buffer)
+        projected = buffer if everything else _projected(rows, norm, folded, buffer)
         d_projected = d_buffer[: len(part.in_weight)]
         y, dy = y_buffer[: len(z[group])], dy_buffer[: len(z[group])]
         torch.mm(projections.out_weight[:, group].to(norm.dtype).t(), d_rows.t(), out=dy)
@@ -194,12 +182,15 @@ def _backward(d_out: Tensor, inputs: Inputs, kept: Kept) -> Inputs:
             backward_in_blocks(*operands, y=split(y))
         gradients.projections.out_weight[:, group] = torch.mm(d_rows.t(), y.t())
         d_bias = d_projected.sum(1).to(projections.in_bias.dtype)  # sum(dtype=...) would first make a copy
-        d_folded = _projected_backward(d_projected, rows, norm, moments, folded, dh)
+        d_folded = _projected_backward(d_projected, rows, norm, folded, dh, add=group.start > 0)
         unfolded = unfold_gradients(d_folded, d_bias, norm, part.in_weight)
         gradients.norm.weight.add_(unfolded.norm_weight)
         gradients.norm.bias.add_(unfolded.norm_bias)
         _put(gradients, group, _Part(unfolded.weight, d_bias, d_filters))
-    dx = standardise_backward(dh, rows, moments, d_sum if residual else None)
+    dx = dh if dh.dtype == x.dtype else new_empty(x, rows.shape)
+    for tile in tiles(rows):
+        _, moments = standardise(rows[tile], norm)
+        standardise_backward(dh[tile], rows[tile], moments, dx[tile], d_sum[tile] if residual else None)
     return gradients._replace(x=_positions_first(dx, x))
 
 
@@ -248,23 +239,22 @@ def _put(gradients: Inputs, group: slice, part: _Part) -> None:
         blocks[:, group] = values.view(len(blocks), -1, *whole.shape[1:])
 
 
-def _projected(rows: Tensor, norm: NormInput, moments: Moments, folded: Folded, buffer: Tensor) -> Tensor:
+def _projected(rows: Tensor, norm: NormInput, folded: Folded, buffer: Tensor) -> Tensor:
     """Return the projections p [G, B S] in the buffer's first rows; the standardised rows h are never there whole."""
     y = buffer[: len(folded.weight)]
     for tile in tiles(rows):
-        h = standardise(rows[tile], moments.of(tile), norm)
+        h, _ = standardise(rows[tile], norm)
         torch.addmm(folded.bias[:, None], folded.weight, h.t(), out=y[:, tile])
     return y
 
 
-def _projected_backward(
-    dp: Tensor, rows: Tensor, norm: NormInput, moments: Moments, folded: Folded, dh: Tensor
-) -> Tensor:
-    """Add the gradient of the standardised rows to dh [B S, D] and return that of the folded weight [G, D]."""
+def _projected_backward(dp: Tensor, rows: Tensor, norm: NormInput, folded: Folded, dh: Tensor, add: bool) -> Tensor:
+    """Write the gradient of the standardised rows into dh [B S, D] or add it; return the folded weight's [G, D]."""
     d_weight = torch.zeros_like(folded.weight, dtype=rows.dtype)
     for tile in tiles(rows):
-        d_weight += torch.mm(dp[:, tile], standardise(rows[tile], moments.of(tile), norm))
-        dh[tile].addmm_(dp[:, tile].t(), folded.weight)
+        h, _ = standardise(rows[tile], norm)
+        add_product(d_weight, dp[:, tile], h)
+        dh[tile].addmm_(dp[:, tile].t(), folded.weight, beta=int(add))
     return d_weight
 
 
@@ -299,10 +289,11 @@ def _groups(filters: Filters, x: Tensor) -> list[slice]:
 
 
 def _sequences_first(x: Tensor) -> Tensor:
-    """Return x [S, B, D] as [B S, D], a sequence's positions together; a view if there is one sequence."""
+    """Return x [S, B, D] as [B S, D], a sequence's positions together; a view if they are so in memory."""
     return x.transpose(0, 1).reshape(-1, x.shape[-1])
 
 
 def _positions_first(rows: Tensor, x: Tensor) -> Tensor:
-    """Return rows [B S, ...] as [S, B, ...], S and B those of x."""
-    return rows.view(x.shape[1], x.shape[0], -1).transpose(0, 1).contiguous()
+    """Return rows [B S, D] as [S, B, D] in the layout of x; a view if that has a sequence's positions together."""
+    y = rows.view(x.shape[1], x.shape[0], -1).transpose(0, 1)
+    return y if x.transpose(0, 1).is_contiguous() else y.contiguous()

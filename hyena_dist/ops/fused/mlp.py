@@ -32,12 +32,12 @@ from hyena_dist.ops.conv.gates import real
 from hyena_dist.ops.fused.buffer_pool import keeps_all, new_empty
 from hyena_dist.ops.fused.norm import (
     fold,
-    moments_of,
     standardise,
     standardise_backward,
     stretches,
     unfold_gradients,
 )
+from hyena_dist.ops.fused.products import add_product, dense
 from hyena_dist.ops.record_op import RecordOp
 from hyena_dist.ops.records import MLPWeights, NormInput
 from hyena_dist.ops.sizes import sizes_of
@@ -89,20 +89,18 @@ def _forward(inputs: Inputs, keep: bool) -> tuple[Tensor, list[Activation]]:
     rows = x.reshape(-1, x.shape[-1])
     fc1 = fold(norm, weights.fc1_weight, weights.fc1_bias)
     fc2_weight = weights.fc2_weight.to(norm.dtype)
-    fc2_bias = weights.fc2_bias.to(norm.dtype)
     keep = keep and keeps_all(x.numel(), x.device)
     y = new_empty(rows, rows.shape, x.dtype if residual else norm.dtype)
     kept = []
     for tile in _tiles(rows, weights):
-        h = standardise(rows[tile], moments_of(rows[tile], norm), norm)
+        h, _ = standardise(rows[tile], norm)
         a = real(torch.addmm(fc1.bias, h, fc1.weight.t()))
         if keep:
             kept.append(Activation(*(t.to(norm.dtype) for t in _gelu_and_slope(a))))
             g = kept[-1].value
         else:
             g = _gelu(a).to(norm.dtype)
-        product = torch.addmm(fc2_bias, g, fc2_weight.t())
-        y[tile] = product.add(rows[tile]) if residual else product
+        dense(g, fc2_weight, weights.fc2_bias, y[tile], rows[tile] if residual else None)
     return y.view(x.shape), kept
 
 
@@ -129,16 +127,15 @@ def _backward(dy: Tensor, inputs: Inputs, kept: list[Activation]) -> Inputs:
     gradients = MLPWeights(*(torch.zeros_like(t, dtype=x.dtype) for t in weights))
     for i, tile in enumerate(_tiles(rows, weights)):
         d = d_rows[tile].to(norm.dtype)
-        moments = moments_of(rows[tile], norm)
-        h = standardise(rows[tile], moments, norm)
+        h, moments = standardise(rows[tile], norm)
         g, slope = kept[i] if kept else _gelu_and_slope(real(torch.addmm(fc1.bias, h, fc1.weight.t())))
-        _add_product(gradients.fc2_weight, d.t(), g.to(norm.dtype))
+        add_product(gradients.fc2_weight, d.t(), g.to(norm.dtype))
         gradients.fc2_bias.add_(d_rows[tile].sum(0))
-        da = (slope * torch.mm(d, fc2_weight)).to(norm.dtype)
+        da = torch.mm(d, fc2_weight).mul_(slope)
         gradients.fc1_bias.add_(da.sum(0))
-        _add_product(gradients.fc1_weight, da.t(), h)
+        add_product(gradients.fc1_weight, da.t(), h)
         plus = d_rows[tile] if residual else None
-        dx[tile] = standardise_backward(torch.mm(da, fc1.weight), rows[tile], moments, plus)
+        standardise_backward(torch.mm(da, fc1.weight), rows[tile], moments, dx[tile], plus)
     unfolded = unfold_gradients(gradients.fc1_weight, gradients.fc1_bias, norm, weights.fc1_weight)
     return Inputs(
         x=dx.view(x.shape),
@@ -173,11 +170,3 @@ def _gelu_and_slope(a: Tensor) -> Activation:
 def _line(a: Tensor) -> Tensor:
     """Return the factor p (1 + q a^2) in new memory."""
     return torch.rsub(a * a, LINEAR, alpha=-LINEAR * CUBIC)
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add a @ b to the total, in float32 also where the product is in 16 bits."""
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
-    else:
-        total += torch.mm(a, b)

@@ -23,7 +23,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hyena_dist.ops.fused.buffer_pool import new_empty
 from hyena_dist.ops.records import NormInput
 from hyena_dist.ops.sizes import sizes_of
 
@@ -35,10 +34,6 @@ class Moments(NamedTuple):
     """Mean over D, [M, 1]."""
     rstd: Tensor
     """Scale 1 / sqrt(variance + eps), [M, 1]."""
-
-    def of(self, tile: slice) -> "Moments":
-        """Return the moments of a stretch of rows."""
-        return Moments(self.mean[tile], self.rstd[tile])
 
 
 class Folded(NamedTuple):
@@ -61,32 +56,28 @@ class UnfoldedGradients(NamedTuple):
     """The gradient db of the norm's bias, [D]."""
 
 
-def moments_of(x: Tensor, norm: NormInput) -> Moments:
-    """Return the moments of the rows of x [M, D]."""
-    found = [torch.native_layer_norm(x[tile], x.shape[1:], None, None, norm.eps)[1:] for tile in tiles(x)]
-    return Moments(*map(torch.cat, zip(*found, strict=True)))
+def standardise(x: Tensor, norm: NormInput) -> tuple[Tensor, Moments]:
+    """Return the standardised rows h [M, D] of x [M, D], in the norm's type, and the moments of x."""
+    h, mean, rstd = torch.native_layer_norm(x, x.shape[1:], None, None, norm.eps)
+    return h.to(norm.dtype), Moments(mean, rstd)
 
 
-def standardise(x: Tensor, moments: Moments, norm: NormInput) -> Tensor:
-    """Return the standardised rows h [M, D] of x [M, D], in the norm's type."""
-    return (x - moments.mean).mul_(moments.rstd).to(norm.dtype)
-
-
-def standardise_backward(dh: Tensor, x: Tensor, moments: Moments, plus: Tensor | None = None) -> Tensor:
-    """Return the gradient of x [M, D] in its type, in the memory of dh if that has this type.
+def standardise_backward(dh: Tensor, x: Tensor, moments: Moments, dx: Tensor, plus: Tensor | None = None) -> None:
+    """Write the gradient of x [M, D] into dx, which has the type of x and may be dh.
 
     Args:
         dh: gradient of the standardised rows, [M, D].
         x: the rows before they were standardised, [M, D].
         moments: mean and scale of the rows of x.
+        dx: where the gradient is written, [M, D].
         plus: what is added, [M, D]: the gradient that the residual stream has passed around the norm.
     """
-    dx = dh if dh.dtype == x.dtype else new_empty(x, x.shape)
-    for tile in tiles(x):
-        arguments = (dh[tile].to(x.dtype), x[tile], x.shape[1:], *moments.of(tile), None, None)
-        of_tile, _, _ = torch.ops.aten.native_layer_norm_backward(*arguments, [True, False, False])
-        dx[tile] = of_tile if plus is None else of_tile.add_(plus[tile])
-    return dx
+    arguments = (dh.to(x.dtype), x, x.shape[1:], *moments, None, None)
+    of_x, _, _ = torch.ops.aten.native_layer_norm_backward(*arguments, [True, False, False])
+    if plus is None:
+        dx.copy_(of_x)
+    else:
+        torch.add(of_x, plus, out=dx)
 
 
 def fold(norm: NormInput, weight: Tensor, bias: Tensor | None = None) -> Folded:

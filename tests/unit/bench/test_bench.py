@@ -50,8 +50,8 @@ def test_no_gpu() -> None:
 
 def test_crossing_of_two_power_laws() -> None:
     """Ours takes n, attention n**2 / 1000: they meet at 1,000, between two measured lengths."""
-    rows = [["ours", "fp32", n, 0, float(n), 0, 1, ""] for n in (256, 512, 4096)]
-    rows += [["attention", "fp32", n, 0, n**2 / 1000, 0, 1, ""] for n in (256, 512, 4096)]
+    rows = [["ours", "fp32", n, 1, 0, float(n), 0, 1, ""] for n in (256, 512, 4096)]
+    rows += [["attention", "fp32", n, 1, 0, n**2 / 1000, 0, 1, ""] for n in (256, 512, 4096)]
     assert crossing(rows, "fp32") == pytest.approx(1000)
     assert crossing(rows[:5], "fp32") is None
     assert crossing(rows, "bf16") is None
@@ -61,10 +61,18 @@ def test_crossing_of_two_power_laws() -> None:
 def test_what_would_take_too_long_is_not_tried_and_nothing_is_lost(tmp_path: Path) -> None:
     """With a limit that no second length can meet, the table holds the first length of each method."""
     bench_operator(
-        [64, 2**22], dtypes=["fp32"], d_model=8, n_layer=1, repeats=1, device="cpu", limit_s=0.5, out=tmp_path
+        [64, 2**22],
+        dtypes=["fp32"],
+        d_model=8,
+        n_layer=1,
+        repeats=1,
+        device="cpu",
+        limit_s=0.5,
+        out=tmp_path,
+        tokens=200,
     )
     with open(tmp_path / "operator-cpu.csv") as file:
-        assert [row["length"] for row in csv.DictReader(file)] == ["64"] * 3
+        assert [(row["length"], row["batch"]) for row in csv.DictReader(file)] == [("64", "3")] * 3
 
 
 @pytest.mark.usefixtures("started_at_once")

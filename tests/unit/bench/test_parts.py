@@ -24,8 +24,8 @@ def test_parts_and_their_operations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bench_parts(PartsCase(70_000, 16, "fp32", "cpu", 1), tmp_path)
-    with open(tmp_path / "parts-cpu-16-fp32.csv") as file:
+    bench_parts(PartsCase(70_000, 64, "fp32", "cpu", 1), tmp_path)
+    with open(tmp_path / "parts-cpu-64-fp32.csv") as file:
         rows = list(csv.DictReader(file))
     assert sum(float(row["of_layer"]) for row in rows) == pytest.approx(1)
     for row in rows:

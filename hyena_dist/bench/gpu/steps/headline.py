@@ -94,7 +94,7 @@ def step_of(
     model.backbone.activation_checkpointing = variant.checkpointing
     fused = device.type == "cuda"
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused) if variant.adamw else None
-    inputs, targets = models.one_sequence(length, device)
+    inputs, targets = models.random_batch(1, length, device)
 
     def step() -> None:
         model.zero_grad(set_to_none=True)

@@ -31,7 +31,7 @@ def test_values_and_gradients(channels: int, batch: int, length: int, taps: int,
     shapes = [rows, weight, bias, rows, weight, bias, rows, rows]
     x, w, b, x2, w2, b2, m, dy = (torch.randn(shape, generator=g, dtype=torch.float64).to(wide) for shape in shapes)
     x, x2, dy = x.to(dtype), x2.to(dtype), dy.to(dtype)
-    exact = [t.double().requires_grad_() for t in (x, w, b, m)]
+    exact = [t.to(torch.float64, copy=True).requires_grad_() for t in (x, w, b, m)]
     expected = reference.gate(*exact)
     agree(gates.gate(x, w, b, m), expected.detach(), wide)
     agree(gates.gate(x, w, b, m, out=torch.empty_like(x)), expected.detach(), dtype)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hyena_dist.ops.fused import mixer
+from hyena_dist.ops.record_op import flatten
 from tests.sizes import set_sizes
 from tests.unit.ops.fused.cases import EXACT, MIXER, assert_equal, mixer_shapes, random
 
@@ -59,3 +60,16 @@ def test_only_one_kept_tensor_is_not_an_input(monkeypatch: pytest.MonkeyPatch) -
         MIXER.op(*MIXER.arguments(tensors, torch.float64, True))
     inputs = {t.data_ptr() for t in tensors}
     assert [t.shape for t in kept if t.data_ptr() not in inputs] == [(4, 1, 32)]
+
+
+@pytest.mark.parametrize("sequences_together", [False, True])
+def test_results_lie_in_memory_as_the_stream_does(sequences_together: bool) -> None:
+    x, *parameters = random(mixer_shapes(2, 4, 8, 3, 16), seed=0)
+    x = x.transpose(0, 1).contiguous().transpose(0, 1) if sequences_together else x
+    tensors = [t.requires_grad_() for t in (x, *parameters)]
+    y = MIXER.op(*MIXER.arguments(tensors, torch.float64, True))
+    d_x, *_ = torch.autograd.grad(y, tensors, torch.ones_like(y))
+    assert y.stride() == d_x.stride() == x.stride() == ((8, 128, 1) if sequences_together else (24, 8, 1))
+    torch.testing.assert_close(y, MIXER.reference(*MIXER.arguments(tensors, torch.float64, True)))
+    arguments = (*flatten(mixer.Inputs(*MIXER.arguments(tensors, torch.float64, True))), True)
+    torch.library.opcheck(torch.ops.hyena_dist.mixer.default, arguments, test_utils="test_faketensor")
