@@ -57,6 +57,9 @@ TILE = 8192
 """Numbers in the tile that a program of the first or last level makes: with 8 warps, complex ones fill 64 registers.
 With at most 128 rows it has 64 columns or more, as many as the matrix units of an H100 ask for."""
 
+MOST_COLUMNS = 128
+"""The most columns of such a tile: what a program reads for more of them exceeds its shared memory in float32."""
+
 DEPTH = 32
 """Columns of F that a program holds at a time."""
 
@@ -222,7 +225,6 @@ def _rows_backward(
         re, im = _transform(re, im, shift, matrix, twiddle, k1, n1, SIDE, PARTS)
         store_complex(x, here, plane, re, im)
     tl.debug_barrier()
-    k_re, k_im = load_complex(spectrum + c * 2 * plane + k1 * (SIDE * SIDE), here, plane)
     sum_re, sum_im = tl.zeros([SIDE, SIDE], tl.float32), tl.zeros([SIDE, SIDE], tl.float32)
     for b in range(batch):
         x = d + b * 2 * plane
@@ -231,6 +233,7 @@ def _rows_backward(
         re, im = times_conjugate(u_re, u_im, d_re, d_im)
         sum_re += re
         sum_im += im
+        k_re, k_im = load_complex(spectrum + c * 2 * plane + k1 * (SIDE * SIDE), here, plane)
         re, im = times_conjugate(k_re, k_im, d_re, d_im)
         store_complex(x, here, plane, re, im)
     store_complex(d + to_u, here, plane, sum_re, sum_im)
@@ -326,7 +329,7 @@ def _row_block(n1: int) -> int:
 
 
 def _column_block(n1: int) -> int:
-    return min(TILE // _row_block(n1), SIDE * SIDE)
+    return min(TILE // _row_block(n1), MOST_COLUMNS, SIDE * SIDE)
 
 
 def _blocks(n1: int) -> int:
