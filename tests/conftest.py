@@ -1,7 +1,8 @@
 """Fixtures that several folders use."""
 
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_slow(item.nodeid):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_group_is_left() -> Iterator[None]:
+    """A process group that a file of tests leaves behind would be in the way of those that follow it."""
+    yield
+    if torch := sys.modules.get("torch"):
+        assert not torch.distributed.is_initialized(), "a test of this file has left its process group behind"
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ class Case(NamedTuple):
     def on_meta(self) -> Callable[[], None]:
         """Return a function that runs forward and backward on meta tensors, as a GPU would."""
         with torch.device("meta"):
-            config = ModelConfig(d_model=128, n_layer=2, l_max=self.length, embed_dropout=0.0)
+            config = ModelConfig(d_model=128, n_layer=2, l_max=max(2, self.length), embed_dropout=0.0)
             model = HyenaDNA(config, compute_dtype=self.dtype)
             tokens = torch.empty(self.batch, self.length, dtype=torch.int64)
         if self.published:

@@ -25,7 +25,7 @@ class Sizes(NamedTuple):
 
 
 CPU = Sizes(
-    recomputed_from=2**22,
+    recomputed_from=2**21,
     norm=2**18,
     hidden=2**18,
     filter_positions=4096,
@@ -34,7 +34,7 @@ CPU = Sizes(
 )
 """Pieces that stay in a CPU's caches: those of dense layers in a core's own, a few padded operands in the last of them.
 
-Up to 16,384 tokens of 256 all is kept, which takes at most 68 bytes a number, 0.3 GB a layer, in fp32.
+Up to 16,384 tokens of 128 all is kept, which takes at most 68 bytes a number, 0.14 GB a layer, in fp32.
 """
 
 

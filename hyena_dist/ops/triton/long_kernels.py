@@ -70,7 +70,7 @@ ROW_WARPS = 4
 
 
 class Tables(NamedTuple):
-    """What sequences of N = N1 N2 points are transformed with."""
+    """The tables of transforms of N = N1 N2 points."""
 
     level: Tensor
     """The matrix F, both ways, [2, 2, 3, R, R] in bfloat16 with R >= N1."""

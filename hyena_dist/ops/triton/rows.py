@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""What kernels read and write at their ends: products of up to two operands, each of which may pass a short filter.
+"""The rows at the ends of kernels: products of up to two operands, each of which may pass a short filter.
 
 An operand is the tensor's address and strides, the addresses of its filter's taps and bias, and TAPS, their number,
 which is 0 where there is no filter; an operand that is not there has None for an address.

@@ -55,7 +55,7 @@ PROGRAMS = 256
 
 
 class Tables(NamedTuple):
-    """What sequences of N = P Q points are transformed with."""
+    """The tables of transforms of N = P Q points."""
 
     level: Tensor
     """The matrix F of N1 = P, both ways, [2, 2, 3, P, P] in bfloat16."""

@@ -144,27 +144,3 @@ def test_launches_are_the_same_at_all_lengths(length: int, monkeypatch: pytest.M
     both = count(on_meta.forward_and_backward)
     assert both.launches == 7, both
     assert both.moved < 7 * on_meta.dy.nbytes + 2**26, both  # the sums of the programs, of which there are at most 264
-
-
-@pytest.mark.skipif(RUNNABLE, reason="compiles in processes of their own, one for each GPU")
-@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
-def test_fits_a_gpu(target: str) -> None:
-    environment = os.environ | {"HYENA_DIST_BACKEND": "triton"}
-    run = subprocess.run([sys.executable, __file__, target], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
-def compile_for(target: str) -> None:
-    """Compile the kernels for a GPU that is not here, print what they take of it, and see that it is not too much."""
-    from hyena_dist.bench import kernels
-
-    kernels.aim_at(target)
-    rows = kernels.compiled(OnMeta(2**20).forward_and_backward)
-    kernels.print_table(rows)
-    assert len(rows) == 5
-    assert all(row.stack <= 16 for row in rows)
-    assert all(row.shared <= kernels.SHARED[int(target.removeprefix("sm_"))] for row in rows)
-
-
-if __name__ == "__main__":
-    compile_for(sys.argv[1])
