@@ -77,10 +77,10 @@ def together(x: Tensor, mesh: Mesh) -> Tensor:
     return torch.cat(gathered(torch.cat(gathered(x, mesh.context), dim=1), mesh.data))
 
 
-def build(config: ModelConfig, mesh: Mesh, checkpointing: bool = False) -> HyenaDNA:
-    """The float64 model of seed 0, in training mode; biases are not left at zero."""
+def build(config: ModelConfig, mesh: Mesh, checkpointing: bool = False, dtype: torch.dtype = torch.float64) -> HyenaDNA:
+    """The model of seed 0, in training mode; biases are not left at zero."""
     torch.manual_seed(0)
-    model = HyenaDNA(config, mesh).double()
+    model = HyenaDNA(config, mesh).to(dtype)
     generator = torch.Generator().manual_seed(1)
     held = partitions(model)
     with torch.no_grad():
@@ -104,10 +104,16 @@ def data(batch: int, length: int) -> tuple[Tensor, Tensor]:
 
 
 def forward_and_backward(
-    config: ModelConfig, mesh: Mesh, batch: int, length: int, seeds: Sequence[int] | None, checkpointing: bool
+    config: ModelConfig,
+    mesh: Mesh,
+    batch: int,
+    length: int,
+    seeds: Sequence[int] | None,
+    checkpointing: bool,
+    dtype: torch.dtype = torch.float64,
 ) -> Result:
     """The loss is the sum over all targets; gradients are summed over the ranks that hold the same parameters."""
-    model = build(config, mesh, checkpointing)
+    model = build(config, mesh, checkpointing, dtype)
     inputs, targets = data(batch, length)
     if seeds is not None:
         seeds = [int(s) for s in torch.tensor(seeds).tensor_split(mesh.data.size())[mesh.data.rank()]]
