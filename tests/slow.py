@@ -40,6 +40,8 @@ SLOW = {
     "distributed/test_bench_checkpoint.py": "the benchmark of checkpoints",
     "distributed/test_bench.py": "the benchmark of filters under context parallelism",
     "distributed/test_precision_warning.py": "the warning of slow bf16 comes from one rank alone",
+    "distributed/test_parity_of_kernels.py": "kernels under tensor and context parallelism",
+    "unit/ops/gpu/test_dense_compiled.py::test_compiles_within_limits": "registers of wide dense layers",
     "docs/test_readme.py::test_every_command": "a command of the README that has gone stale",
     "unit/test_cli.py::test_demo_and_evaluate": "the demo and evaluate as whole programs",
     "unit/plan/test_memory.py::test_beside_a_real_step[False-bf16]": "memory by formula in bf16",

@@ -1,12 +1,6 @@
-"""The implicit filter's kernels against the plain formula in float64: on a GPU if there is one, else interpreted.
-
-The interpreter has to be on before triton is first imported: without a GPU, this file starts pytest on itself.
-"""
+"""The implicit filter's kernels against the plain formula in float64: on a GPU if there is one, else interpreted."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,21 +8,14 @@ from torch import Tensor
 
 from hyena_dist.bench.launches import count
 from hyena_dist.ops import DecayWindow, Features, SineNetwork, implicit_filter, reference
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
 VALUES, GRADIENTS = 1e-5, 1e-4
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    # Without conftest: its fixtures are not used here and take long to import.
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "passed" in run.stdout
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class Case:

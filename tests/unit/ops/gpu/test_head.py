@@ -4,16 +4,8 @@ import pytest
 import torch
 
 from hyena_dist.ops import head_nll, reference
-from tests.unit.ops.triton.dense import (
-    DEVICE,
-    GRADIENTS,
-    RUNNABLE,
-    VALUES,
-    Operands,
-    exactly,
-    near,
-    passes_in_the_interpreter,
-)
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
+from tests.unit.ops.triton.dense import GRADIENTS, VALUES, Operands, exactly, near
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
@@ -24,9 +16,7 @@ SIZES = [(37, 3, 64, 12, 16), (150, 1, 100, 16, 16), (1, 1, 128, 9, 40), (33, 2,
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    passes_in_the_interpreter(__file__)
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class TestOperator:

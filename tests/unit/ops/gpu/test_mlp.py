@@ -5,29 +5,19 @@ import torch
 from torch import Tensor
 
 from hyena_dist.ops import MLPWeights, NormInput, gelu_mlp, reference
-from tests.unit.ops.triton.dense import (
-    DEVICE,
-    GRADIENTS,
-    RUNNABLE,
-    VALUES,
-    Operands,
-    exactly,
-    near,
-    passes_in_the_interpreter,
-)
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
+from tests.unit.ops.triton.dense import GRADIENTS, VALUES, Operands, exactly, near
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
 if RUNNABLE:
     from hyena_dist.ops.gpu import mlp
 
-SIZES = [(37, 3, 64), (150, 1, 100), (1, 1, 128), (33, 2, 300)]
+SIZES = [(37, 3, 64, False), (150, 1, 100, True), (1, 1, 128, True), (33, 2, 300, True), (5, 2, 300, False)]
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    passes_in_the_interpreter(__file__)
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 def operands(s: int, b: int, d: int, dtype: torch.dtype) -> tuple[Tensor, NormInput, MLPWeights]:
@@ -40,8 +30,7 @@ class TestOperator:
     __test__ = RUNNABLE
 
     @pytest.mark.parametrize("dtype", TYPES)
-    @pytest.mark.parametrize("residual", [False, True])
-    @pytest.mark.parametrize(("s", "b", "d"), SIZES)
+    @pytest.mark.parametrize(("s", "b", "d", "residual"), SIZES)
     def test_equals_the_reference(
         self, s: int, b: int, d: int, residual: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,34 +1,16 @@
-"""Tests of the dense layers' kernels share where these run, their operands, and what counts as equal.
-
-The interpreter has to be on before triton is first imported, and then holds for the whole process: without a GPU, a
-test file starts pytest on itself in a process of its own, and its comparisons are collected there alone.
-"""
-
-import os
-import subprocess
-import sys
+"""Tests of the dense layers' kernels share their operands, and what counts as equal."""
 
 import torch
 from torch import Tensor
 
 from hyena_dist.ops import NormInput
+from tests.interpreter import DEVICE
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
 VALUES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """Allowed differences of values, as a part of the largest."""
 GRADIENTS = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """Allowed differences of gradients, as a part of the largest."""
 EPS = 1e-5
-
-
-def passes_in_the_interpreter(file: str) -> None:
-    # Without conftest: its fixtures are not used here and take long to import.
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", file]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "HYENA_DIST_BACKEND": "triton"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "passed" in run.stdout
 
 
 class Operands:

@@ -1,6 +1,5 @@
-"""The dropout kernel drops, to the bit, what numpy's generator drops on a CPU; see test_gates.py for where it runs."""
+"""The dropout kernel drops, to the bit, what numpy's generator drops on a CPU."""
 
-import os
 import subprocess
 import sys
 
@@ -8,11 +7,10 @@ import pytest
 import torch
 
 from hyena_dist.models.dropout import Mask
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
 COMPILING = """
 import sys
 import torch
@@ -39,13 +37,7 @@ if RUNNABLE:
     from hyena_dist.ops.triton.dropout import dropout
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    # Without conftest: its fixtures are not used here and take long to import.
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "passed" in run.stdout
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 @pytest.mark.skipif(RUNNABLE, reason="the interpreter is on, which compiles nothing")

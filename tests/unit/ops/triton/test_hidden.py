@@ -5,7 +5,8 @@ import torch
 
 from hyena_dist.ops import MLPWeights
 from hyena_dist.ops.reference.mlp import gelu
-from tests.unit.ops.triton.dense import GRADIENTS, RUNNABLE, Operands, near, passes_in_the_interpreter
+from tests.interpreter import RUNNABLE, in_interpreter
+from tests.unit.ops.triton.dense import GRADIENTS, Operands, near
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
@@ -13,9 +14,7 @@ if RUNNABLE:
     from hyena_dist.ops.triton.hidden import hidden_backward
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    passes_in_the_interpreter(__file__)
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class TestKernels:

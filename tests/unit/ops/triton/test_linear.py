@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hyena_dist.ops import reference
 from hyena_dist.ops.reference.mlp import gelu
-from tests.unit.ops.triton.dense import DEVICE, RUNNABLE, VALUES, Operands, exactly, near, passes_in_the_interpreter
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
+from tests.unit.ops.triton.dense import VALUES, Operands, exactly, near
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
@@ -24,9 +25,7 @@ def empty(s: int, b: int, n: int, dtype: torch.dtype, channels_first: bool) -> T
     return whole.permute(2, 1, 0) if channels_first else whole
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    passes_in_the_interpreter(__file__)
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class TestKernels:

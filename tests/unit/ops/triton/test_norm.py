@@ -4,15 +4,8 @@ import pytest
 import torch
 
 from hyena_dist.ops import reference
-from tests.unit.ops.triton.dense import (
-    GRADIENTS,
-    RUNNABLE,
-    VALUES,
-    Operands,
-    exactly,
-    near,
-    passes_in_the_interpreter,
-)
+from tests.interpreter import RUNNABLE, in_interpreter
+from tests.unit.ops.triton.dense import GRADIENTS, VALUES, Operands, exactly, near
 
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
@@ -23,9 +16,7 @@ SHAPES = [(37, 3, 64), (5, 2, 100), (1, 1, 128), (300, 1, 257)]
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    passes_in_the_interpreter(__file__)
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class TestKernels:

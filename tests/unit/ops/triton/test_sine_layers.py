@@ -1,18 +1,15 @@
 """The sine that the kernels of the implicit filter compute with; tests/unit/ops/gpu/test_filter.py has the filter."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.interpreter import DEVICE, RUNNABLE, in_interpreter
+
 pytest.importorskip("triton", reason="triton is not installed: the GPU kernels cannot be checked")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNNABLE = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
 
 if RUNNABLE:
     import triton
@@ -28,13 +25,7 @@ if RUNNABLE:
         tl.store(of_cosine + i, sine(at, 1))
 
 
-@pytest.mark.skipif(RUNNABLE, reason="the comparisons run in this process")
-def test_in_the_interpreter() -> None:
-    # Without conftest: its fixtures are not used here and take long to import.
-    command = [sys.executable, "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "passed" in run.stdout
+test_in_the_interpreter = in_interpreter(__file__)
 
 
 class TestSine:
