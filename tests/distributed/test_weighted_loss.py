@@ -1,5 +1,7 @@
 """Repeats with less weight: the loss is sum(w nll) / sum(w) over the whole step, however it is spread."""
 
+import contextlib
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -92,10 +94,15 @@ def test_the_formula(masked_store: Path, make_config: Callable[..., RunConfig], 
     assert len(set(losses.values())) == 3
 
 
+def what_training_says(config: RunConfig) -> str:
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        train_here(config)
+    return said.getvalue()
+
+
 def test_steps_with_nothing_scored_report_nothing(
     tmp_path_factory: pytest.TempPathFactory,
     make_config: Callable[..., RunConfig],
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path_factory.mktemp("empty")
     letters = np.random.default_rng(0).choice(list("ACGT"), 20_000)
@@ -112,8 +119,7 @@ def test_steps_with_nothing_scored_report_nothing(
             "spike_sigma": 6,
         },
     )
-    train_here(config)
-    said = capsys.readouterr().err
+    said = run_ranks(1, what_training_says, config)[0]
     assert "training windows of seq_length 16 reach 16,000 of 16,000 bases (100.0 %) on 1 of 1 contigs\n" in said
     assert "evaluation (valid) at context 128 scores 3,968 of 4,000 bases (99.2 %) on 1 of 1 contigs" in said
     read = StepReader(GenomeStore.open(folder / "s"), config.stages(1), config.data, seed=config.seed, rank=0)
