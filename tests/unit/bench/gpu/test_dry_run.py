@@ -14,6 +14,8 @@ import pytest
 from hyena_dist.bench.gpu.plan import STEPS
 
 ROOT = Path(__file__).parents[4]
+pytest.importorskip("triton", reason="triton is not installed: steps that launch kernels are left out")
+
 BARE = ("torch", "triton", "pydantic", "megatron-core", "numpy", "setuptools")
 """Distributions that a machine with a GPU has, or that `make gpu-wheels` collects for the measurement itself.
 
