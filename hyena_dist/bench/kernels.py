@@ -23,6 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from hyena_dist.bench.launches import Bodies, Case
+from hyena_dist.errors import UserError
 from hyena_dist.ops.triton.launch import Launch, observed
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import parse_lengths
@@ -160,11 +161,15 @@ def training_steps(lengths: Iterable[int]) -> None:
 
 
 def main() -> int:
-    """Compile the kernels of training steps, and return 1 if one is beyond its limits, else 0."""
+    """Compile the kernels of training steps; return 1 if one is beyond its limits, 2 after a mistake, else 0."""
     parser = argparse.ArgumentParser(description="Compile the kernels of training steps for a GPU that is not here.")
     parser.add_argument("--target", choices=SHARED, default="sm_90", help="default: %(default)s")
     parser.add_argument("--lengths", type=parse_lengths, default=LENGTHS, metavar="N,N", help="default: %(default)s")
-    args = parser.parse_args()
+    try:
+        args = parser.parse_args()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     aim_at(args.target)
     found = compiled(lambda: training_steps(args.lengths))
     print_table(found, args.target)

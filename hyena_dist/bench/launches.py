@@ -91,6 +91,11 @@ class Bodies(TorchDispatchMode):
         if body := self._bodies.get(func):
             with self:
                 return body(*args)
+        # Within a body autograd does not take operators apart, such as a reshape, which may be a view or a copy.
+        with self:
+            out = func.decompose(*args, **(kwargs or {}))
+        if out is not NotImplemented:
+            return out
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name not in _NOTHING and not _is_view(func):

@@ -13,6 +13,7 @@ import functools
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -47,15 +48,17 @@ def choose(
         dtype: the type of the operands.
         length: the length of the sequences.
         rows: the number of sequences, batch times channels.
-        candidates: the implementations. Where nothing may be timed, the first is taken.
+        candidates: the implementations. Where nothing may be timed, the one is taken that is settled for the nearest
+            number of sequences (blocks of channels and evaluation have others than were rehearsed), else the first.
     """
     first = next(iter(candidates))
     if len(candidates) == 1:
         return first
-    case = f"{operation} of {rows} x {length} in {str(dtype).removeprefix('torch.')} on {machine(device)}"
+    begin, end = f"{operation} of ", f" x {length} in {str(dtype).removeprefix('torch.')} on {machine(device)}"
+    case = f"{begin}{rows}{end}"
     if _settled.get(case) not in candidates:
         if not _may_time:
-            return first
+            return _of_nearest(rows, begin, end, candidates) or first
         on_disk = _read()
         if on_disk.get(case) not in candidates:
             on_disk[case] = _fastest(operation, device, candidates)
@@ -97,6 +100,16 @@ def machine(device: torch.device) -> str:
     except importlib.metadata.PackageNotFoundError:
         triton = "none"
     return f"{name}, torch {torch.__version__}, triton {triton}"
+
+
+def _of_nearest(rows: int, begin: str, end: str, candidates: Candidates) -> str | None:
+    """Return what is settled for the number of sequences that is nearest to `rows` as a ratio; None if nothing is.
+
+    The cases are those that differ in this number alone.
+    """
+    numbers = {case.removeprefix(begin).removesuffix(end): name for case, name in _settled.items()}
+    settled = {int(number): name for number, name in numbers.items() if number.isdecimal() and name in candidates}
+    return settled[min(settled, key=lambda known: abs(math.log(known / rows)))] if settled else None
 
 
 def _fastest(operation: str, device: torch.device, candidates: Candidates) -> str:

@@ -41,8 +41,7 @@ Up to 16,384 tokens of 128 all is kept, which takes at most 68 bytes a number, 0
 def of_gpu(memory: int) -> Sizes:
     """Return the sizes for a GPU with so many bytes of memory.
 
-    On 80 GB that is everything at once up to a million tokens of 256, and nothing made again up to half a million of
-    128, where a layer keeps about 1.5 GB.
+    On 80 GB dense layers take a million tokens of 256 at once, and nothing is made again up to 600,000 tokens of 128.
     """
     piece = memory // 64
     return Sizes(

@@ -48,7 +48,7 @@ def takes(inputs: Inputs) -> bool:
 
 
 def forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
-    """Return the mixer's value [S, B, D], and what backward needs."""
+    """Return the mixer's value [S, B, D], in memory as x is, and what backward needs."""
     x, norm, projections, filters, residual = inputs
     out, kept = empty(inputs, keep)
     projected = kept.projected if kept else None
@@ -64,7 +64,7 @@ def forward(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
 def empty(inputs: Inputs, keep: bool) -> tuple[Tensor, Kept | None]:
     """Return what `forward` does, without values."""
     x, norm, projections, filters, residual = inputs
-    out = torch.empty(x.shape, dtype=x.dtype if residual else norm.dtype, device=x.device)
+    out = torch.empty_like(x, dtype=x.dtype if residual else norm.dtype)
     if not keep:
         return out, None
     short = x.numel() <= sizes_of(x.device).recomputed_from

@@ -45,7 +45,7 @@ class NormGradients(NamedTuple):
     """The results of `norm_backward`."""
 
     x: Tensor
-    """Gradient of x, [S, B, D] in its type."""
+    """Gradient of x, [S, B, D] in its type and in memory as x is."""
     weight: Tensor
     """Gradient of the norm's weight, [D] in its type."""
     bias: Tensor
@@ -101,7 +101,8 @@ def _standardise(
 
 @triton.jit
 def _norm_backward(
-    dh, dh_s, dh_b, dh_d, x, x_s, x_b, x_d, dy, dy_s, dy_b, dy_d, weight, dx, partials, eps, batch, M, D,
+    dh, dh_s, dh_b, dh_d, x, x_s, x_b, x_d, dy, dy_s, dy_b, dy_d, weight, dx, dx_s, dx_b, dx_d,
+    partials, eps, batch, M, D,
     RESIDUAL: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     d = tl.arange(0, COLUMNS)
@@ -124,7 +125,7 @@ def _norm_backward(
             dy_sum += around
             if RESIDUAL:
                 value += around
-        tl.store(dx + m.to(tl.int64)[:, None] * D + d[None, :], value, mask=inside)
+        tl.store(dx + _at(m, d, batch, dx_s, dx_b, dx_d), value, mask=inside)
     partials += tl.program_id(0) * 3 * D + d
     tl.store(partials, tl.sum(dw_sum, axis=0), mask=d < D)
     tl.store(partials + D, tl.sum(db_sum, axis=0), mask=d < D)
@@ -201,16 +202,17 @@ def norm_backward(
         residual: whether x was added to the output, and so dy is added to the gradient of x.
     """
     s, batch, d = x.shape
-    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    dx = torch.empty_like(x)
     columns = triton.next_power_of_2(d)
     rows = max(1, BLOCK // columns)
     programs = min(PROGRAMS, triton.cdiv(s * batch, rows))
     partials = torch.empty((programs, 3 * d), dtype=torch.float32, device=x.device)
     around = (dy, *dy.stride()) if dy is not None else (None, 0, 0, 0)
+    operands = dh, *dh.stride(), x, *x.stride(), *around
     launch(
         _norm_backward,
         (programs,),
-        (dh, *dh.stride(), x, *x.stride(), *around, norm.weight, dx, partials, norm.eps, batch, s * batch, d),
+        (*operands, norm.weight, dx, *dx.stride(), partials, norm.eps, batch, s * batch, d),
         reads=[t for t in (dh, x, norm.weight, dy) if t is not None],
         writes=(dx, partials),
         RESIDUAL=residual,

@@ -43,6 +43,13 @@ def test_all_kernels_are_within_their_limits(compilers: "dict[str, subprocess.Po
         assert f"({dtype}, " in said, said  # there are kernels
 
 
+def test_a_mistake_is_one_sentence() -> None:
+    command = [sys.executable, "-m", "hyena_dist.bench.kernels", "--lengths", "8k"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "error: --lengths 8k is not a list of numbers; try 256,1024,4096\n"
+
+
 @pytest.mark.parametrize(
     ("taken", "said"),
     [

@@ -25,9 +25,14 @@ def test_few_bytes(length: int) -> None:
     assert ours.moved <= 0.6 * published.moved
 
 
+def test_a_batch_is_copied_into_no_other_order() -> None:
+    found = count(Case(1024, batch=8).on_meta()).by_name
+    assert not found.keys() & {"clone", "copy_", "_to_copy"}
+
+
 def test_published_launches_do_not_depend_on_the_length() -> None:
     found = [count(Case(length, published=True).on_meta()) for length in LENGTHS]
-    assert {counts.launches for counts in found} == {333}
+    assert {counts.launches for counts in found} == {345}
     assert found[0].by_name["_fft_r2c"][0] == 2 * 3  # u, k and the gradient of what they make
 
 
@@ -38,7 +43,13 @@ def test_what_counts() -> None:
         y.add_(1)
         torch.empty_like(y)
 
+    def in_a_body() -> None:
+        """Within an operator autograd takes no reshape apart, into a view or a copy."""
+        with torch.inference_mode():
+            torch.empty(4, 8, device="meta").reshape(8, 4).t().reshape(32)
+
     counts = count(step)
+    assert count(in_a_body).by_name == {"clone": (1, 2 * 128)}
     assert counts.by_name == {"clone": (1, 2 * 128), "add_": (1, 112)}
     assert (counts.launches, counts.moved) == (2, 2 * 128 + 112)
 

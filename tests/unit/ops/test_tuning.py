@@ -139,6 +139,20 @@ def test_place(variables: "dict[str, str]", path: str, monkeypatch: pytest.Monke
     assert tuning._path() == Path(path)
 
 
+def test_the_nearest_number_of_sequences_speaks_for_others() -> None:
+    """Blocks of channels and evaluation have other numbers than the operator that was rehearsed."""
+    here = tuning.machine(CPU)
+    settled = {8: "first", 64: "second", 4096: "gone"}
+    table = {f"convolution of {rows} x 100 in bfloat16 on {here}": name for rows, name in settled.items()}
+    others = {f"convolution of 30 x 200 in bfloat16 on {here}": "first", f"convolution of many on {here}": "first"}
+    tuning.install(table | others)
+    candidates = Candidates(first=0, second=0)
+    assert [choose(candidates, rows=rows) for rows in (1, 8, 22, 23, 64, 5000)] == ["first"] * 3 + ["second"] * 3
+    assert choose(candidates, length=300, rows=64) == "first", "another length is another matter"
+    assert candidates.calls == 0
+    assert tuning.chosen() == table | others
+
+
 def test_operators_on_a_cpu_choose_nothing(file: Path) -> None:
     from hyena_dist.ops import Filters, hyena_operator
 

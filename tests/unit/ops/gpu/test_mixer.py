@@ -122,6 +122,13 @@ class TestOperators:
         exact = value_and_gradients(lambda t, _: reference.long_conv(*t), [t.double() for t in given], torch.float64)
         near(found, exact, dtype)
 
+    def test_results_lie_in_memory_as_the_stream_does(self) -> None:
+        t = self.tensors((2, 3, 2, 40, 8))
+        x = t[0].transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+        y = hyena_mixer(x, NormInput(t[1], t[2], 1e-5, torch.bfloat16), Projections(*t[3:7]), Filters(*t[7:]), True)
+        (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+        assert y.stride() == dx.stride() == x.stride()
+
     def test_takes_what_the_kernels_can_do(self) -> None:
         from hyena_dist.ops.gpu import mixer, operator
 

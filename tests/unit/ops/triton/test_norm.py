@@ -62,6 +62,14 @@ class TestKernels:
         for gradient, exact in zip(found, (dx, dw, db, dc), strict=True):
             near(gradient, exact, GRADIENTS[torch.float32])
 
+    def test_gradients_lie_in_memory_as_x_does(self) -> None:
+        o = Operands(0)
+        norm = o.norm(8, torch.float32)
+        for x in (o.random(3, 5, 8).transpose(0, 1), o.random(8, 5, 3).permute(1, 2, 0)):
+            found = kernels.norm_backward(x, x, norm).x
+            assert found.stride() == x.stride()
+            near(found, kernels.norm_backward(x.contiguous(), x.contiguous(), norm).x.double(), 1e-6)
+
     def test_two_runs_are_equal_to_the_bit(self) -> None:
         o = Operands(0)
         norm, x, dh = o.norm(64, torch.bfloat16), o.random(300, 2, 64), o.random(300, 2, 64)
