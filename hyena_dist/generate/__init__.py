@@ -1,0 +1,1 @@
+"""New sequences from a trained model, exact and in nearly linear time."""
