@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     """Bases of a bin, whose row is the mean over its positions, N included; the last bin of a sequence may be shorter.
     1 gives a row for each base."""
 
-    def count(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    def per_sequence(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many rows sequences of these lengths have, int64 of the same shape."""
         return np.ones_like(lengths) if self.bin_size is None else -(-lengths // self.bin_size)
 

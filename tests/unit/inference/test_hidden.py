@@ -84,7 +84,7 @@ def test_rows_are_those_of_plain_pooling_of_one_sequence_at_a_time(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hidden, "BLOCK", block)
         found = collect(model, sequences, layers, rows, turned)
-    counts = rows.count(np.array(lengths))
+    counts = rows.per_sequence(np.array(lengths))
     for layer in layers:
         expected = [plain_rows(states_by_hooks(model, s)[layer], s, rows, turned) for s in sequences]
         assert [len(e) for e in expected] == counts.tolist()
