@@ -124,3 +124,14 @@ def write_parquet(path: Path, table: EmbeddingTable, store: str) -> None:
                 flat = pa.array(table.read_as(store, layer, start, end).ravel())
                 columns.append(pa.FixedSizeListArray.from_arrays(flat, table.width))
             file.write_batch(pa.record_batch(columns, schema=schema), row_group_size=end - start)
+
+
+def read_attributes(path: Path) -> dict[str, Any] | None:
+    """Return the attributes of a file of embeddings; None of anything else."""
+    try:
+        if path.suffix == ".zarr":
+            return dict(zarr.open_group(path, mode="r").attrs)
+        found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"hyena_dist"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found

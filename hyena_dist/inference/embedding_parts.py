@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dist.data.tokenizer import PAD, Tokens, reverse_complement
+from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
+from hyena_dist.inference.batches import pad_right
 from hyena_dist.inference.hidden import Rows, reduced_states
 from hyena_dist.models.lm import HyenaDNA
 
@@ -93,12 +94,3 @@ class PartLayout(NamedTuple):
             return found[0] if self.strands == "one" else (found[0] + found[1]) / 2
 
         return read
-
-
-def pad_right(batch: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sequences as one tensor, uint8 [B, S], padded where they are shorter, and their lengths, int64 [B]."""
-    lengths = torch.tensor([len(tokens) for tokens in batch])
-    padded = torch.full((len(batch), int(lengths.max())), PAD, dtype=torch.uint8)
-    for row, tokens in zip(padded, batch, strict=True):
-        row[: len(tokens)] = torch.from_numpy(tokens)
-    return padded, lengths

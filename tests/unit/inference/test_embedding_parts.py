@@ -9,7 +9,8 @@ import torch
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.data.tokenizer import Tokens, encode, reverse_complement
 from hyena_dist.inference import hidden
-from hyena_dist.inference.embedding_parts import PartLayout, pad_right
+from hyena_dist.inference.batches import pad_right
+from hyena_dist.inference.embedding_parts import PartLayout
 from hyena_dist.inference.hidden import Rows, reduced_states
 from hyena_dist.models.lm import HyenaDNA
 from tests.configs import refusal
