@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.progress import WorkProgress
+from hyena_dist.tracking.work_progress import WorkProgress
 
 
 def test_lines_are_seconds_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
