@@ -14,6 +14,7 @@ _EXPORTS = {
     "from_published_config": "hyena_dist.models.published",
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
+    "score": "hyena_dist.inference.score",
 }
 __all__ = ["__version__", *_EXPORTS]
 

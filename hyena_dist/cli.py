@@ -14,6 +14,7 @@ from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
+from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
 from jobs.cli import add_arguments as add_job_arguments
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
     )
 
+    add_score_arguments(verbs)
     add_embed_arguments(verbs)
 
     add_data_arguments(

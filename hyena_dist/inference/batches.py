@@ -31,8 +31,8 @@ def pad_right(batch: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
 
     The model is causal, so that padding changes nothing before it.
     """
-    lengths = torch.tensor([len(tokens) for tokens in batch])
-    padded = torch.full((len(batch), int(lengths.max())), PAD, dtype=torch.uint8)
+    lengths = [len(tokens) for tokens in batch]
+    padded = np.full((len(batch), max(lengths)), PAD, np.uint8)
     for row, tokens in zip(padded, batch, strict=True):
-        row[: len(tokens)] = torch.from_numpy(tokens)
-    return padded, lengths
+        row[: len(tokens)] = tokens
+    return torch.from_numpy(padded), torch.tensor(lengths)

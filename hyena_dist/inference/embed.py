@@ -1,8 +1,7 @@
 """Embeddings of sequences in a file, or in memory."""
 
-import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dist import __version__
 from hyena_dist.data.batches import is_base
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length
@@ -24,14 +22,11 @@ from hyena_dist.inference.embedding_files import (
 )
 from hyena_dist.inference.embedding_parts import STRANDS, PartLayout
 from hyena_dist.inference.hidden import Rows, layer_numbers
-from hyena_dist.inference.load import load
-from hyena_dist.inference.parts import PartFolder
-from hyena_dist.inference.sequences import Sequences, as_sequences
+from hyena_dist.inference.load import Model, load_here, model_hash
+from hyena_dist.inference.parts import PartFolder, check_output, describe_job
+from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.world import launch_environment, local_gpu
-
-Source = str | Path | Mapping[str, str] | Iterable[str]
-"""A FASTA, BED, CSV or TSV file, texts by their names, or texts alone."""
+from hyena_dist.parallel.world import launch_environment
 
 
 class Embeddings(NamedTuple):
@@ -47,7 +42,7 @@ class Embeddings(NamedTuple):
 
 
 def embed(
-    model: HyenaDNA | str | Path,
+    model: Model,
     sequences: Source,
     *,
     out: str | Path | None = None,
@@ -57,7 +52,7 @@ def embed(
     bin_size: int | None = None,
     strands: str = "one",
     store: str = "fp32",
-    device: str | None = None,
+    device: str = "cpu",
     dtype: torch.dtype | None = None,
     max_tokens_per_batch: int = 2**16,
     modulation_shift: float | None = None,
@@ -74,7 +69,7 @@ def embed(
 
     Args:
         model: a model, or what `load` takes.
-        sequences: a FASTA file, a dict from names to text, or texts.
+        sequences: a FASTA, BED, CSV or TSV file, a dict from names to text, or texts.
         out: x.zarr or x.parquet; if not given, the result is returned.
         genome: FASTA file that the intervals of a BED file are of.
         layers: 0 is the embedding, i follows block i, and the last follows the final norm; negative numbers count from
@@ -84,7 +79,7 @@ def embed(
         bin_size: a row for each so many bases, their mean, instead; 1 for each base.
         strands: `one`, `both` (averaged) or `concat` (side by side). Bins of the other strand are turned back.
         store: fp32, bf16 or fp16 in the file. Differences of embeddings need fp32.
-        device: where a model is loaded to; the CPU if not given. A model that is given stays where it is.
+        device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
         modulation_shift: for published models; see `load_published`.
@@ -100,13 +95,8 @@ def embed(
     _check("strands", strands, STRANDS)
     _check("store", store, STORED)
     path = None if out is None else _check_out(Path(out))
-    given = as_sequences(sequences, None if genome is None else Path(genome))
-    launch = launch_environment()
-    if not isinstance(model, HyenaDNA):
-        place = device or "cpu"
-        if place == "cuda" and torch.cuda.is_available():
-            place = f"cuda:{local_gpu(launch.local_rank, torch.cuda.device_count())}"
-        model = load(model, device=place, dtype=dtype, modulation_shift=modulation_shift)
+    given = as_sequences(sequences, genome)
+    model = load_here(model, device, dtype, modulation_shift)
     numbers = layer_numbers(range(model.config.n_layer + 1) if layers is None else layers, model.config.n_layer)
     _check_lengths(given, model.config.l_max)
     if bin_size is None and pool in ("mean", "max"):
@@ -119,16 +109,14 @@ def embed(
         strands,
         model.config.d_model,
     )
-    job = {
-        "made_by": f"hyena_dist {__version__} embed",
-        "sequences": given.fingerprint,
-        "model": model_hash(model),
+    options = {
         "layers": list(numbers),
         "pool": pool if bin_size is None else None,
         "bin_size": bin_size,
         "strands": strands,
         "max_tokens_per_batch": max_tokens_per_batch,
     }
+    job = describe_job("embed", given.fingerprint, model_hash(model), options)
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = PartFolder(Path(scratch, "embeddings"), job)
@@ -142,6 +130,7 @@ def embed(
     if _is_done(path, attributes):  # before, or by a process that has just ended the job or was killed at its end
         folder.remove()
         return None
+    launch = launch_environment()
     table = _compute(folder, layout, model, given, attributes, launch.rank, launch.world_size)
     write = write_zarr if path.suffix == ".zarr" else write_parquet
     folder.merge(len(layout.batches), lambda merged: write(merged, table, store))
@@ -169,16 +158,6 @@ def _compute(
     return EmbeddingTable(given.names, layout.lengths, layout.rows, layout.layers, layout.width, read, attributes)
 
 
-def model_hash(model: HyenaDNA) -> str:
-    """Return a hash of a model's architecture and weights, which tells results of one model from those of another."""
-    digest = hashlib.sha256(model.config.model_dump_json().encode())
-    digest.update(str(model.compute_dtype).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _check(option: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise UserError(f"{option} {value!r} is not built; choose of {', '.join(known)}")
@@ -195,15 +174,7 @@ def _check_out(path: Path) -> Path:
             f"{path} cannot be written, since anndata needs older packages than these; write "
             f"{path.with_suffix('.parquet')}, which three lines of `hyena-dist embed --help` turn into AnnData"
         )
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} ends in {path.suffix or 'nothing'}; name a file that ends in {' or '.join(SUFFIXES)}")
-    partial = path.with_name(f"{path.name}.partial")
-    if not path.parent.is_dir():
-        raise UserError(f"{path} cannot be written, since there is no folder {path.parent}; make it, or name another")
-    try:
-        tempfile.TemporaryFile(dir=partial if partial.is_dir() else path.parent).close()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; name another place") from error
+    check_output(path, SUFFIXES)
     return path
 
 

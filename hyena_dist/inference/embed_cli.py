@@ -1,9 +1,9 @@
 """The verb `hyena-dist embed`, which imports what it needs when it runs."""
 
 import argparse
-from pathlib import Path
 
 from hyena_dist.errors import UserError
+from hyena_dist.inference.arguments import add_common_arguments
 from hyena_dist.verbs import positive, verb
 
 _ABOUT = """
@@ -38,10 +38,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "  torchrun --nproc_per_node 8 -m hyena_dist embed chr20.fa --model M --bin-size 128 --out chr20.zarr\n"
         + _ABOUT,
     )
-    embed.add_argument("sequences", type=Path, metavar="SEQUENCES", help="FASTA, BED (with --genome), CSV or TSV")
-    embed.add_argument("--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder")
-    embed.add_argument("--out", type=Path, required=True, metavar="FILE", help="x.zarr or x.parquet")
-    embed.add_argument("--genome", type=Path, metavar="FASTA", help="what the intervals of a BED are of")
+    add_common_arguments(embed, "x.zarr or x.parquet")
     embed.add_argument("--layers", type=_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)")
     rows = embed.add_mutually_exclusive_group()
     rows.add_argument(
@@ -57,12 +54,6 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="the given one, both averaged, or both side by side (default: %(default)s)",
     )
     embed.add_argument("--store", choices=("fp32", "bf16", "fp16"), default="fp32", help="default: %(default)s")
-    embed.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    embed.add_argument(
-        "--dtype", choices=("fp32", "bf16"), default="fp32", help="of activations (default: %(default)s)"
-    )
-    embed.add_argument("--max-tokens-per-batch", type=positive, default=2**16, metavar="N", help="default: %(default)s")
-    embed.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
 
 
 def _layers(text: str) -> tuple[int, ...] | None:

@@ -1,5 +1,6 @@
 """Loading of a trained model to use it."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -7,7 +8,11 @@ import torch
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import check_finite, load_published
+from hyena_dist.parallel.world import launch_environment, local_gpu
 from hyena_dist.train.checkpoint.format import model_folder
+
+Model = HyenaDNA | str | Path
+"""A model, or what `load` takes."""
 
 
 def load(
@@ -43,3 +48,26 @@ def load(
     loaded = load_published(model_folder(path), modulation_shift, dtype)
     check_finite(loaded, str(path))
     return loaded.to(place)
+
+
+def load_here(model: Model, device: str, dtype: torch.dtype | None, modulation_shift: float | None) -> HyenaDNA:
+    """Return a model as it is, or load it to this process's device: of several GPUs the one that is its own.
+
+    Raises:
+        UserError: what `load` refuses, or more processes on the machine than GPUs.
+    """
+    if isinstance(model, HyenaDNA):
+        return model
+    if device == "cuda" and torch.cuda.is_available():
+        device = f"cuda:{local_gpu(launch_environment().local_rank, torch.cuda.device_count())}"
+    return load(model, device=device, dtype=dtype, modulation_shift=modulation_shift)
+
+
+def model_hash(model: HyenaDNA) -> str:
+    """Return a hash of a model's architecture and weights, which tells results of one model from those of another."""
+    digest = hashlib.sha256(model.config.model_dump_json().encode())
+    digest.update(str(model.compute_dtype).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -12,14 +12,52 @@ merges them into OUT, which appears whole. So one process can end what eight beg
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hyena_dist import __version__
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically, sync, write_atomically
 from hyena_dist.system.locks import lock
 from hyena_dist.tracking.work_progress import WorkProgress
+
+_START = time.time()
+
+
+def check_output(out: Path, suffixes: Sequence[str]) -> None:
+    """Refuse an output before the work that could not be written after it.
+
+    Raises:
+        UserError: another suffix than these, or no folder that can be written to.
+    """
+    if out.suffix not in suffixes:
+        raise UserError(f"{out} ends in {out.suffix or 'nothing'}; name a file that ends in {' or '.join(suffixes)}")
+    if not out.parent.is_dir():
+        raise UserError(f"{out} cannot be written, since there is no folder {out.parent}; make it, or name another")
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        tempfile.TemporaryFile(dir=partial if partial.is_dir() else out.parent).close()
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}; name another place") from error
+
+
+def is_made_already(out: Path) -> bool:
+    """Return whether other processes have ended the job since this one started.
+
+    Raises:
+        UserError: the output was there before, and is not replaced.
+    """
+    if out.exists() and out.stat().st_mtime < _START:
+        raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
+    return out.exists()
+
+
+def describe_job(verb: str, sequences: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the parts of a job depend on: the verb, hashes of input and model, and options, as JSON."""
+    return {"made_by": f"hyena_dist {__version__} {verb}", "sequences": sequences, "model": model, **options}
 
 
 class PartFolder:
