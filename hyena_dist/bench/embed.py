@@ -28,7 +28,7 @@ COLUMNS = ("what", "length", "seconds", "ratio", "cpu_seconds", "cpu_ratio", "pe
 
 
 class Measured(NamedTuple):
-    """What one measurement took."""
+    """The time and memory of one measurement."""
 
     seconds: float
     cpu_seconds: float

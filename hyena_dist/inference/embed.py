@@ -82,7 +82,7 @@ def embed(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published models do not say; see `load_published`.
 
     Returns:
         The embeddings, or None with `out`.
@@ -153,7 +153,12 @@ def _compute(
         layout.write(path, model, given.names, batch, number)
 
     sizes = [int(layout.lengths[batch].sum()) for batch in layout.batches]
-    folder.compute("embedding", sizes, part, rank, world_size)
+    was_training = model.training
+    model.eval()
+    try:
+        folder.compute("embedding", sizes, part, rank, world_size)
+    finally:
+        model.train(was_training)
     read = layout.reader(folder.path)
     return EmbeddingTable(given.names, layout.lengths, layout.rows, layout.layers, layout.width, read, attributes)
 

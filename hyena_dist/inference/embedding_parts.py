@@ -25,7 +25,7 @@ _FP32 = np.dtype("<f4")
 
 
 class PartLayout(NamedTuple):
-    """What parts hold, and where."""
+    """The content of all parts, and where each of them has it."""
 
     batches: Sequence[NDArray[np.int64]]
     """The sequences of each part, by their numbers in the input."""

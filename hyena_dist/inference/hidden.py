@@ -22,7 +22,7 @@ BLOCK = 2**12
 
 
 class Rows(NamedTuple):
-    """Which vectors describe a sequence: one of the whole, or one for each bin."""
+    """A choice of the vectors that describe a sequence: one of the whole, or one for each bin."""
 
     pool: str = "mean"
     """Without bins: `mean` or `max` over the positions that hold A, C, G or T, or the state at the `last` or `first`
@@ -77,7 +77,7 @@ def reduced_states(
         model: in evaluation mode and in one process.
         tokens: uint8 [B, S] on the model's device, padded to the right.
         lengths: positions of each sequence, int64 [B] on the same device.
-        layers: as `layer_numbers` returns them.
+        layers: numbers from 0 on in ascending order, from `layer_numbers`.
         rows: what a layer is reduced to.
         turned: the sequences are reverse complements, and bins are those of the forward strand, in its order. Pools
             are taken as the model read: its last position is the forward strand's first.

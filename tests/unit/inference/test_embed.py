@@ -76,6 +76,41 @@ def test_the_last_state_is_that_of_the_model() -> None:
     np.testing.assert_allclose(found.layers[2][0], states.hidden_states[0, -1].numpy(), rtol=1e-5)
 
 
+def test_a_model_in_training_is_embedded_without_dropout_and_goes_on_training() -> None:
+    model = hyena_dist.load(TINY)
+    model.backbone.layers[0].dropout1.p = 0.5
+    expected = hyena_dist.embed(model, TEXTS)
+    found = hyena_dist.embed(model.train(), TEXTS)
+    assert model.training
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_array_equal(found.layers[2], expected.layers[2])
+
+
+def test_intervals_of_a_genome_and_rows_of_a_table_are_embedded_alike(fasta: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.bed").write_text("c\t0\t8\tx\t0\t+\nc\t2\t9\ty\t0\t-\n")
+    (tmp_path / "in.csv").write_text(f"id,sequence\nx,{TEXTS['c'][:8]}\ny,TCCGTAT\n")
+    found = [
+        hyena_dist.embed(TINY, tmp_path / "in.bed", genome=fasta),
+        hyena_dist.embed(TINY, tmp_path / "in.csv"),
+        hyena_dist.embed(TINY, {"x": TEXTS["c"][:8], "y": "TCCGTAT"}),
+    ]
+    assert found[2] is not None
+    for each in found[:2]:
+        assert each is not None
+        assert each.names == ["x", "y"]
+        np.testing.assert_array_equal(each.layers[2], found[2].layers[2])
+
+
+def test_bf16_computes_near_fp32(fasta: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.zarr"
+    assert main(["embed", str(fasta), "--model", str(TINY), "--out", str(out), "--dtype", "bf16"]) == 0
+    exact = hyena_dist.embed(TINY, fasta)
+    assert exact is not None
+    difference = zarr.open_group(out, mode="r")["layers/2"][:] - exact.layers[2]
+    assert 0 < np.abs(difference).max() < 0.05 * np.abs(exact.layers[2]).max()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -119,6 +154,16 @@ def test_a_finished_job_is_not_done_again(tmp_path: Path) -> None:
     hyena_dist.embed(TINY, TEXTS, out=out)
     assert out.stat() == written
     assert "is not what this would make" in refusal(lambda: hyena_dist.embed(TINY, TEXTS, out=out, pool="last"))
+
+
+def test_a_job_that_was_killed_when_its_file_was_there_ends_by_tidying_up(tmp_path: Path) -> None:
+    out = tmp_path / "x.zarr"
+    folder = tmp_path / "x.zarr.partial"
+    hyena_dist.embed(TINY, TEXTS, out=out)
+    folder.mkdir()
+    (folder / "part-00000000").write_bytes(b"rows")
+    hyena_dist.embed(TINY, TEXTS, out=out)
+    assert not folder.exists()
 
 
 def test_parts_of_another_job_are_refused(tmp_path: Path) -> None:
