@@ -136,7 +136,7 @@ class PartFolder:
     def remove(self) -> None:
         """Remove the folder, beginning with what tells that there is work to do."""
         self._header.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # others may remove it as well
 
     def _is_whole(self, count: int) -> bool:
         return self._header.exists() and all(self.path(number).exists() for number in range(count))
