@@ -35,6 +35,10 @@ class Rows(NamedTuple):
         """Return how many rows sequences of these lengths have, int64 of the same shape."""
         return np.ones_like(lengths) if self.bin_size is None else -(-lengths // self.bin_size)
 
+    def offsets(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first row of each of N sequences and, at the end, the number of rows; int64 [N + 1]."""
+        return np.concatenate(([0], np.cumsum(self.per_sequence(lengths))))
+
     def check(self) -> None:
         """Refuse what is not built.
 
