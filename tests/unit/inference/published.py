@@ -30,7 +30,7 @@ def log_likelihoods(folder: Path, sequence: str) -> NDArray[np.float64]:
     stored = torch.load(folder / "weights.ckpt", weights_only=True)["state_dict"]
     state = {name.removeprefix("model.").replace(".layer.", "."): value.double() for name, value in stored.items()}
     tokens = torch.tensor([TOKENS[letter] for letter in sequence])
-    x = state["backbone.embeddings.word_embeddings.weight"][tokens][:, None]  # [L, 1, D]
+    x = state["backbone.embeddings.word_embeddings.weight"][tokens[:-1], None]  # [L - 1, 1, D]
     for number in range(1 + max(int(name.split(".")[2]) for name in state if name.startswith("backbone.layers."))):
         layer = f"backbone.layers.{number}."
         x = _block({name.removeprefix(layer): state[name] for name in state if name.startswith(layer)}, x, layer_fields)
