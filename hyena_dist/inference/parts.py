@@ -13,18 +13,20 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from hyena_dist import __version__
 from hyena_dist.errors import UserError
+from hyena_dist.parallel.world import launch_environment
 from hyena_dist.system.files import replace_atomically, sync, write_atomically
 from hyena_dist.system.locks import lock
 from hyena_dist.tracking.work_progress import WorkProgress
 
-_START = time.time()
+_HEADER = "job.json"
 
 
 def check_output(out: Path, suffixes: Sequence[str]) -> None:
@@ -42,17 +44,6 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
         tempfile.TemporaryFile(dir=partial if partial.is_dir() else out.parent).close()
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; name another place") from error
-
-
-def is_made_already(out: Path) -> bool:
-    """Return whether other processes have ended the job since this one started.
-
-    Raises:
-        UserError: the output was there before, and is not replaced.
-    """
-    if out.exists() and out.stat().st_mtime < _START:
-        raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
-    return out.exists()
 
 
 def describe_job(verb: str, sequences: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,8 +65,8 @@ class PartFolder:
     def __init__(self, out: Path, job: dict[str, Any]) -> None:
         self.out = out
         self.folder = out.with_name(f"{out.name}.partial")
-        self._header = self.folder / "job.json"
-        text = json.dumps(job, indent=2, sort_keys=True) + "\n"
+        self._header = self.folder / _HEADER
+        text = _as_text(job)
         self.folder.mkdir(exist_ok=True)
         if not self._header.exists():
             write_atomically(self._header, text)
@@ -86,6 +77,21 @@ class PartFolder:
                 f"{self.folder} holds parts of another job with another {', '.join(changed)}; remove the folder, or "
                 f"name another --out"
             )
+
+    @classmethod
+    def of_unfinished(cls, out: Path, job: dict[str, Any]) -> "PartFolder | None":
+        """Open the folder of a job, or return None if the job has made its output: no process has work to do.
+
+        Raises:
+            UserError: the output was there before, and is not replaced; or the folder holds the parts of another job.
+        """
+        if out.exists() and not _has_just_been_made(out, job):
+            raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
+        folder = cls(out, job)
+        if out.exists():  # asked again, because other processes may have ended the job between the two lines above
+            folder.remove()
+            return None
+        return folder
 
     def path(self, number: int) -> Path:
         """Return the path of a part."""
@@ -136,7 +142,24 @@ class PartFolder:
     def remove(self) -> None:
         """Remove the folder, beginning with what tells that there is work to do."""
         self._header.unlink(missing_ok=True)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # others may remove it as well
 
     def _is_whole(self, count: int) -> bool:
         return self._header.exists() and all(self.path(number).exists() for number in range(count))
+
+
+def _as_text(job: dict[str, Any]) -> str:
+    return json.dumps(job, indent=2, sort_keys=True) + "\n"
+
+
+def _has_just_been_made(out: Path, job: dict[str, Any]) -> bool:
+    """Return whether an output is this job's: what is left of its folder says so, or it is younger than the launcher.
+
+    A process that starts late may find that the others of its launch have ended the job.
+    """
+    folder = out.with_name(f"{out.name}.partial")
+    header = folder / _HEADER
+    if folder.exists():  # a process was killed between making the output and removing all of the folder
+        return not header.exists() or header.read_text() == _as_text(job)
+    launched = psutil.Process(os.getppid()).create_time()
+    return launch_environment().world_size > 1 and out.stat().st_mtime >= launched

@@ -42,15 +42,12 @@ def test_killed_at_random_moments(fasta: Path, tmp_path: Path) -> None:
     for trial in range(5):
         out = tmp_path / f"killed-{trial}.parquet"
         parts = out.with_name(f"{out.name}.partial")
-        while not out.exists():
+        while not out.exists() or parts.exists():
             ranks = Ranks(draw.choice((1, 2, 3)), job, fasta, out)
             time.sleep(draw.uniform(0.1, 0.7) * duration)
             ranks.kill()
             kept.append(len(list(parts.glob("part-*"))))
-        for processes in (2, 1):  # what was killed between its end and its last breath, or has ended
-            Ranks(processes, job, fasta, out).results()
         assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-        assert not parts.exists()
     assert any(kept), "no process was killed at work"
     assert not list(tmp_path.glob("**/*.partial"))
 

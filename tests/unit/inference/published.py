@@ -1,7 +1,7 @@
 """The published model by its formulas in float64, from a weights file to the log-likelihood of every base.
 
-Nothing of hyena_dist.models or hyena_dist.inference takes part: tensors by their published names, the plain operators of
-ops/reference, and a softmax.
+Nothing of hyena_dist.models or hyena_dist.inference takes part: tensors by their published names, the plain operators
+of ops/reference, and a softmax.
 
 Shapes: L positions, D d_model, V vocabulary.
 """
