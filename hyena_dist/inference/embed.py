@@ -125,15 +125,15 @@ def embed(
             found = {layer: table.read(layer, 0, total) for layer in numbers}
             return Embeddings(table.names, table.lengths, table.offsets, found)
     attributes = {**job, "store": store}
-    if not _is_done(path, attributes):
-        folder = PartFolder(path, job)
-        if _is_done(path, attributes):  # a process that started before this one has just ended the job
-            folder.remove()
-            return None
-        launch = launch_environment()
-        table = _compute(folder, layout, model, given, attributes, launch.rank, launch.world_size)
-        write = write_zarr if path.suffix == ".zarr" else write_parquet
-        folder.merge(len(layout.batches), lambda merged: write(merged, table, store))
+    _is_done(path, attributes)  # refuses another file before there is a folder
+    folder = PartFolder(path, job)
+    if _is_done(path, attributes):  # before, or by a process that has just ended the job or was killed at its end
+        folder.remove()
+        return None
+    launch = launch_environment()
+    table = _compute(folder, layout, model, given, attributes, launch.rank, launch.world_size)
+    write = write_zarr if path.suffix == ".zarr" else write_parquet
+    folder.merge(len(layout.batches), lambda merged: write(merged, table, store))
     return None
 
 

@@ -3,9 +3,8 @@
 import doctest
 import filecmp
 import os
+import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +16,9 @@ import zarr
 
 import hyena_dist
 from hyena_dist.cli import main
-from hyena_dist.inference import embed as embed_module
 from hyena_dist.inference.parts import PartFolder
 from tests.configs import refusal
+from tests.processes import SERVER
 
 ROOT = Path(__file__).parents[3]
 TINY = ROOT / "tests" / "golden" / "tiny"
@@ -113,11 +112,12 @@ def test_sequences_that_cannot_be_embedded_are_refused_by_name() -> None:
     assert "store 'fp8' is not built" in refusal(lambda: hyena_dist.embed(TINY, ["A"], store="fp8"))
 
 
-def test_a_finished_job_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_job_is_not_done_again(tmp_path: Path) -> None:
     out = tmp_path / "x.parquet"
     hyena_dist.embed(TINY, TEXTS, out=out)
-    monkeypatch.setattr(embed_module, "PartFolder", None)
+    written = out.stat()
     hyena_dist.embed(TINY, TEXTS, out=out)
+    assert out.stat() == written
     assert "is not what this would make" in refusal(lambda: hyena_dist.embed(TINY, TEXTS, out=out, pool="last"))
 
 
@@ -128,42 +128,52 @@ def test_parts_of_another_job_are_refused(tmp_path: Path) -> None:
     assert "sequences" in said
 
 
-JOB = """
-import sys, time
-import hyena_dist
-from hyena_dist.inference.embedding_parts import PartLayout
-
-write = PartLayout.write
-
-def slowly(*arguments):
-    time.sleep(0.1)
-    write(*arguments)
-
-PartLayout.write = slowly
-texts = {str(i): "ACGTTGCATCA" * (1 + i % 7) for i in range(24)}
-hyena_dist.embed(sys.argv[1], texts, out=sys.argv[2], bin_size=5, strands="both", max_tokens_per_batch=64)
-"""
+def run_job(rank: int, world_size: int, out: Path) -> None:
+    """Do a share of a job of 48 parts, as a process under a launcher does."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    torch.set_num_threads(1)
+    texts = {str(i): "ACGTTGCATCA" * (12 + i % 7) for i in range(48)}
+    hyena_dist.embed(TINY, texts, out=out, bin_size=25, strands="both", max_tokens_per_batch=1)
 
 
-def start(out: Path, rank: int = 0, world_size: int = 1) -> "subprocess.Popen[bytes]":
-    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
-    environment = os.environ | ranks | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", JOB, str(TINY), str(out)], env=environment)
+def start(out: Path, world_size: int) -> list[SERVER.Process]:  # type: ignore[name-defined]
+    processes = [SERVER.Process(target=run_job, args=(rank, world_size, out)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    return processes
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
-def test_a_job_that_is_killed_goes_on_with_other_processes_to_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+def test_a_job_that_is_killed_at_random_ends_in_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     whole, killed = tmp_path / f"whole{suffix}", tmp_path / f"killed{suffix}"
-    both = [start(whole), start(killed)]
-    folder = killed.with_name(f"{killed.name}.partial")
-    while len(list(folder.glob("part-*"))) < 3:
-        time.sleep(0.01)
-    both[1].send_signal(signal.SIGKILL)
-    assert both[1].wait() == -signal.SIGKILL
-    done = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
-    assert not killed.exists()
-    second = [start(killed, rank, 2) for rank in (0, 1)]
-    assert [process.wait(60) for process in [both[0], *second]] == [0, 0, 0]
-    assert done
-    assert not folder.exists()
+    (process,) = start(whole, 1)
+    process.join()
+    draw = random.Random(0)
+    kills = 0
+    while not killed.exists():
+        processes = start(killed, 1 + kills % 2)
+        deadline = time.monotonic() + draw.uniform(0.1, 0.5) * (1 + kills / 10)
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+        kills += any(process.is_alive() for process in processes)
+        for process in processes:
+            process.kill()
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
+    (process,) = start(killed, 1)  # what a killed process has left is tidied up, or there is nothing to do
+    process.join()
+    assert process.exitcode == 0
+    assert kills >= 2
+    assert not killed.with_name(f"{killed.name}.partial").exists()
     assert same_bytes(whole, killed) if suffix == ".zarr" else whole.read_bytes() == killed.read_bytes()
+
+
+def test_each_process_does_its_share_and_the_last_writes_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "x.zarr"
+    folder = tmp_path / "x.zarr.partial"
+    for rank, parts in ((0, 24), (1, 0)):
+        process = SERVER.Process(target=run_job, args=(rank, 2, out))
+        process.start()
+        process.join()
+        assert len(list(folder.glob("part-*"))) == parts
+    assert out.exists()
