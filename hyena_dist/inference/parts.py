@@ -46,6 +46,20 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
         raise UserError(f"{out} cannot be written: {error.strerror}; name another place") from error
 
 
+def is_made_already(out: Path) -> bool:
+    """Return whether other processes of this launch have ended the job, as one finds that starts late.
+
+    Raises:
+        UserError: the output was there before, and is not replaced.
+    """
+    if not out.exists():
+        return False
+    launcher = psutil.Process(os.getppid())
+    if launch_environment().world_size == 1 or out.stat().st_mtime < launcher.create_time():
+        raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
+    return True
+
+
 def describe_job(verb: str, sequences: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the parts of a job depend on: the verb, hashes of input and model, and options, as JSON."""
     return {"made_by": f"hyena_dist {__version__} {verb}", "sequences": sequences, "model": model, **options}
@@ -80,15 +94,20 @@ class PartFolder:
 
     @classmethod
     def of_unfinished(cls, out: Path, job: dict[str, Any]) -> "PartFolder | None":
-        """Open the folder of a job, or return None if the job has made its output: no process has work to do.
+        """Open the folder of a job, or return None if the job has made its output, so that no work is left.
 
         Raises:
             UserError: the output was there before, and is not replaced; or the folder holds the parts of another job.
         """
-        if out.exists() and not _has_just_been_made(out, job):
-            raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
+        left = out.with_name(f"{out.name}.partial")
+        header = left / _HEADER
+        if out.exists() and left.exists() and (not header.exists() or header.read_text() == _as_text(job)):
+            shutil.rmtree(left, ignore_errors=True)  # a process was killed in `remove`
+            return None
+        if is_made_already(out):
+            return None
         folder = cls(out, job)
-        if out.exists():  # asked again, because other processes may have ended the job between the two lines above
+        if out.exists():  # others have ended the job between the two lines above
             folder.remove()
             return None
         return folder
@@ -150,16 +169,3 @@ class PartFolder:
 
 def _as_text(job: dict[str, Any]) -> str:
     return json.dumps(job, indent=2, sort_keys=True) + "\n"
-
-
-def _has_just_been_made(out: Path, job: dict[str, Any]) -> bool:
-    """Return whether an output is this job's: what is left of its folder says so, or it is younger than the launcher.
-
-    A process that starts late may find that the others of its launch have ended the job.
-    """
-    folder = out.with_name(f"{out.name}.partial")
-    header = folder / _HEADER
-    if folder.exists():  # a process was killed between making the output and removing all of the folder
-        return not header.exists() or header.read_text() == _as_text(job)
-    launched = psutil.Process(os.getppid()).create_time()
-    return launch_environment().world_size > 1 and out.stat().st_mtime >= launched
