@@ -21,7 +21,7 @@ from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
 from hyena_dist.inference.load import Model, load_here, model_hash
-from hyena_dist.inference.parts import PartFolder, check_output, describe_job, is_made_already
+from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.score_files import SUFFIXES, write_scores
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.inference.windows import Window, windows_of
@@ -135,10 +135,11 @@ def score(
             folder = PartFolder(Path(scratch, "scores"), job)
             folder.compute("scoring", work.sizes, part, rank=0, world_size=1)
             return work.gather(folder)
-    if not is_made_already(path):
-        folder, launch = PartFolder(path, job), launch_environment()
-        folder.compute("scoring", work.sizes, part, launch.rank, launch.world_size)
-        folder.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(folder)))
+    unfinished = PartFolder.of_unfinished(path, job)
+    if unfinished is not None:
+        launch = launch_environment()
+        unfinished.compute("scoring", work.sizes, part, launch.rank, launch.world_size)
+        unfinished.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(unfinished)))
     return None
 
 
