@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,15 @@ class PartFolder:
         self.folder = out.with_name(f"{out.name}.partial")
         self._header = self.folder / _HEADER
         text = _as_text(job)
-        self.folder.mkdir(exist_ok=True)
-        if not self._header.exists():
-            write_atomically(self._header, text)
-        elif self._header.read_text() != text:
-            known = json.loads(self._header.read_text())
+        known_text = ""
+        while not known_text:
+            with suppress(FileNotFoundError):  # a process that has ended the job removes the folder meanwhile
+                self.folder.mkdir(exist_ok=True)
+                if not self._header.exists():
+                    write_atomically(self._header, text)
+                known_text = self._header.read_text()
+        if known_text != text:
+            known = json.loads(known_text)
             changed = sorted(key for key in {*known, *job} if known.get(key) != job.get(key))
             raise UserError(
                 f"{self.folder} holds parts of another job with another {', '.join(changed)}; remove the folder, or "
