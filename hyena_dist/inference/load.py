@@ -39,7 +39,10 @@ def load(
     Raises:
         UserError: nothing to load there, a device that there is not, or weights that are not finite.
     """
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"there is no device {device!r}; take cpu or cuda") from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device} is asked for and this machine has no GPU that torch sees; take cpu")
     path = Path(model)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dist.data.batches import inputs_and_targets, is_base
+from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets, is_base
 from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
@@ -192,23 +192,26 @@ class _Work(NamedTuple):
         """
         windows = [self.windows[i] for i in self.batches[number].tolist()]
         device = model.backbone.ln_f.weight.device
-        sums = np.zeros((self.strands, len(windows), 2))
+        context = torch.tensor([window.first - window.start - 1 for window in windows], device=device)
+        sums = np.empty((self.strands, len(windows), 2))
         bases: list[NDArray[np.float32]] = []
         for strand in range(self.strands):
             tokens, lengths = pad_right([self._tokens(window, strand) for window in windows])
             inputs, targets = inputs_and_targets(tokens.to(device))
-            nll = model(inputs, targets, skip_logits=True).nll.cpu()
-            scored = (targets >= 0).cpu()
-            for row, window in enumerate(windows):
-                inside = slice(window.first - window.start - 1, int(lengths[row]) - 1)
-                values, counted = nll[row, inside], scored[row, inside]
-                sums[strand, row] = -values.double().sum(), counted.sum()
-                if self.per_base:
-                    bases.append((-values.float()).masked_fill(~counted, math.nan).numpy())
-        if not np.isfinite(sums).all():
+            targets[torch.arange(targets.shape[1], device=device) < context[:, None]] = IGNORE_INDEX
+            nll = model(inputs, targets, skip_logits=True).nll
+            scored = targets >= 0
+            sums[strand] = torch.stack((-nll.double().sum(1), scored.sum(1).double()), 1).cpu()
+            if self.per_base:
+                values = (-nll.float()).masked_fill(~scored, math.nan).cpu().numpy()
+                ends = (lengths - 1).tolist()
+                bases += [row[start:end] for row, start, end in zip(values, context.tolist(), ends, strict=True)]
+        wrong = ~np.isfinite(sums).all((0, 2))
+        if wrong.any():
+            name = self.given.names[windows[int(wrong.argmax())].sequence]
             raise UserError(
-                f"the model gives NaN or infinite log-likelihoods for {self.given.names[windows[0].sequence]!r}; take "
-                f"another checkpoint, or compute in fp32"
+                f"the model gives NaN or infinite log-likelihoods for {name!r}; take another checkpoint, or compute in "
+                f"fp32"
             )
         with path.open("wb") as file:
             sums.tofile(file)

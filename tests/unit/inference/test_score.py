@@ -1,6 +1,7 @@
 """Scores beside the published formulas in float64, and the same whatever the batches, windows and files are."""
 
 import csv
+import doctest
 import math
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 import hyena_dist
-from hyena_dist import UserError
-from hyena_dist.data.tokenizer import decode, encode, reverse_complement
+from hyena_dist import HyenaDNA, ModelConfig, UserError
+from hyena_dist.cli import main
+from hyena_dist.data.tokenizer import G, decode, encode, reverse_complement
 from tests.unit.inference.published import log_likelihoods
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -158,9 +160,47 @@ def test_mistakes_are_said_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_gives_nan_is_an_error() -> None:
-    model = hyena_dist.load(GOLDEN / "tiny")
+def test_a_model_that_gives_nan_is_an_error_with_the_sequence() -> None:
+    model = HyenaDNA(ModelConfig(d_model=16, n_layer=1, l_max=64, filter_order=8, tie_embeddings=False)).eval()
     with torch.no_grad():
-        model.backbone.ln_f.weight.fill_(math.nan)
-    with pytest.raises(UserError, match="NaN or infinite"):
-        hyena_dist.score(model, {"a": "ACGT", "b": "ACGTAC"})
+        model.backbone.embeddings.word_embeddings.weight[G] = math.nan
+    with pytest.raises(UserError, match="NaN or infinite log-likelihoods for 'b'"):
+        hyena_dist.score(model, {"a": "ACATACAN", "b": "ACGTA", "c": "TTTTT"})
+
+
+def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN.parents[1])
+    (test,) = doctest.DocTestFinder(recurse=False).find(hyena_dist.score, "example", globs={})
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_verb_does_what_python_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.fa").write_text(f">chr1\n{SEQUENCES['of 131']}\n")
+    (tmp_path / "x.bed").write_text("chr1\t3\t80\ta\t0\t-\nchr1\t80\t131\tb\n")
+    words = ["score", str(tmp_path / "x.bed"), "--genome", str(tmp_path / "x.fa"), "--model", str(GOLDEN / "tiny")]
+    options = ["--strands", "both", "--per-base", "--modulation-shift", "0.0", "--max-tokens-per-batch", "80"]
+    assert main([*words, *options, "--out", str(tmp_path / "verb.parquet")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path}/verb.parquet\n"
+    hyena_dist.score(
+        hyena_dist.load(GOLDEN / "tiny", modulation_shift=0.0),
+        {"a": turned(SEQUENCES["of 131"][3:80]), "b": SEQUENCES["of 131"][80:]},
+        out=tmp_path / "python.parquet",
+        strands="both",
+        per_base=True,
+        max_tokens_per_batch=80,
+    )
+    assert (tmp_path / "verb.parquet").read_bytes() == (tmp_path / "python.parquet").read_bytes()
+    assert main([*words, *options, "--out", str(tmp_path / "verb.parquet")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/verb.parquet exists and is left as it is; remove it, or name another --out\n"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_16_bits_are_near(dtype: torch.dtype) -> None:
+    exact, rounded = (hyena_dist.score(GOLDEN / "tiny", SEQUENCES, dtype=each) for each in (None, dtype))
+    assert exact is not None
+    assert rounded is not None
+    assert rounded.scored.tolist() == exact.scored.tolist()
+    assert rounded.mean == pytest.approx(exact.mean, abs=0.02)
