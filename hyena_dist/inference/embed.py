@@ -82,7 +82,7 @@ def embed(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
-        modulation_shift: shift of the filters' decay, which published models do not say; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Returns:
         The embeddings, or None with `out`.

@@ -34,7 +34,7 @@ def load(
             a file of weights with config.json beside it.
         device: where it computes.
         dtype: the type to cast it to; fp32 if not given.
-        modulation_shift: shift of the filters' decay, which published models do not say; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Raises:
         UserError: nothing to load there, a device that there is not, or weights that are not finite.

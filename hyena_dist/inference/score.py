@@ -101,7 +101,7 @@ def score(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Returns:
         The scores, or None with `out`.
@@ -144,11 +144,11 @@ def score(
 
 
 class _Work(NamedTuple):
-    """What is to be scored, in batches of windows of similar length."""
+    """The windows of a job, in batches of similar length."""
 
     given: Sequences
     windows: Sequence[Window]
-    """Of one strand; those of the other are the same places of the turned sequence."""
+    """The windows of one strand; the other has the same places of the turned sequence."""
     batches: Sequence[NDArray[np.int64]]
     """Numbers of the windows of each batch."""
     strands: int

@@ -23,7 +23,7 @@ _LONGEST_FIELD = 2**31 - 1  # what the csv module can take
 
 
 class Sequences(NamedTuple):
-    """Named sequences."""
+    """Named sequences with random access."""
 
     names: list[str]
     lengths: NDArray[np.int64]

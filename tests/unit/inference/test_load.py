@@ -1,4 +1,4 @@
-"""What `hyena_dist.load` takes, and its sentences for what it does not."""
+"""`hyena_dist.load` takes folders and files, and says in a sentence what it does not take."""
 
 from pathlib import Path
 

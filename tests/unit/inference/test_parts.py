@@ -21,7 +21,7 @@ SIZES = [3] * 7
 
 
 class Stopped(Exception):
-    """What ends a process in these tests."""
+    """The end of a process in these tests."""
 
 
 def work(out: Path, *, rank: int = 0, world_size: int = 1, last: int = 99) -> list[int]:
