@@ -1,0 +1,107 @@
+"""HyenaDNAForCausalLM: next-token logits, their loss, and generation by transformers' own API.
+
+Shapes: B batch, L positions, V padded vocabulary.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import CausalLMOutput
+from transformers.utils.generic import can_return_tuple
+
+from hyena_dist.hf.config import HyenaDNAConfig
+from hyena_dist.hf.model import HyenaDNAModel, HyenaDNAPreTrainedModel
+from hyena_dist.hf.padding import next_tokens, packing
+
+
+class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
+    """HyenaDNA with its language model head.
+
+    Logits have the port's padded columns, which belong to no token: the loss gives them no probability, and `generate`
+    does not choose them.
+    """
+
+    _tied_weights_keys = {  # noqa: RUF012
+        "lm_head.weight": "hyena.backbone.embeddings.word_embeddings.weight"
+    }
+
+    def __init__(self, config: HyenaDNAConfig) -> None:
+        super().__init__(config)
+        architecture = config.architecture
+        self.hyena = HyenaDNAModel(config)
+        self.lm_head = nn.Linear(architecture.d_model, architecture.padded_vocab_size, bias=False)
+        self.post_init()
+        self.generation_config.suppress_tokens = list(range(architecture.vocab_size, architecture.padded_vocab_size))
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Return the head."""
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the head."""
+        self.lm_head = new_embeddings
+
+    def save_pretrained(
+        self, save_directory: str | Path, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
+    ) -> None:
+        """Write the folder as every model of transformers does, with the head in it even where it is the embedding.
+
+        The port's own code knows of no tied head, and would draw one at random.
+        """
+        state = dict(self.state_dict() if state_dict is None else state_dict)
+        if "lm_head.weight" in state:
+            state["lm_head.weight"] = state["lm_head.weight"].clone()
+        super().save_pretrained(save_directory, is_main_process, state, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutput:
+        """Return logits, in the parameters' type, and with labels the loss.
+
+        Args:
+            input_ids: token ids of any integer type, [B, L].
+            attention_mask: 1 for each token and 0 for padding, which counts as absent, [B, L].
+            inputs_embeds: [B, L, D], instead of ids.
+            labels: the tokens themselves, which are shifted here, or -100 where nothing is to be predicted, [B, L].
+            output_hidden_states: whether to return n_layer + 1 states, as in HyenaDNAModel.
+            logits_to_keep: give the logits of so many last positions alone; all if 0. The loss has all.
+            num_items_in_batch: what the sum of losses is divided by, instead of the number of predicted tokens.
+            kwargs: `return_dict`, and what transformers gives every model and this one has no use for.
+
+        Raises:
+            UserError: as in HyenaDNAModel.
+        """
+        outputs = self.hyena(input_ids, attention_mask, inputs_embeds, output_hidden_states, return_dict=True)
+        hidden = outputs.last_hidden_state
+        logits = self.lm_head(hidden if labels is not None else hidden[:, -logits_to_keep:])
+        loss = None
+        if labels is not None:
+            targets = next_tokens(labels, packing(attention_mask, labels.shape))
+            loss = self._loss(logits, targets, num_items_in_batch)
+            logits = logits[:, -logits_to_keep:]
+        return CausalLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
+
+    def _loss(self, logits: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+        rows = logits[..., : self.config.vocab_size].flatten(0, 1)
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        wanted = targets.flatten().long()
+        if num_items is None:
+            return F.cross_entropy(rows, wanted)
+        return F.cross_entropy(rows, wanted, reduction="sum") / torch.as_tensor(num_items, device=rows.device)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # its caches hold keys and values of attention

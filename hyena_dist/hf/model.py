@@ -1,0 +1,147 @@
+"""HyenaDNAModel: the backbone as transformers has it, under the -hf port's names.
+
+Shapes: B batch, L positions, D d_model, V padded vocabulary.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from hyena_dist.errors import UserError
+from hyena_dist.hf.config import HyenaDNAConfig
+from hyena_dist.hf.layers import adapt
+from hyena_dist.hf.padding import packing
+from hyena_dist.models.block import Block
+from hyena_dist.models.lm import Backbone, check_cast
+from hyena_dist.models.token_ids import check_ids
+from hyena_dist.parallel.mesh import Mesh
+
+
+class HyenaDNAPreTrainedModel(PreTrainedModel):
+    """What the models have in common: initialisation, types, recomputed activations."""
+
+    config_class = HyenaDNAConfig
+    config: HyenaDNAConfig
+    base_model_prefix = "hyena"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["filter_fn"]  # noqa: RUF012
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embedding, [B, L] -> [B, L, D]."""
+        return self.base_model.backbone.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding."""
+        self.base_model.backbone.embeddings.word_embeddings = value
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Move or cast the model, as `nn.Module.to` does.
+
+        Raises:
+            UserError: a type in which it cannot compute.
+        """
+        check_cast(next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)), None))
+        return super().to(*args, **kwargs)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers recompute their activations in the backward pass."""
+        found: bool = self.base_model.backbone.activation_checkpointing
+        return found
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None) -> None:
+        # The reentrant kind, which callers may ask for, drops the gradients of adapters on a frozen model in silence.
+        self.base_model.backbone.activation_checkpointing = enable
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise what a checkpoint did not have; layers as the trainer's are."""
+        if isinstance(module, Block):
+            fresh = adapt(Block(self.config.architecture, 0, Mesh(), self.dtype))
+            new = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
+            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                init.copy_(tensor, new[name].to(tensor))
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+
+class HyenaDNAModel(HyenaDNAPreTrainedModel):
+    """HyenaDNA without a head.
+
+    Example:
+        >>> import torch
+        >>> from hyena_dist.hf import HyenaDNAConfig, HyenaDNAModel
+        >>> model = HyenaDNAModel(HyenaDNAConfig(d_model=8, n_layer=2, filter_order=16)).eval()
+        >>> model(torch.tensor([[7, 8, 9, 10]])).last_hidden_state.shape
+        torch.Size([1, 4, 8])
+    """
+
+    # By this pattern save_pretrained leaves the copies out; which they are is in get_expanded_tied_weights_keys.
+    _tied_weights_keys = {r".*implicit_filter\.(?!1\.)\d+\.freq": "implicit_filter.1.freq"}  # noqa: RUF012
+
+    def __init__(self, config: HyenaDNAConfig) -> None:
+        super().__init__(config)
+        self.backbone = adapt(Backbone(config.architecture, Mesh(), torch.get_default_dtype()))
+        self.post_init()
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Return the other names of the frequency that all sine layers of a filter share, whatever the config ties."""
+        if all_submodels:
+            found: dict[str, str] = super().get_expanded_tied_weights_keys(all_submodels=True)
+            return found
+        names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.endswith(".freq")]
+        firsts = {name: ".".join((*name.split(".")[:-2], "1.freq")) for name in names}
+        return {name: first for name, first in firsts.items() if name != first}
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Return hidden states, zeros where there is padding.
+
+        Args:
+            input_ids: token ids of any integer type, [B, L].
+            attention_mask: 1 for each token and 0 for padding, which may be on any side and counts as absent, [B, L].
+            inputs_embeds: [B, L, D], instead of ids.
+            output_hidden_states: whether to return n_layer + 1 states: the embeddings, those after each layer but the
+                last, and `last_hidden_state`, which is behind the final norm.
+            kwargs: `return_dict`, and what transformers gives every model and this one has no use for.
+
+        Raises:
+            UserError: neither ids nor embeddings or both, no tokens, ids beyond the vocabulary, sequences beyond
+                max_seq_len, or a mask of another shape.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise UserError("give either input_ids or inputs_embeds, and not both")
+        inputs = inputs_embeds if input_ids is None else input_ids
+        assert inputs is not None
+        packed = packing(attention_mask, inputs.shape[:2])
+        unpack: Callable[[Tensor], Tensor] = (lambda x: x) if packed is None else packed.unpack
+        if packed is not None:
+            inputs = packed.pack(inputs)
+        if input_ids is not None:
+            check_ids(inputs, self.get_input_embeddings().num_embeddings)
+            inputs = self.get_input_embeddings()(inputs.long())
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        states: list[Tensor] | None = [] if output_hidden_states else None
+        x = self.backbone(inputs, states=states)
+        last = unpack(self.backbone.ln_f(x).transpose(0, 1))
+        hidden = None if states is None else (*(unpack(state.transpose(0, 1)) for state in states), last)
+        return BaseModelOutput(last_hidden_state=last, hidden_states=hidden)
