@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from hyena_dist.hf.registration import watch
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -20,3 +22,6 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'hyena_dist' has no attribute '{name}'")
+
+
+watch()  # AutoModel and AutoTokenizer know HyenaDNA from here on

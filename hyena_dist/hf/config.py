@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.errors import UserError
+from hyena_dist.hf.registration import register_models
 from hyena_dist.models.published_config import PUBLISHED_SHIFT, model_config, write_fields
 
 POOLINGS = ("mean", "last", "first", "max")
@@ -81,6 +82,7 @@ class HyenaDNAConfig(PreTrainedConfig):
         self.pad_vocab_size_multiple = pad_vocab_size_multiple
         self.shift = shift
         self.pooling = pooling
+        register_models()
         super().__init__(pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **kwargs)
 
     @property

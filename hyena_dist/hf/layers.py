@@ -8,7 +8,6 @@ from torch import nn
 from hyena_dist.models.mixers.filter import FilterNetwork, HyenaFilter, PositionalFeatures
 from hyena_dist.parallel.linear import ColumnLinear, RowLinear, VocabEmbedding
 
-
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -31,6 +31,7 @@ class HyenaDNAPreTrainedModel(PreTrainedModel):
     base_model_prefix = "hyena"
     supports_gradient_checkpointing = True
     _no_split_modules = ["Block"]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012
     _keep_in_fp32_modules_strict = ["filter_fn"]  # noqa: RUF012
 
     def get_input_embeddings(self) -> nn.Module:
