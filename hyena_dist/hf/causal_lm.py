@@ -45,7 +45,7 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
         """Replace the head."""
         self.lm_head = new_embeddings
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self, save_directory: str | Path, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
     ) -> None:
         """Write the folder as every model of transformers does, with the head in it even where it is the embedding.

@@ -24,9 +24,9 @@ class HyenaDNAForSequenceClassification(HyenaDNAPreTrainedModel):
 
     def __init__(self, config: HyenaDNAConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels: int = config.num_labels or 1
         self.hyena = HyenaDNAModel(config)
-        self.score = nn.Linear(config.d_model, config.num_labels, bias=False)
+        self.score = nn.Linear(config.d_model, self.num_labels, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -63,17 +63,19 @@ class HyenaDNAForSequenceClassification(HyenaDNAPreTrainedModel):
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self.config.problem_type is None:
-            one = "regression" if self.num_labels == 1 else "single_label_classification"
-            whole = self.num_labels == 1 or not labels.is_floating_point()
-            self.config.problem_type = one if whole else "multi_label_classification"
+            if self.num_labels == 1:
+                self.config.problem_type = "regression"
+            elif labels.is_floating_point():
+                self.config.problem_type = "multi_label_classification"
+            else:
+                self.config.problem_type = "single_label_classification"
         rows = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.config.problem_type == "single_label_classification":
             return F.cross_entropy(rows, labels.view(-1).long())
         labels = labels.to(rows.dtype).view(rows.shape)
-        return F.mse_loss(rows, labels) if self.config.problem_type == "regression" else _bce(rows, labels)
-
-
-_bce = F.binary_cross_entropy_with_logits
+        if self.config.problem_type == "regression":
+            return F.mse_loss(rows, labels)
+        return F.binary_cross_entropy_with_logits(rows, labels)
 
 
 def pooled(hidden: Tensor, kept: Tensor, how: str) -> Tensor:

@@ -83,7 +83,8 @@ class HyenaDNAConfig(PreTrainedConfig):
         self.shift = shift
         self.pooling = pooling
         register_models()
-        super().__init__(pad_token_id=pad_token_id, tie_word_embeddings=tie_word_embeddings, **kwargs)
+        kwargs |= {"pad_token_id": pad_token_id, "tie_word_embeddings": tie_word_embeddings}
+        super().__init__(**kwargs)
 
     @property
     def architecture(self) -> ModelConfig:

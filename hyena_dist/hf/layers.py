@@ -42,7 +42,8 @@ def _linear(layer: ColumnLinear | RowLinear) -> nn.Linear:
 
 
 def _embedding(layer: VocabEmbedding) -> nn.Embedding:
-    embedding = nn.Embedding(*layer.weight.shape, device="meta")
+    rows, columns = layer.weight.shape
+    embedding = nn.Embedding(rows, columns, device="meta")
     embedding.weight = layer.weight
     return embedding
 

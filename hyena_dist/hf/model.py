@@ -4,7 +4,7 @@ Shapes: B batch, L positions, D d_model, V padded vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +34,20 @@ class HyenaDNAPreTrainedModel(PreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012
     _keep_in_fp32_modules_strict = ["filter_fn"]  # noqa: RUF012
 
-    def get_input_embeddings(self) -> nn.Module:
+    @property
+    def native_backbone(self) -> Backbone:
+        """The embedding and the layers."""
+        return cast(Backbone, self.base_model.backbone)
+
+    def get_input_embeddings(self) -> nn.Embedding:
         """Return the token embedding, [B, L] -> [B, L, D]."""
-        return self.base_model.backbone.embeddings.word_embeddings
+        return cast(nn.Embedding, self.native_backbone.embeddings.word_embeddings)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding."""
-        self.base_model.backbone.embeddings.word_embeddings = value
+        cast(Any, self.native_backbone.embeddings).word_embeddings = value
 
-    def to(self, *args: Any, **kwargs: Any) -> Any:
+    def to(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Move or cast the model, as `nn.Module.to` does.
 
         Raises:
@@ -54,12 +59,11 @@ class HyenaDNAPreTrainedModel(PreTrainedModel):
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether layers recompute their activations in the backward pass."""
-        found: bool = self.base_model.backbone.activation_checkpointing
-        return found
+        return self.native_backbone.activation_checkpointing
 
-    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func: Any = None) -> None:
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         # The reentrant kind, which callers may ask for, drops the gradients of adapters on a frozen model in silence.
-        self.base_model.backbone.activation_checkpointing = enable
+        self.native_backbone.activation_checkpointing = enable
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise what a checkpoint did not have; layers as the trainer's are."""

@@ -57,7 +57,7 @@ class _Watch:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _then(spec.loader.exec_module, _AFTER[name])  # type: ignore[method-assign]
+            spec.loader.exec_module = _then(spec.loader.exec_module, _AFTER[name])  # type: ignore
         return spec
 
 

@@ -73,7 +73,7 @@ class HyenaDNATokenizer(PreTrainedTokenizer):
         parts = [token_ids_0] if token_ids_1 is None else [token_ids_0, token_ids_1]
         return [mark for part in parts for mark in (*([0] * len(part)), 1)]
 
-    def _encode_plus(
+    def _encode_plus(  # type: ignore[override]
         self, text: Any, text_pair: Any = None, return_tensors: Any = None, **kwargs: Any
     ) -> BatchEncoding:
         encoded = super()._encode_plus(text=self._ids(text), text_pair=self._ids(text_pair), **kwargs)
@@ -107,7 +107,9 @@ class HyenaDNATokenizer(PreTrainedTokenizer):
         """Put tokens together."""
         return "".join(tokens)
 
-    def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any) -> str:
+    def _decode(  # type: ignore[override]
+        self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: Any
+    ) -> str:
         ids = np.atleast_1d(np.asarray(token_ids, dtype=np.int64))
         if skip_special_tokens:
             ids = ids[~np.isin(ids, self.all_special_ids)]
