@@ -102,6 +102,22 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
             return F.cross_entropy(rows, wanted)
         return F.cross_entropy(rows, wanted, reduction="sum") / torch.as_tensor(num_items, device=rows.device)
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return what `forward` gets for the next token: all tokens so far, behind the prompt's embeddings if any."""
+        kwargs |= {"attention_mask": attention_mask}
+        if inputs_embeds is None:
+            return kwargs | {"input_ids": input_ids}
+        assert attention_mask is not None  # `generate` makes one
+        new = input_ids[:, input_ids.shape[1] - attention_mask.shape[1] + inputs_embeds.shape[1] :]
+        return kwargs | {"inputs_embeds": torch.cat((inputs_embeds, self.get_input_embeddings()(new)), 1)}
+
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # its caches hold keys and values of attention

@@ -3,6 +3,7 @@
 Shapes: B batch, L positions, D d_model, V padded vocabulary.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,7 +20,9 @@ from hyena_dist.hf.layers import adapt
 from hyena_dist.hf.padding import packing
 from hyena_dist.models.block import Block
 from hyena_dist.models.lm import Backbone, check_cast
-from hyena_dist.models.token_ids import check_ids
+from hyena_dist.models.mixers.filter import HyenaFilter, Modulation, PositionalFeatures, Sine
+from hyena_dist.models.mixers.hyena import ShortFilter
+from hyena_dist.models.token_ids import check_ids, check_some
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -66,19 +69,33 @@ class HyenaDNAPreTrainedModel(PreTrainedModel):
         self.native_backbone.activation_checkpointing = enable
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise what a checkpoint did not have; layers as the trainer's are."""
-        if isinstance(module, Block):
-            fresh = adapt(Block(self.config.architecture, 0, Mesh(), self.dtype))
-            new = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
-            for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-                init.copy_(tensor, new[name].to(tensor))
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-            if isinstance(module, nn.Linear) and module.bias is not None:
+        """Initialise what a checkpoint did not have, as training does."""
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            # Products that the residual stream takes up are small at first.
+            depth = 2 * self.config.n_layer if module in self._feeding_residual() else 1
+            init.normal_(module.weight, std=std / math.sqrt(depth))
+            if module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=std)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+        elif isinstance(module, Sine):
+            init.constant_(module.freq, self.config.activation_freq)
+        elif isinstance(module, PositionalFeatures) and module.z is not None and module.t is not None:
+            z, t = module.grid(0, module.l_max, torch.float32, module.z.device)
+            init.copy_(module.z, z)
+            init.copy_(module.t, t)
+        elif isinstance(module, ShortFilter | HyenaFilter | Modulation):
+            fresh = type(module)(self.config.architecture, Mesh())
+            for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                init.copy_(tensor, getattr(fresh, name))
+
+    def _feeding_residual(self) -> set[nn.Module]:
+        layers = cast(list[Block], self.native_backbone.layers)
+        return {linear for layer in layers for linear in (layer.mixer.out_proj, layer.mlp.fc2)}
 
 
 class HyenaDNAModel(HyenaDNAPreTrainedModel):
@@ -92,7 +109,8 @@ class HyenaDNAModel(HyenaDNAPreTrainedModel):
         torch.Size([1, 4, 8])
     """
 
-    # By this pattern save_pretrained leaves the copies out; which they are is in get_expanded_tied_weights_keys.
+    # The further names of a frequency that the sine layers of a filter share, as one module: save_pretrained leaves
+    # them out.
     _tied_weights_keys = {r".*implicit_filter\.(?!1\.)\d+\.freq": "implicit_filter.1.freq"}  # noqa: RUF012
 
     def __init__(self, config: HyenaDNAConfig) -> None:
@@ -101,13 +119,8 @@ class HyenaDNAModel(HyenaDNAPreTrainedModel):
         self.post_init()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Return the other names of the frequency that all sine layers of a filter share, whatever the config ties."""
-        if all_submodels:
-            found: dict[str, str] = super().get_expanded_tied_weights_keys(all_submodels=True)
-            return found
-        names = [name for name, _ in self.named_parameters(remove_duplicate=False) if name.endswith(".freq")]
-        firsts = {name: ".".join((*name.split(".")[:-2], "1.freq")) for name in names}
-        return {name: first for name, first in firsts.items() if name != first}
+        """Return nothing: what is one module needs no tying when it has been loaded."""
+        return {}
 
     @can_return_tuple
     def forward(
@@ -136,6 +149,7 @@ class HyenaDNAModel(HyenaDNAPreTrainedModel):
             raise UserError("give either input_ids or inputs_embeds, and not both")
         inputs = inputs_embeds if input_ids is None else input_ids
         assert inputs is not None
+        check_some(inputs, "token ids" if inputs_embeds is None else "embeddings")
         packed = packing(attention_mask, inputs.shape[:2])
         unpack: Callable[[Tensor], Tensor] = (lambda x: x) if packed is None else packed.unpack
         if packed is not None:
