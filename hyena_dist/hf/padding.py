@@ -37,7 +37,7 @@ class Packing(NamedTuple):
 
 
 def packing(attention_mask: Tensor | None, shape: torch.Size) -> Packing | None:
-    """Return where the tokens are, or None where all positions hold one, which is not asked of a GPU.
+    """Return where the tokens are, or None where all positions hold one, which neither a GPU nor a compiler is asked.
 
     Args:
         attention_mask: 1 or true where there is a token, [B, L]; no padding if not given.
@@ -54,7 +54,7 @@ def packing(attention_mask: Tensor | None, shape: torch.Size) -> Packing | None:
             f"each token and 0 for padding"
         )
     kept = attention_mask.bool()
-    if kept.device.type == "cpu" and bool(kept.all()):
+    if kept.device.type == "cpu" and not torch.compiler.is_compiling() and bool(kept.all()):
         return None
     return Packing(kept, torch.argsort(~kept, dim=1, stable=True))
 

@@ -116,6 +116,18 @@ def test_16_bits_spare_the_filters() -> None:
 
 
 @torch.no_grad()
+def test_compiled_models_give_the_same() -> None:
+    """By the fastest of torch's compilers, which traces as the default one does; that was tried by hand."""
+    model = build(HyenaDNAForCausalLM)
+    compiled = torch.compile(model, backend="aot_eager")
+    batch, mask, _ = padded("left")
+    for arguments in ({"input_ids": batch}, {"input_ids": batch, "attention_mask": mask, "labels": batch}):
+        found, wanted = compiled(**arguments), model(**arguments)
+        assert (found.logits - wanted.logits).abs().max() <= 1e-5
+        assert wanted.loss is None or (found.loss - wanted.loss).abs() <= 1e-5
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("kind", [HyenaDNAModel, HyenaDNAForCausalLM, HyenaDNAForSequenceClassification])
 def test_copies_and_pickles(kind: type[HyenaDNAModel]) -> None:
     model = build(kind)
