@@ -88,7 +88,7 @@ class HyenaDNAConfig(PreTrainedConfig):
 
     @property
     def architecture(self) -> ModelConfig:
-        """The same architecture under the names of this project.
+        """The architecture under the names of this project.
 
         Raises:
             UserError: an option that is not built, or a value that does not fit.

@@ -27,7 +27,7 @@ from hyena_dist.parallel.mesh import Mesh
 
 
 class HyenaDNAPreTrainedModel(PreTrainedModel):
-    """What the models have in common: initialisation, types, recomputed activations."""
+    """The base of the models: initialisation, types, recomputed activations."""
 
     config_class = HyenaDNAConfig
     config: HyenaDNAConfig
@@ -95,7 +95,7 @@ class HyenaDNAPreTrainedModel(PreTrainedModel):
 
     def _feeding_residual(self) -> set[nn.Module]:
         layers = cast(list[Block], self.native_backbone.layers)
-        return {linear for layer in layers for linear in (layer.mixer.out_proj, layer.mlp.fc2)}
+        return {layer.get_submodule(name) for layer in layers for name in ("mixer.out_proj", "mlp.fc2")}
 
 
 class HyenaDNAModel(HyenaDNAPreTrainedModel):

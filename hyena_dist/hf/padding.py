@@ -15,7 +15,7 @@ from hyena_dist.errors import UserError
 
 
 class Packing(NamedTuple):
-    """Where the tokens of a batch are."""
+    """The places of a batch's tokens."""
 
     kept: Tensor
     """Whether a position holds a token, bool [B, L]."""

@@ -1,4 +1,4 @@
-"""How AutoConfig, AutoModel and AutoTokenizer learn of HyenaDNA by `import hyena_dist`, which imports no transformers.
+"""AutoConfig, AutoModel and AutoTokenizer learn of HyenaDNA by `import hyena_dist`, which imports no transformers.
 
 transformers has no entry points, and importing it takes seconds that most users of this package do not need. So its
 modules of "auto" classes are watched, and each learns of HyenaDNA when it has been imported, before or after this one.

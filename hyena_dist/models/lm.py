@@ -98,7 +98,7 @@ class Backbone(nn.Module):
 
         Args:
             inputs: token ids [B, S], or in one process their embeddings [B, S, D], which are of a floating type.
-            dropout_seeds: as in `HyenaDNA.forward`.
+            dropout_seeds: B numbers that determine what is dropped, or None.
             states: gets the residual stream before each layer, [R, B, D].
         """
         embedded = inputs.transpose(0, 1) if inputs.is_floating_point() else self.embeddings.word_embeddings(inputs)

@@ -1,4 +1,4 @@
-"""Which layers are what they look like, so that an operator may take their parameters and do their work itself."""
+"""Layers that are what they look like, so that an operator may take their parameters and do their work itself."""
 
 from collections.abc import Callable
 from typing import Any

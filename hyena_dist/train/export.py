@@ -35,13 +35,13 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
     """Write config.json and the weights of a model; an earlier export in the same place is replaced.
 
     Args:
-        source: as in `export_with`.
-        out: as there.
+        source: a run's folder, of which the newest checkpoint is taken, or whatever load_published takes.
+        out: a folder that is new, empty or an earlier export.
         format: "safetensors" writes model.safetensors, for a model of the -hf port as that has it, "published"
             weights.ckpt as the original code has it, whatever the source was. hyena_dist.hf has another one.
 
     Raises:
-        UserError: as there.
+        UserError: a reason of `export_with`.
     """
     export_with(
         write_model if format == "safetensors" else lambda folder, model: save_published(model, folder), source, out

@@ -23,7 +23,7 @@ REMOTE = {"AutoConfig": "a.Config", "AutoModel": "b.Model", "AutoModelForCausalL
 @torch.no_grad()
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_ports_folders_load_without_trust(folder: str, tmp_path: Path) -> None:
-    """Their code is neither there nor asked for; golden values within 1e-5 through AutoModel."""
+    """Golden values within 1e-5 through AutoModel; the port's code is neither there nor asked for."""
     path = make_hf(folder, tmp_path / "hf")
     fields = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(fields | {"auto_map": REMOTE}))
@@ -63,7 +63,7 @@ def test_ours_to_theirs_and_back(shift: float, tied: bool, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_file_has_what_the_ports_code_looks_for(tied: bool, tmp_path: Path) -> None:
-    """Its head, which the port never ties; grids, of which it makes none; the shared frequency once."""
+    """A head, which the port never ties; grids, which it would draw at random; the shared frequency once."""
     model = build(HyenaDNAForCausalLM, tie_word_embeddings=tied)
     model.save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")

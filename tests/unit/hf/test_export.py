@@ -22,7 +22,7 @@ SUMMARY = {
 
 
 def run_folder(folder: Path, data: Path, shift: float = 0.0) -> Path:
-    """What a run leaves that an export reads."""
+    """A run's folder, as far as an export reads it."""
     checkpoint = folder / "checkpoints/step-00000001"
     checkpoint.mkdir(parents=True)
     write_model(checkpoint, HyenaDNA(config(shift=shift).architecture))

@@ -1,4 +1,4 @@
-"""What packing does to tokens and labels, for any mask."""
+"""Packing moves tokens and labels, and all that comes of them, back and forth, whatever the mask."""
 
 import pytest
 import torch

@@ -20,7 +20,7 @@ PARTS = st.lists(st.one_of(TEXTS, st.sampled_from(TOKENS)), max_size=6).map("".j
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What AutoTokenizer loads from a folder as the port has it, whose code is not there."""
+    """The tokenizer that AutoTokenizer loads from a folder of the port, whose code is not there."""
     folder = tmp_path_factory.mktemp("hf")
     config().save_pretrained(folder)
     remote = '"auto_map": {"AutoTokenizer": ["tokenization_hyena.HyenaDNATokenizer", null]}'

@@ -53,7 +53,7 @@ def test_a_hook_that_changes_an_output_changes_the_model(layer: str) -> None:
 
 
 def test_another_layer_in_the_place_of_one_is_called() -> None:
-    """As adapters do it: a wrapper that has the weight of what it wraps, and changes its output."""
+    """A wrapper has the weight of what it wraps, as adapters have, and changes its output."""
 
     class Wrapper(nn.Module):
         def __init__(self, base: nn.Module) -> None:
