@@ -14,6 +14,7 @@ _EXPORTS = {
     "UserError": "hyena_dist.errors",
     "from_published_config": "hyena_dist.models.published",
     "load_published": "hyena_dist.models.published",
+    "tokenizer": "hyena_dist.hf.tokenizer",
 }
 __all__ = ["__version__", *_EXPORTS]
 

@@ -114,3 +114,19 @@ class HyenaDNATokenizer(PreTrainedTokenizer):
         if skip_special_tokens:
             ids = ids[~np.isin(ids, self.all_special_ids)]
         return decode(ids)
+
+
+def tokenizer(any_case: bool = True, padding_side: str = "left") -> HyenaDNATokenizer:
+    """Return the tokenizer of all HyenaDNA models.
+
+    Args:
+        any_case: whether lower case is read as upper case, U as T and ambiguity codes as N, as in this project's data;
+            [UNK] otherwise, as in the published models'.
+        padding_side: "left" or "right"; results do not depend on it where the model gets the mask.
+
+    Example:
+        >>> import hyena_dist
+        >>> hyena_dist.tokenizer()("acgt", add_special_tokens=False)["input_ids"]
+        [7, 8, 9, 10]
+    """
+    return HyenaDNATokenizer(any_case=any_case, padding_side=padding_side)
