@@ -30,6 +30,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
 logits = model(**tokenizer("ACGTACGT", return_tensors="pt")).logits
+prompt = tokenizer("ACGTACGT", add_special_tokens=False, return_tensors="pt")  # no [SEP], which would end it
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=20)[0]))
 ```
 
 {shift}

@@ -61,6 +61,14 @@ def test_ours_to_theirs_and_back(shift: float, tied: bool, tmp_path: Path) -> No
     check_finite(back, "what came back")
 
 
+# The port's names of a layer's tensors, of which implicit_filter.3.freq and 5.freq are 1.freq once more.
+WITH_BIAS = ("mixer.in_proj", "mixer.out_proj", "mixer.short_filter", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
+WITH_BIAS += tuple(f"mixer.filter_fn.implicit_filter.{i}" for i in (0, 2, 4))
+LAYER = {f"{layer}.{what}" for layer in WITH_BIAS for what in ("weight", "bias")}
+LAYER |= {"mixer.filter_fn.bias", "mixer.filter_fn.implicit_filter.1.freq", "mixer.filter_fn.implicit_filter.6.weight"}
+LAYER |= {"mixer.filter_fn.modulation.deltas", "mixer.filter_fn.pos_emb.z", "mixer.filter_fn.pos_emb.t"}
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_file_has_what_the_ports_code_looks_for(tied: bool, tmp_path: Path) -> None:
     """A head, which the port never ties; grids, which it would draw at random; the shared frequency once."""
@@ -68,11 +76,12 @@ def test_the_file_has_what_the_ports_code_looks_for(tied: bool, tmp_path: Path) 
     model.save_pretrained(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert torch.equal(stored["lm_head.weight"], model.lm_head.weight)
-    layer = "hyena.backbone.layers.1.mixer.filter_fn."
-    assert stored[f"{layer}pos_emb.z"].shape == (1, 40, 5)
-    assert [name for name in stored if name.startswith(layer) and name.endswith(".freq")] == [
-        f"{layer}implicit_filter.1.freq"
-    ]
+    assert stored.keys() == {f"hyena.backbone.layers.{i}.{name}" for i in (0, 1) for name in LAYER} | {
+        "hyena.backbone.embeddings.word_embeddings.weight",
+        "hyena.backbone.ln_f.weight",
+        "hyena.backbone.ln_f.bias",
+        "lm_head.weight",
+    }
     again = HyenaDNAForCausalLM.from_pretrained(tmp_path)
     assert (again.lm_head.weight is again.get_input_embeddings().weight) == tied
     assert torch.equal(again(ids(1, 9)).logits, model(ids(1, 9)).logits)
@@ -88,6 +97,19 @@ def test_the_frequency_under_any_of_its_names(use: str, tmp_path: Path) -> None:
     assert torch.equal(again(ids(1, 9)).logits, model(ids(1, 9)).logits)
     network = again.hyena.backbone.layers[0].mixer.filter_fn.implicit_filter
     assert len({id(getattr(network, number).freq) for number in "135"}) == 1
+
+
+def test_shards_and_torch_files(tmp_path: Path) -> None:
+    """Both load through AutoModel and load_published; torch's file has the frequency under all its names."""
+    model = build(HyenaDNAForCausalLM)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    (tmp_path / "bin").mkdir()
+    torch.save(model.state_dict(), tmp_path / "bin/pytorch_model.bin")
+    model.config.save_pretrained(tmp_path / "bin")
+    for folder in ("shards", "bin"):
+        for load in (AutoModelForCausalLM.from_pretrained, load_published):
+            assert (load(tmp_path / folder)(ids(1, 9)).logits - model(ids(1, 9)).logits).abs().max() <= 1e-6
 
 
 def test_the_loss_is_that_of_the_shifted_tokens() -> None:
