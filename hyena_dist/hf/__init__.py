@@ -14,7 +14,7 @@ _EXPORTS = {
     "HyenaDNATokenizer": "hyena_dist.hf.tokenizer",
     "export_hf": "hyena_dist.hf.export",
     "from_native": "hyena_dist.hf.convert",
-    "to_native": "hyena_dist.hf.convert",
+    "to_native": "hyena_dist.hf.native",
 }
 __all__ = [*_EXPORTS]
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils.generic import can_return_tuple
 
+from hyena_dist.errors import UserError
+from hyena_dist.hf.cache import DecoderCache, can_step
 from hyena_dist.hf.config import HyenaDNAConfig
 from hyena_dist.hf.model import HyenaDNAModel, HyenaDNAPreTrainedModel
 from hyena_dist.hf.padding import next_tokens, packing
@@ -22,9 +24,11 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
     """HyenaDNA with its language model head.
 
     Logits have the port's padded columns, which belong to no token: the loss gives them no probability, and `generate`
-    does not choose them.
+    does not choose them. A token that `generate` adds costs one exact step, not a forward pass over all, unless the
+    batch is padded, adapters or hooks are in place, some layers are of attention, or `use_cache` is false.
     """
 
+    _is_stateful = True  # a cache cannot go back, as assisted generation wants it to
     _tied_weights_keys = {  # noqa: RUF012
         "lm_head.weight": "hyena.backbone.embeddings.word_embeddings.weight"
     }
@@ -67,6 +71,7 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         logits_to_keep: int = 0,
         num_items_in_batch: Tensor | int | None = None,
+        cache: DecoderCache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutput:
         """Return logits, in the parameters' type, and with labels the loss.
@@ -79,11 +84,15 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
             output_hidden_states: whether to return n_layer + 1 states, as in HyenaDNAModel.
             logits_to_keep: give the logits of so many last positions alone; all if 0. The loss has all.
             num_items_in_batch: what the sum of losses is divided by, instead of the number of predicted tokens.
+            cache: what `generate` made for itself; with it, input_ids are all tokens so far, and the logits those of
+                the next one.
             kwargs: `return_dict`, and what transformers gives every model and this one has no use for.
 
         Raises:
             UserError: as in HyenaDNAModel.
         """
+        if cache is not None and input_ids is not None:
+            return CausalLMOutput(logits=cache.logits(input_ids)[:, None])
         outputs = self.hyena(input_ids, attention_mask, inputs_embeds, output_hidden_states, return_dict=True)
         hidden = outputs.last_hidden_state
         logits = self.lm_head(hidden if labels is not None else hidden[:, -logits_to_keep:])
@@ -118,6 +127,21 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
         new = input_ids[:, input_ids.shape[1] - attention_mask.shape[1] + inputs_embeds.shape[1] :]
         return kwargs | {"inputs_embeds": torch.cat((inputs_embeds, self.get_input_embeddings()(new)), 1)}
 
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # its caches hold keys and values of attention
+    def _prepare_cache_for_generation(
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        generation_mode: Any,
+        batch_size: int,
+        max_cache_length: int,
+    ) -> None:
+        if max_cache_length > self.config.max_seq_len:
+            raise UserError(
+                f"a prompt and what follows would be {max_cache_length + 1} tokens, and the model's max_seq_len "
+                f"{self.config.max_seq_len} allows one more than that; lower max_new_tokens"
+            )
+        mask = model_kwargs.get("attention_mask")
+        padded = mask is not None and not bool(mask.all())
+        wants_more = generation_config.output_hidden_states or model_kwargs.get("inputs_embeds") is not None
+        if generation_config.use_cache and not padded and not wants_more and can_step(self):
+            model_kwargs.setdefault("cache", DecoderCache(self, max_cache_length))

@@ -13,13 +13,14 @@ def is_plain(*layers: nn.Module) -> bool:
 
     Not where somebody's hook waits for the call, or where another layer, as an adapter of peft's, has taken the place.
     """
-    return all(
-        type(layer) in (ColumnLinear, RowLinear, nn.Linear, Norm)
-        and "forward" not in layer.__dict__
-        and not any(map(_waits, (layer._forward_pre_hooks, layer._forward_hooks)))
-        and not any(map(_waits, (layer._backward_pre_hooks, layer._backward_hooks)))
-        for layer in layers
-    )
+    return all(type(layer) in (ColumnLinear, RowLinear, nn.Linear, Norm) and not is_hooked(layer) for layer in layers)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Return whether a hook waits for calls of a module, or something has replaced its `forward`."""
+    forward = any(map(_waits, (module._forward_pre_hooks, module._forward_hooks)))
+    backward = any(map(_waits, (module._backward_pre_hooks, module._backward_hooks)))
+    return forward or backward or "forward" in module.__dict__
 
 
 def _waits(hooks: dict[int, Callable[..., Any]]) -> bool:
