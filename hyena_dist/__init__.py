@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from hyena_dist.hf.registration import watch
+from hyena_dist.system.late_imports import when_imported
 
 __version__ = "0.1.0"
 
@@ -28,4 +28,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'hyena_dist' has no attribute '{name}'")
 
 
-watch()  # AutoModel and AutoTokenizer know HyenaDNA from here on
+# AutoModel and AutoTokenizer know HyenaDNA from here on.
+when_imported("transformers.models.auto.configuration_auto", "hyena_dist.hf.registration:register_config")
+when_imported("transformers.models.auto.tokenization_auto", "hyena_dist.hf.registration:register_tokenizer")

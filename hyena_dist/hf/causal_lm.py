@@ -127,7 +127,7 @@ class HyenaDNAForCausalLM(HyenaDNAPreTrainedModel, GenerationMixin):
         new = input_ids[:, input_ids.shape[1] - attention_mask.shape[1] + inputs_embeds.shape[1] :]
         return kwargs | {"inputs_embeds": torch.cat((inputs_embeds, self.get_input_embeddings()(new)), 1)}
 
-    def _prepare_cache_for_generation(
+    def _prepare_cache_for_generation(  # type: ignore[override]
         self,
         generation_config: GenerationConfig,
         model_kwargs: dict[str, Any],
