@@ -1,4 +1,4 @@
-"""What `generate` hands from token to token, so that each costs one step instead of a forward pass over all."""
+"""A cache that `generate` hands from token to token, so that each costs one step, not a forward pass over all."""
 
 from typing import TYPE_CHECKING
 

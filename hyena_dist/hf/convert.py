@@ -1,4 +1,4 @@
-"""From a model of ours to one of transformers'; native.py has the way back."""
+"""The way from a model of ours to one of transformers'; native.py has the way back."""
 
 from hyena_dist.hf.causal_lm import HyenaDNAForCausalLM
 from hyena_dist.hf.config import HyenaDNAConfig

@@ -1,4 +1,4 @@
-"""From a model of transformers' to one of ours."""
+"""The way from a model of transformers' to one of ours."""
 
 from typing import TYPE_CHECKING
 

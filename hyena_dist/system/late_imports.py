@@ -1,4 +1,4 @@
-"""What is done when a module of somebody else's has been imported, without importing it."""
+"""Calls that wait for the import of another package's module, and do not import it themselves."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -17,9 +17,8 @@ print([type(found).__module__.split(".")[0] + "." + type(found).__name__ for fou
 """
 LIGHT = "import sys, hyena_dist\nassert not set(sys.modules) & set('torch transformers numpy pydantic'.split())\n"
 FIRST = {
-    "ours first": LIGHT + "{load}",
     "theirs first": "from transformers import AutoModelForCausalLM, AutoTokenizer\nimport hyena_dist{load}",
-    "generation, a base of our models, between": LIGHT + "import transformers.generation.utils{load}",
+    "ours first, then generation, a base of our models": LIGHT + "import transformers.generation.utils{load}",
 }
 
 
