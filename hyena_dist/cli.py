@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         "a model alone: config.json and weights, for load_published and others' code",
         _export,
-        "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format published",
+        "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format hf",
     )
     export.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint, published folder or file"
@@ -151,9 +151,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=output_folder, metavar="OUT", help="a new folder, or an earlier export to replace")
     export.add_argument(
         "--format",
-        choices=("safetensors", "published"),
+        choices=("safetensors", "published", "hf"),
         default="safetensors",
-        help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
+        help="model.safetensors (-hf folders as they were); weights.ckpt as first published; or what AutoModel and "
+        "AutoTokenizer load, with a model card (default: %(default)s)",
     )
 
     add_score_arguments(verbs)
@@ -269,9 +270,14 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from hyena_dist.train.export import export
+    if args.format == "hf":
+        from hyena_dist.hf.export import export_hf
 
-    export(args.checkpoint, args.out, args.format)
+        export_hf(args.checkpoint, args.out)
+    else:
+        from hyena_dist.train.export import export
+
+        export(args.checkpoint, args.out, args.format)
     print(f"wrote {args.out}: {', '.join(sorted(p.name for p in args.out.iterdir()))}")
 
 

@@ -173,8 +173,13 @@ def stored_tensors(model: HyenaDNA) -> dict[str, Tensor]:
     They have the -hf port's names, grids and head if the model came from one, else ours.
     """
     if model.published_fields is not None and is_hf(model.published_fields):
-        return hf_names(_whole(model))
+        return hf_tensors(model)
     return dict(model.state_dict())
+
+
+def hf_tensors(model: HyenaDNA) -> dict[str, Tensor]:
+    """Return the tensors of a model in one process as the -hf port has them, grids and head included."""
+    return hf_names(_whole(model))
 
 
 def _whole(model: HyenaDNA) -> dict[str, Tensor]:

@@ -1,1 +1,0 @@
-"""New sequences from a trained model, exact and in nearly linear time."""

@@ -1,0 +1,1 @@
+"""New sequences from a trained model, one token after another, exact and in nearly linear time."""
