@@ -20,8 +20,8 @@ from hyena_dist.data.batches import inputs_and_targets, is_base
 from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
-from hyena_dist.inference.load import Model, load_here
-from hyena_dist.inference.parts import PartFolder, job_of, prepare_output
+from hyena_dist.inference.load import Model, load_here, model_hash
+from hyena_dist.inference.parts import PartFolder, check_output, describe_job, is_made_already
 from hyena_dist.inference.score_files import SUFFIXES, write_scores
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.inference.windows import Window, windows_of
@@ -111,9 +111,11 @@ def score(
     """
     if strands not in STRANDS:
         raise UserError(f"strands {strands!r} is not built; choose of {', '.join(STRANDS)}")
-    path = None if out is None else prepare_output(Path(out), SUFFIXES)
-    if path is not None and per_base and path.suffix != ".parquet":
-        raise UserError(f"{path} cannot have the scores of every base, since a row would be too long; write x.parquet")
+    path = None if out is None else Path(out)
+    if path is not None:
+        check_output(path, SUFFIXES)
+        if per_base and path.suffix != ".parquet":
+            raise UserError(f"{path} cannot have the scores of every base; write them as .parquet")
     given = as_sequences(sequences, genome)
     loaded = load_here(model, device, dtype, modulation_shift)
     work = _Work.of(given, loaded.config.l_max, overlap, STRANDS[strands], per_base, max_tokens_per_batch)
@@ -123,18 +125,20 @@ def score(
         "overlap": overlap,
         "max_tokens_per_batch": max_tokens_per_batch,
     }
-    job = job_of("score", given.fingerprint, loaded, options)
+    job = describe_job("score", given.fingerprint, model_hash(loaded), options)
+
+    def part(number: int, to: Path) -> None:
+        work.write(to, loaded, number)
+
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = PartFolder(Path(scratch, "scores"), job)
-            folder.compute("scoring", work.sizes, lambda n, p: work.write(p, loaded, n), rank=0, world_size=1)
+            folder.compute("scoring", work.sizes, part, rank=0, world_size=1)
             return work.gather(folder)
-    launch = launch_environment()
-    folder = PartFolder(path, job)
-    folder.compute(
-        "scoring", work.sizes, lambda n, p: work.write(p, loaded, n), rank=launch.rank, world_size=launch.world_size
-    )
-    folder.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(folder)))
+    if not is_made_already(path):
+        folder, launch = PartFolder(path, job), launch_environment()
+        folder.compute("scoring", work.sizes, part, launch.rank, launch.world_size)
+        folder.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(folder)))
     return None
 
 

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -46,10 +47,11 @@ def _table(scores: "Scores") -> pa.Table:
         "bits_per_base": pa.array(scores.bits_per_base),
     }
     strands = scores.log_likelihood.shape[1]
+    offsets = np.concatenate(([0], np.cumsum(scores.lengths)))
     if strands > 1:
         for strand, name in enumerate(_STRANDS):
             columns[f"log_likelihood_{name}"] = pa.array(scores.log_likelihood[:, strand])
     for strand, name in enumerate(_STRANDS[:strands] if scores.per_base is not None else ()):
-        lists = [pa.array(values[strand], from_pandas=True) for values in scores.per_base or ()]
-        columns[f"per_base_{name}"] = pa.array(lists, pa.large_list(pa.float32()))
+        flat = pa.array(np.concatenate([values[strand] for values in scores.per_base or ()]), from_pandas=True)
+        columns[f"per_base_{name}"] = pa.LargeListArray.from_arrays(pa.array(offsets), flat)
     return pa.table(columns)

@@ -70,11 +70,11 @@ def read_contigs(path: Path) -> Contigs:
     """
     if not path.exists():
         raise UserError(f"there is no file {path}; check the path")
-    records = read_fasta(path, ahead(read_text(path)))
-    return collect(
-        str(path),
-        ((record.name, (np.frombuffer(codes, np.uint8) & np.uint8(TOKEN) for codes in record.blocks)) for record in records),
+    named = (
+        (record.name, (np.frombuffer(codes, np.uint8) & np.uint8(TOKEN) for codes in record.blocks))
+        for record in read_fasta(path, ahead(read_text(path)))
     )
+    return collect(str(path), named)
 
 
 def collect(source: str, named: Iterable[tuple[str, Iterable[Tokens]]]) -> Contigs:
