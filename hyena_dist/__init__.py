@@ -15,6 +15,7 @@ _EXPORTS = {
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",
+    "score_variants": "hyena_dist.inference.variants",
 }
 __all__ = ["__version__", *_EXPORTS]
 

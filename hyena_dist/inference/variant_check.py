@@ -11,7 +11,7 @@ from hyena_dist.data.text.contigs import Contigs
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
 from hyena_dist.inference.variant_windows import WindowShape, why_not
-from hyena_dist.inference.vcf import Record, Variants
+from hyena_dist.inference.vcf import BYTES, Record, Variants
 
 REF_MISMATCH = ("refuse", "skip")
 _OTHER_ASSEMBLY = 0.2
@@ -46,7 +46,7 @@ def survey(variants: Variants, genome: Contigs, ref_mismatch: str, block: int) -
         UserError: there is no record, one that is no record or of no contig of the genome, another REF, or a genome of
             another assembly.
     """
-    digest = hashlib.sha256("\n".join(variants.header).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256("\n".join(variants.header).encode("utf-8", BYTES))
     sizes: list[int] = []
     alternatives = wrong = 0
     first: Record | None = None
@@ -56,7 +56,7 @@ def survey(variants: Variants, genome: Contigs, ref_mismatch: str, block: int) -
     lengths = _header_lengths(variants)
     number = -1
     for number, record in enumerate(variants.records()):
-        digest.update(b"\n" + record.text.encode("utf-8", "surrogateescape"))
+        digest.update(b"\n" + record.text.encode("utf-8", BYTES))
         if number % block == 0:
             sizes.append(0)
         sizes[-1] += len(record.alts) + 1
@@ -130,9 +130,7 @@ def _check_contig(variants: Variants, record: Record, genome: Contigs, lengths: 
         )
 
 
-def _refuse(
-    variants: Variants, genome: Contigs, first: Record, wrong: int, records: int, ref_mismatch: str
-) -> None:
+def _refuse(variants: Variants, genome: Contigs, first: Record, wrong: int, records: int, ref_mismatch: str) -> None:
     where = f"{variants.source}, line {first.line}"
     contig = genome.tokens(genome.number_of(first.chrom))
     if not 0 <= first.position < len(contig):

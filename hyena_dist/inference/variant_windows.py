@@ -85,10 +85,8 @@ def _build(
     contig: Tokens, start: int, width: int, at: int, ref: int, alts: dict[int, Tokens], turned: bool
 ) -> VariantWindow:
     end = start + width + max(0, ref - min(len(alt) for alt in alts.values()))
-    if turned:
-        around = reverse_complement(contig[len(contig) - end : len(contig) - start])
-    else:
-        around = contig[start:end]
+    given = slice(len(contig) - end, len(contig) - start) if turned else slice(start, end)
+    around = reverse_complement(contig[given]) if turned else contig[given]
     before, behind = around[: at - start], around[at - start + ref :]
     rows = [around[:width]]
     rows += [np.concatenate((before, alt, behind))[:width] for alt in alts.values()]

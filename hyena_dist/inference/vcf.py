@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import pysam
 
-from hyena_dist.data.text.files import read_text
+from hyena_dist.data.text.files import read_lines
 from hyena_dist.errors import UserError
 
 COLUMNS = 8
 """Columns that every record has: CHROM, POS, ID, REF, ALT, QUAL, FILTER, INFO."""
+BYTES = "surrogateescape"
+"""How bytes that are not UTF-8 come through reading and writing unchanged."""
 _LETTERS = frozenset("ACGTUNRYSWKMBDHVacgtunryswkmbdhv")
 
 VariantSource = str | Path | Iterable[tuple[str, int, str, str]]
@@ -76,7 +78,7 @@ def as_variants(source: VariantSource, region: str | None = None) -> Variants:
     if not path.exists():
         raise UserError(f"there is no file {path}; check the path")
     header = []
-    for line in _lines(path):
+    for line in read_lines(path, BYTES):
         if not line.startswith("#"):
             break
         header.append(line)
@@ -89,19 +91,9 @@ def as_variants(source: VariantSource, region: str | None = None) -> Variants:
         return Variants(f"{path} ({region})", header, lambda: enumerate(_in_region(path, region), 1))
 
     def numbered() -> Iterator[tuple[int, str]]:
-        return ((n, line) for n, line in enumerate(_lines(path), 1) if line and not line.startswith("#"))
+        return ((n, line) for n, line in enumerate(read_lines(path, BYTES), 1) if line and not line.startswith("#"))
 
     return Variants(str(path), header, numbered)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file without their ends."""
-    rest = b""
-    for block in read_text(path):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (line.decode("utf-8", "surrogateescape").removesuffix("\r") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "surrogateescape").removesuffix("\r")
 
 
 def _in_region(path: Path, region: str) -> Iterator[str]:
