@@ -15,21 +15,24 @@ Shapes: G variants, R = sum of (1 + A) windows, W = P + S bases, of which P are 
 order, K taps.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from hyena_dist.config.model import ModelConfig
 from hyena_dist.inference.likelihoods import next_bases
 from hyena_dist.inference.variant_windows import VariantWindow
 from hyena_dist.models.block import Block
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.hyena import HyenaMixer
 from hyena_dist.ops import fast_fft_size, head_nll
-from hyena_dist.parallel.linear import Norm
+from hyena_dist.ops.sizes import sizes_of
+
+SMALLEST_GROUP = 16
+"""Channels of a matrix product that still runs at a good rate."""
 
 
 class Parts(NamedTuple):
@@ -40,21 +43,32 @@ class Parts(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """A layer, and the spectra of its filters."""
+    """A layer, and the parameters of its mixer by channel, in the compute type."""
 
     block: Block
-    mixer: HyenaMixer
+    in_weight: Tensor
+    """[N + 1, C, D]."""
+    in_bias: Tensor
+    """[N + 1, C]."""
+    taps: Tensor
+    """[N + 1, C, K]."""
+    bias: Tensor
+    """[N + 1, C]."""
     over_all: Tensor
-    """For the prefixes, whose values reach all positions; complex [N - 1, C, 1, points // 2 + 1]."""
+    """Spectra of the filters for the prefixes, whose values reach all positions; [N - 1, C, 1, points // 2 + 1]."""
     over_own: Tensor
-    """For the windows' own positions, likewise."""
+    """Spectra for the windows' own positions, likewise."""
+
+    def of(self, group: slice) -> "_Layer":
+        """Return those of some channels."""
+        return _Layer(self.block, *(parameter[:, group] for parameter in self[1:]))
 
 
 class SharedPrefix:
     """The model over windows of one length whose prefixes have one length, in evaluation mode and in one process.
 
     Args:
-        model: its layers are Hyena's (`can_share`).
+        model: all its layers are Hyena's.
         window: W.
         prefix: P, from the short filters' K - 1 on.
     """
@@ -64,17 +78,22 @@ class SharedPrefix:
         self.model = model
         self.prefix = prefix
         # Sums that wrap around fall on the prefix's first positions, or behind the window.
-        self.points = Parts(*torch.Size((fast_fft_size(window + prefix - 1), fast_fft_size(2 * (window - prefix) - 1))))
-        self.layers = []
-        for block in model.backbone.layers:
-            mixer: HyenaMixer = block.mixer
-            kernels = mixer.filter_fn(window)[:, :, None]
-            own = kernels[..., : window - prefix]
-            spectra = (torch.fft.rfft(k, n=n) for k, n in zip((kernels, own), self.points, strict=True))
-            self.layers.append(_Layer(block, mixer, *spectra))
+        self.points = fast_fft_size(window + prefix - 1), fast_fft_size(2 * (window - prefix) - 1)
+        self.layers = [self._layer(block, window) for block in model.backbone.layers]
+
+    def _layer(self, block: nn.Module, window: int) -> _Layer:
+        assert isinstance(block, Block)
+        mixer = block.mixer
+        assert isinstance(mixer, HyenaMixer)
+        parameters = (mixer.in_proj.weight, mixer.in_proj.bias, *mixer.short_filter.operands())
+        by_channel = (p.to(self.model.compute_dtype).unflatten(0, (mixer.order + 1, -1)) for p in parameters)
+        kernels = mixer.filter_fn(window)[:, :, None]
+        own = kernels[..., : window - self.prefix]
+        spectra = (torch.fft.rfft(k, n=n) for k, n in zip((kernels, own), self.points, strict=True))
+        return _Layer(block, *by_channel, *spectra)
 
     @torch.no_grad()
-    def log_likelihoods(self, windows: list[VariantWindow]) -> list[NDArray[np.float64]]:
+    def log_likelihoods(self, windows: Sequence[VariantWindow]) -> list[NDArray[np.float64]]:
         """Return what `likelihoods.log_likelihoods` does, float64 [1 + A] for each of the G variants."""
         device = self.model.backbone.ln_f.weight.device
         counts = [len(window.tokens) for window in windows]
@@ -88,60 +107,67 @@ class SharedPrefix:
             x = self._mixed(layer, x, of)
             x = Parts(*(layer.block.mlp(part, layer.block.norm2, residual=True) for part in x))
         targets = next_bases(tokens)
-        nll = (
-            self._nll(part, of_part)
-            for part, of_part in zip(x, (targets[firsts, : self.prefix], targets[:, self.prefix :]), strict=True)
-        )
-        of_prefix, of_own = (part.double().sum(1) for part in nll)
+        last = self.prefix - 1  # what follows the prefix differs from window to window
+        of_prefix = self._nll(x.prefix[:last], targets[firsts, :last])
+        of_own = self._nll(torch.cat((x.prefix[last:, of], x.own)), targets[:, last:])
         found = -(of_prefix[of] + of_own).cpu().numpy()
         return np.split(found, np.cumsum(counts)[:-1])
 
     def _nll(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum of the losses of each window, float64 [R], of [S, R, D] and targets [R, S]."""
         model = self.model
         norm = model.backbone.ln_f.as_op_input()._replace(dtype=model.compute_dtype)
         weight = (model.lm_head or model.backbone.embeddings.word_embeddings).weight
-        return head_nll(x.transpose(0, 1), norm, weight, targets, model.config.vocab_size)
+        return head_nll(x.transpose(0, 1), norm, weight, targets, model.config.vocab_size).double().sum(1)
 
     def _mixed(self, layer: _Layer, x: Parts, of: Tensor) -> Parts:
-        """Return the residual stream after the mixer, [P, G, D] and [S, R, D]."""
-        mixer = layer.mixer
-        taps, bias = mixer.short_filter.operands()
-        before, own = (_projected(mixer, layer.block.norm1, part) for part in x)  # [(N + 1) C, G, P], [.., R, S]
-        halo = before[:, of, before.shape[2] - (taps.shape[1] - 1) :]
-        *gates_before, u = _short(before, taps, bias, torch.zeros_like(before[..., : halo.shape[2]])).chunk(
-            mixer.order + 1
-        )
-        *gates_own, v = _short(own, taps, bias, halo).chunk(mixer.order + 1)
+        """Return the residual stream after the mixer, [P, G, D] and [S, R, D]; some channels at a time."""
+        rows = Parts(*(layer.block.norm1(part).transpose(0, 1) for part in x))  # [G, P, D] and [R, S, D]
+        channels = layer.in_bias.shape[1]
+        mixed = Parts(*(part.new_empty(channels, *part.shape[:2]) for part in rows))
+        padded = sum(len(part) * points for part, points in zip(rows, self.points, strict=True))
+        size = max(SMALLEST_GROUP, sizes_of(of.device).padded // padded)
+        for first in range(0, channels, size):
+            group = slice(first, first + size)
+            for whole, part in zip(mixed, self._operator(layer.of(group), rows, of), strict=True):
+                whole[group] = part
+        out = layer.block.mixer.get_submodule("out_proj")
+        return Parts(*(part + out(y.permute(2, 1, 0)) for part, y in zip(x, mixed, strict=True)))
+
+    def _operator(self, layer: _Layer, rows: Parts, of: Tensor) -> Parts:
+        """Return the Hyena operator of c channels, [c, G, P] and [c, R, S], of normalised rows."""
+        before, own = (_projected(layer, part) for part in rows)
+        taps = layer.taps.shape[2]
+        halo = before[..., before.shape[3] - (taps - 1) :][:, :, of]
+        *gates_before, u = _short(layer, nn.functional.pad(before, (taps - 1, 0)))
+        *gates_own, v = _short(layer, torch.cat((halo, own), dim=3))
         gates = zip(reversed(gates_before[1:]), reversed(gates_own[1:]), strict=True)
         for (gate, own_gate), over_all, over_own in zip(gates, layer.over_all, layer.over_own, strict=True):
-            reach = _convolved(gate * u, over_all, self.points.prefix)
-            v = _convolved(own_gate * v, over_own, self.points.own)[..., : v.shape[2]]
-            v = v + reach[..., self.prefix : self.prefix + v.shape[2]][:, of]
+            reach = _convolved(gate * u, over_all, self.points[0])
+            v = _convolved(own_gate * v, over_own, self.points[1])[..., : own.shape[3]]
+            v += reach[..., self.prefix : self.prefix + own.shape[3]][:, of]
             u, v = reach[..., : self.prefix].to(gate.dtype), v.to(gate.dtype)
-        y = (gates_before[0] * u, gates_own[0] * v)
-        return Parts(*(part + mixer.out_proj(z.permute(2, 1, 0)) for part, z in zip(x, y, strict=True)))
+        return Parts(gates_before[0] * u, gates_own[0] * v)
 
 
-def can_share(config: ModelConfig) -> bool:
-    """Return whether all layers are Hyena's."""
-    return set(config.mixers) == {"H"}
+def _projected(layer: _Layer, rows: Tensor) -> Tensor:
+    """Return the projections of rows [R, S, D], [N + 1, c, R, S]."""
+    weight, bias = layer.in_weight.flatten(0, 1), layer.in_bias.flatten()
+    product = torch.addmm(bias[:, None], weight, rows.flatten(0, 1).t())
+    return product.view(*layer.in_bias.shape, *rows.shape[:2])
 
 
-def _projected(mixer: HyenaMixer, norm: Norm, x: Tensor) -> Tensor:
-    return mixer.in_proj.channels_first(norm(x))
-
-
-def _short(x: Tensor, taps: Tensor, bias: Tensor, halo: Tensor) -> Tensor:
-    """Return the short filters of x [C, R, S], before which halo [C, R, K - 1] is."""
-    x = torch.cat((halo, x), dim=2)
-    length = x.shape[2] - halo.shape[2]
-    y = bias[:, None, None].to(x.dtype).expand(*x.shape[:2], length)
-    for j in range(taps.shape[1]):
-        y = y + taps[:, j, None, None].to(x.dtype) * x[..., j : j + length]
+def _short(layer: _Layer, x: Tensor) -> Tensor:
+    """Return the short filters of x [N + 1, c, R, K - 1 + S], [N + 1, c, R, S]."""
+    taps = layer.taps[..., None, None]
+    length = x.shape[3] - taps.shape[2] + 1
+    y = torch.addcmul(layer.bias[..., None, None], taps[:, :, 0], x[..., :length])
+    for j in range(1, taps.shape[2]):
+        y.addcmul_(taps[:, :, j], x[..., j : j + length])
     return y
 
 
 def _convolved(u: Tensor, spectrum: Tensor, points: int) -> Tensor:
-    """Return the circular convolution over so many points, in at least fp32."""
+    """Return the circular convolution of u [c, R, S] over so many points, in at least fp32."""
     u = u.to(torch.promote_types(u.dtype, torch.float32))
-    return torch.fft.irfft(torch.fft.rfft(u, n=points) * spectrum, n=points)
+    return torch.fft.irfft(torch.fft.rfft(u, n=points).mul_(spectrum), n=points)

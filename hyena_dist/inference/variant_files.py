@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pysam
 from numpy.typing import NDArray
 
-from hyena_dist.inference.vcf import BYTES, Record
+from hyena_dist.inference.variant_scores import Scored, deltas
+from hyena_dist.inference.vcf import BYTES
 
 SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".parquet")
 INFO = {
@@ -31,22 +32,6 @@ INFO = {
 _ROWS = 2**16
 _LONGEST_TBI = 2**29
 """Bases of a contig from which on the older kind of index has no numbers."""
-
-
-class Scored(NamedTuple):
-    """A record and what the model says of it."""
-
-    record: Record
-    numbers: NDArray[np.float64]
-    """Log-likelihood of REF's and of ALT's window and scored bases of each, [A, S, 4]; NaN where not scored."""
-    skipped: list[str]
-    """Why an alternative was not scored; "" where it was; [A]."""
-
-
-def deltas(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return log-likelihood differences by strand, of sums and of means, [A, S] each of [A, S, 4]."""
-    ref, alt, ref_bases, alt_bases = np.moveaxis(numbers, -1, 0)
-    return alt - ref, alt / alt_bases - ref / ref_bases
 
 
 class _Writer(Protocol):

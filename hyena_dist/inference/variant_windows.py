@@ -1,6 +1,6 @@
 """The windows around a variant: the genome's own, and one for each alternative allele.
 
-A window has W bases, of which floor((W - 1) * position) are before the variant in the direction of reading; where the
+A window has W bases, of which floor(W * position) are before the variant in the direction of reading; where the
 contig ends sooner, it is shifted. The window of an alternative begins at the same base. It has the alternative in place
 of REF and W bases as well, because the flank behind it is longer or shorter: so both have as many bases to be scored,
 and swapping REF and ALT swaps the windows. The other strand is read in the same way: the flank that gives way is then
@@ -27,6 +27,10 @@ class WindowShape(NamedTuple):
     """W, unless the contig is shorter."""
     position: float
     """The share of a window that is before the variant, from 0 to 1."""
+
+    def before(self, width: int) -> int:
+        """Return how many of a window's bases are before the variant, which has one at least."""
+        return min(int(width * self.position), width - 1)
 
 
 class VariantWindow(NamedTuple):
@@ -75,7 +79,7 @@ def windows_around(record: Record, contig: Tokens, shape: WindowShape, turned: b
         alt = reverse_complement(encode(text)) if turned else encode(text)
         shorter = max(0, len(ref) - len(alt))  # bases behind the genome's window that the alternative's has
         width = min(shape.length, length - shorter)
-        start = min(max(0, at - int((width - 1) * shape.position)), length - shorter - width)
+        start = min(max(0, at - shape.before(width)), length - shorter - width)
         if at - start + max(len(ref), len(alt)) <= width:
             places.setdefault((start, width), {})[number] = alt
     return [_build(contig, start, width, at, len(ref), alts, turned) for (start, width), alts in places.items()]

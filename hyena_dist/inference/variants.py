@@ -1,53 +1,28 @@
 """Scores of variants: how much more or less likely the model finds the alternative in its surroundings."""
 
-import itertools
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hyena_dist.data.text.contigs import Contigs, read_contigs
+from hyena_dist.data.text.contigs import read_contigs
 from hyena_dist.errors import UserError
-from hyena_dist.inference.likelihoods import log_likelihoods, scored_bases
 from hyena_dist.inference.load import Model, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job, is_made_already
 from hyena_dist.inference.sequences import encoded
-from hyena_dist.inference.variant_check import REF_MISMATCH, Survey, describe, reasons, ref_agrees, survey
-from hyena_dist.inference.variant_files import SUFFIXES, Scored, deltas, write_variants
-from hyena_dist.inference.variant_windows import VariantWindow, WindowShape, windows_around
-from hyena_dist.inference.vcf import Record, Variants, VariantSource, as_variants
-from hyena_dist.models.lm import HyenaDNA
+from hyena_dist.inference.variant_check import REF_MISMATCH, survey
+from hyena_dist.inference.variant_files import SUFFIXES
+from hyena_dist.inference.variant_scores import VariantScores, gather
+from hyena_dist.inference.variant_windows import WindowShape
+from hyena_dist.inference.variant_work import BLOCK, VariantWork
+from hyena_dist.inference.vcf import VariantSource, as_variants
+from hyena_dist.inference.window_likelihoods import WindowLikelihoods
 from hyena_dist.parallel.world import launch_environment
-from hyena_dist.system.files import replace_atomically, sync
 
 STRANDS = {"one": 1, "both": 2}
 WINDOW = 1024
 """Bases of a window if nothing else is asked for and the model reads as many."""
-BLOCK = 64
-"""Records of a part: what a killed job does again, and what processes share out."""
-
-
-class VariantScores(NamedTuple):
-    """The scores of A alternatives, record after record in the order of the input. Logarithms are natural."""
-
-    chrom: list[str]
-    pos: NDArray[np.int64]
-    """Of the first base of REF, from 1, [A]."""
-    ref: list[str]
-    alt: list[str]
-    delta: NDArray[np.float64]
-    """Log-likelihood of the window with ALT minus that with REF, strands averaged; NaN if not scored; [A]."""
-    delta_mean: NDArray[np.float64]
-    """The same of the means over scored bases, [A]."""
-    by_strand: NDArray[np.float64]
-    """Delta of each strand, [A, 1 or 2]; the other strand comes second."""
-    skipped: list[str]
-    """Why an alternative was not scored; "" where it was."""
 
 
 def score_variants(
@@ -113,12 +88,14 @@ def score_variants(
         )
     loaded = load_here(model, device, dtype, modulation_shift)
     shape = WindowShape(_window(window, loaded.config.l_max), position)
-    work = _Work(given, contigs, loaded, shape, STRANDS[strands], max_tokens_per_batch)
+    likelihoods = WindowLikelihoods(loaded, shape, max_tokens_per_batch)
+    work = VariantWork(given, contigs, likelihoods, STRANDS[strands])
     options = {
         "genome": contigs.fingerprint,
         "window": shape.length,
         "position": position,
         "strands": strands,
+        "shared_prefix": likelihoods.shared is not None,
         "max_tokens_per_batch": max_tokens_per_batch,
     }
     job = describe_job("variants", found.fingerprint, model_hash(loaded), options)
@@ -126,118 +103,12 @@ def score_variants(
         with tempfile.TemporaryDirectory() as scratch:
             folder = PartFolder(Path(scratch, "scores"), job)
             work.compute(folder, found, 0, 1)
-            return _gather(list(work.read(folder)), STRANDS[strands])
+            return gather(list(work.read(folder)))
     if not _are_made_already(outs):
         folder, launch = PartFolder(outs[0], job), launch_environment()
         work.compute(folder, found, launch.rank, launch.world_size)
         folder.merge(len(found.sizes), lambda merged: work.write(folder, merged, outs, job, say))
     return None
-
-
-class _Work(NamedTuple):
-    """What is to be scored, and how."""
-
-    given: Variants
-    genome: Contigs
-    model: HyenaDNA
-    shape: WindowShape
-    strands: int
-    max_tokens: int
-
-    def compute(self, folder: PartFolder, found: Survey, rank: int, world_size: int) -> None:
-        """Do this process's share of the parts that are not there."""
-        blocks = enumerate(self._blocks())
-
-        def part(number: int, path: Path) -> None:
-            # Numbers ascend, so that records are read once.
-            records = next(block for at, block in blocks if at == number)
-            with path.open("wb") as file:
-                np.save(file, self._score(records))
-
-        sizes = [windows * self.shape.length * self.strands for windows in found.sizes]
-        folder.compute("variants", sizes, part, rank, world_size)
-
-    def read(self, folder: PartFolder) -> Iterator[Scored]:
-        """Yield the records with what all parts say of them."""
-        for number, block in enumerate(self._blocks()):
-            rows = np.load(folder.path(number))
-            for record in block:
-                numbers, rows = rows[: len(record.alts)], rows[len(record.alts) :]
-                scored = set(np.flatnonzero(np.isfinite(numbers[:, 0, 0])).tolist())
-                yield Scored(record, numbers, reasons(record, self.genome, scored))
-
-    def write(
-        self,
-        folder: PartFolder,
-        merged: Path,
-        outs: Sequence[Path],
-        job: Mapping[str, Any],
-        say: Callable[[str], object],
-    ) -> None:
-        """Write all files but for the first's last step, and say a line about them."""
-        counts: Counter[str] = Counter()
-
-        def counted() -> Iterator[Scored]:
-            for scored in self.read(folder):
-                counts.update(scored.skipped)
-                yield scored
-
-        paths = {outs[0]: merged} | {path: folder.folder / f"other-{path.name}" for path in outs[1:]}
-        write_variants(paths, self.given.header, counted(), job, int(self.genome.lengths.max()))
-        for path in outs[1:]:
-            sync(paths[path])
-            replace_atomically(paths[path], path)
-        say(describe(counts, self.shape))
-
-    def _blocks(self) -> Iterator[list[Record]]:
-        records = self.given.records()
-        while block := list(itertools.islice(records, BLOCK)):
-            yield block
-
-    def _score(self, records: Sequence[Record]) -> NDArray[np.float64]:
-        """Return log-likelihoods and scored bases of the alternatives of records, [A, strands, 4], NaN if not scored.
-
-        Raises:
-            UserError: the model gives NaN or infinite numbers.
-        """
-        windows: list[VariantWindow] = []
-        places: list[tuple[int, int]] = []  # of each, the first row of its record, and the strand
-        rows = 0
-        for record in records:
-            contig = self.genome.tokens(self.genome.number_of(record.chrom))
-            for strand in range(self.strands if ref_agrees(record, self.genome) else 0):
-                for window in windows_around(record, contig, self.shape, turned=strand == 1):
-                    windows.append(window)
-                    places.append((rows, strand))
-            rows += len(record.alts)
-        numbers = np.full((rows, self.strands, 4), np.nan)
-        sums = log_likelihoods(self.model, windows, self.max_tokens)
-        for window, (first, strand), found in zip(windows, places, sums, strict=True):
-            if not np.isfinite(found).all():
-                raise UserError(
-                    "the model gives NaN or infinite log-likelihoods; take another checkpoint, or compute in fp32"
-                )
-            bases = scored_bases(window.tokens)
-            for row, alt in enumerate(window.alts, 1):
-                numbers[first + alt, strand] = found[0], found[row], bases[0], bases[row]
-        return numbers
-
-
-def _gather(found: Sequence[Scored], strands: int) -> VariantScores:
-    """Return the scores of all records together."""
-    numbers = np.concatenate([scored.numbers for scored in found])
-    by_strand, mean = deltas(numbers)
-    records = [scored.record for scored in found for _ in scored.skipped]
-    return VariantScores(
-        [record.chrom for record in records],
-        np.array([record.position + 1 for record in records], np.int64),
-        [record.ref for record in records],
-        [alt for scored in found for alt in scored.record.alts],
-        by_strand.mean(1),
-        mean.mean(1),
-        by_strand,
-        [why for scored in found for why in scored.skipped],
-    )
 
 
 def _check_options(window: int | None, position: float, strands: str, ref_mismatch: str) -> None:
