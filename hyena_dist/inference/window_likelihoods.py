@@ -11,8 +11,8 @@ from hyena_dist.inference.shared_prefix import SharedPrefix
 from hyena_dist.inference.variant_windows import VariantWindow, WindowShape
 from hyena_dist.models.lm import HyenaDNA
 
-PAYS_FROM = 0.25
-"""The share of a window from which on it pays on a CPU to compute it once (`hyena-dist bench variants`)."""
+PAYS_FROM = 0.4
+"""The share of a window before a variant from which on it pays on a CPU to compute that once (`bench variants`)."""
 AT_ONCE = 2**20
 """Numbers of a batch's residual stream with shared prefixes: more leave a CPU's caches."""
 
