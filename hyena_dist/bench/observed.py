@@ -35,7 +35,8 @@ class ObservedCase(NamedTuple):
     markov: Path
     """FASTA file that the chain is counted on."""
     window: int
-    count: int
+    number: int
+    """Of observed and of random ones."""
     modulation_shift: float | None
 
 
@@ -69,7 +70,7 @@ def sample(case: ObservedCase, genome: Contigs) -> tuple[list[Snv], list[Snv]]:
     ]
     if not records:
         raise UserError(f"{case.vcf} has no SNVs; give a file that has some")
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(case.count, len(records))).astype(int).tolist()]
+    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(case.number, len(records))).astype(int).tolist()]
     rng = np.random.default_rng(0)
     random: list[Snv] = []
     while len(random) < len(chosen):

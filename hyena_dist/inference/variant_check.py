@@ -94,10 +94,7 @@ def reasons(record: Record, genome: Contigs, scored: set[int]) -> list[str]:
     """
     if not ref_agrees(record, genome):
         return ["reference_mismatch"] * len(record.alts)
-    return [
-        "" if number in scored else why_not(record, alt) or "longer_than_window"
-        for number, alt in enumerate(record.alts)
-    ]
+    return ["" if number in scored else why_not(record, alt) or "no_window" for number, alt in enumerate(record.alts)]
 
 
 def describe(counts: Counter[str], shape: WindowShape) -> str:

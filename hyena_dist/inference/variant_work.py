@@ -52,7 +52,7 @@ class VariantWork(NamedTuple):
             rows = np.load(folder.path(number))
             for record in block:
                 numbers, rows = rows[: len(record.alts)], rows[len(record.alts) :]
-                scored = set(np.flatnonzero(np.isfinite(numbers[:, 0, 0])).tolist())
+                scored = set(np.flatnonzero(np.isfinite(numbers).all((1, 2))).tolist())
                 yield Scored(record, numbers, reasons(record, self.genome, scored))
 
     def write(
@@ -90,23 +90,26 @@ class VariantWork(NamedTuple):
             UserError: the model gives NaN or infinite numbers.
         """
         windows: list[VariantWindow] = []
-        places: list[tuple[int, int]] = []  # of each, the first row of its record, and the strand
+        places: list[tuple[Record, int, int]] = []  # of each, its record and the first row of that, and the strand
         rows = 0
         for record in records:
             contig = self.genome.tokens(self.genome.number_of(record.chrom))
             for strand in range(self.strands if ref_agrees(record, self.genome) else 0):
                 for window in windows_around(record, contig, self.likelihoods.shape, turned=strand == 1):
                     windows.append(window)
-                    places.append((rows, strand))
+                    places.append((record, rows, strand))
             rows += len(record.alts)
         numbers = np.full((rows, self.strands, 4), np.nan)
         sums = self.likelihoods(windows)
-        for window, (first, strand), found in zip(windows, places, sums, strict=True):
+        for window, (record, first, strand), found in zip(windows, places, sums, strict=True):
             if not np.isfinite(found).all():
                 raise UserError(
-                    "the model gives NaN or infinite log-likelihoods; take another checkpoint, or compute in fp32"
+                    f"the model gives NaN or infinite log-likelihoods around {record.place}; take another checkpoint, "
+                    f"or compute in fp32"
                 )
             bases = scored_bases(window.tokens)
             for row, alt in enumerate(window.alts, 1):
-                numbers[first + alt, strand] = found[0], found[row], bases[0], bases[row]
+                if bases[0] and bases[row]:
+                    numbers[first + alt, strand] = found[0], found[row], bases[0], bases[row]
+        numbers[np.isnan(numbers).any((1, 2))] = np.nan  # one that has a window on one strand alone is in none
         return numbers

@@ -20,7 +20,8 @@ HYENA_DELTA_MEAN (of means over bases) and HYENA_SKIPPED. x.parquet has a row fo
 alt, delta, delta_mean, delta_forward, delta_reverse, log_likelihood_ref, log_likelihood_alt, skipped.
 
 not scored, by name: symbolic, breakend, overlapping_deletion (*), no_alternative (.), ambiguous_alternative,
-ambiguous_reference, longer_than_window, reference_mismatch (with --ref-mismatch skip).
+ambiguous_reference, no_window (an allele too long for it, or nothing but N beside it), reference_mismatch (with
+--ref-mismatch skip).
 
 A VCF whose contig is a piece of a chromosome needs a FASTA of that piece under the same name:
   samtools faidx chr20.fa 20:1000001-2000000 | sed '1s/.*/>z/' > z.fa

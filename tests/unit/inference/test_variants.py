@@ -200,6 +200,26 @@ def test_a_ref_that_disagrees_is_passed_through_unscored(tmp_path: Path) -> None
     assert np.isnan(found.delta).tolist() == [True, False]
 
 
+def test_what_has_no_window_on_both_strands_is_not_scored() -> None:
+    """An insertion at the contig's start, where the other strand's window ends, and a base beside nothing but N."""
+    genome = {"a": GENOME["a"], "n": "ANNNNNNN"}
+    variants = [("a", 3, base(3), base(3) + "GATTACA"), ("n", 1, "A", "C"), VARIANTS[0]]
+    forward = hyena_dist.score_variants(TINY, variants, genome, window=16, strands="one")
+    assert forward is not None
+    assert forward.skipped == ["", "no_window", ""]
+    found = hyena_dist.score_variants(TINY, variants, genome, window=16)
+    assert found is not None
+    assert found.skipped == ["no_window", "no_window", ""]
+    assert np.isnan(found.by_strand).tolist() == [[True, True], [True, True], [False, False]]
+
+
+def test_a_model_that_gives_nan_is_refused_by_place() -> None:
+    model = hyena_dist.load(TINY)
+    model.backbone.ln_f.weight.data[:] = torch.nan
+    said = refusal(lambda: hyena_dist.score_variants(model, [VARIANTS[1]], GENOME, window=16))
+    assert "NaN or infinite log-likelihoods around a:100" in said
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
