@@ -1,4 +1,4 @@
-"""Whether scores tell variants that people have from random ones of the same place, beside a Markov chain's.
+"""A measure of scores: they may tell variants that people have from random ones, beside a Markov chain's.
 
 Variants that were observed have passed selection, and mutation made them by rules that a model of sequences can know
 (transitions, CpG). The area under the curve (AUROC) is the chance that an observed SNV has a higher delta than a random
@@ -36,7 +36,7 @@ class ObservedCase(NamedTuple):
     """FASTA file that the chain is counted on."""
     window: int
     number: int
-    """Of observed and of random ones."""
+    """Observed SNVs that are taken, and as many random ones."""
     modulation_shift: float | None
 
 

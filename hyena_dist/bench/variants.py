@@ -1,4 +1,4 @@
-"""What it saves to compute once what is before a variant, beside the bound that the numbers of positions give.
+"""The saving of computing once what is before a variant, beside the bound that the numbers of positions give.
 
 On a CPU the seconds are those in which one thread worked: other work beside it hardly counts.
 """

@@ -23,7 +23,7 @@ def log_likelihoods(model: HyenaDNA, windows: Sequence[VariantWindow], max_token
 
     Args:
         model: in evaluation mode and in one process.
-        windows: of any lengths.
+        windows: those of variants, of any lengths.
         max_tokens: bound for windows times bases of a batch of several.
     """
     sums: list[NDArray[np.float64]] = [np.empty(0)] * len(windows)

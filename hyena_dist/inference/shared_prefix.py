@@ -36,7 +36,7 @@ SMALLEST_GROUP = 16
 
 
 class Parts(NamedTuple):
-    """What belongs to the prefixes, and what to the windows' own positions."""
+    """Tensors of the prefixes, and of the windows' own positions."""
 
     prefix: Tensor
     own: Tensor
@@ -47,13 +47,13 @@ class _Layer(NamedTuple):
 
     block: Block
     in_weight: Tensor
-    """[N + 1, C, D]."""
+    """Weight of the first projection, [N + 1, C, D]."""
     in_bias: Tensor
-    """[N + 1, C]."""
+    """Bias of the first projection, [N + 1, C]."""
     taps: Tensor
-    """[N + 1, C, K]."""
+    """Taps of the short filters, [N + 1, C, K]."""
     bias: Tensor
-    """[N + 1, C]."""
+    """Bias of the short filters, [N + 1, C]."""
     over_all: Tensor
     """Spectra of the filters for the prefixes, whose values reach all positions; [N - 1, C, 1, points // 2 + 1]."""
     over_own: Tensor

@@ -1,4 +1,4 @@
-"""What is known of variants before the work: that they are of this genome, how many they are, and a hash of them."""
+"""The check of variants before the work: they are of this genome, so many, and have this hash."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ _FEW = 5
 
 
 class Survey(NamedTuple):
-    """What a pass over all records found."""
+    """The findings of a pass over all records."""
 
     records: int
     alternatives: int

@@ -1,4 +1,4 @@
-"""What a model says of variants: of a record, and of all of them in memory.
+"""The scores of variants: those of a record, and those of all of them in memory.
 
 Shapes: A alternatives, S strands.
 """
@@ -33,13 +33,13 @@ class VariantScores(NamedTuple):
 
     chrom: list[str]
     pos: NDArray[np.int64]
-    """Of the first base of REF, from 1, [A]."""
+    """Position of the first base of REF, from 1, [A]."""
     ref: list[str]
     alt: list[str]
     delta: NDArray[np.float64]
     """Log-likelihood of the window with ALT minus that with REF, strands averaged; NaN if not scored; [A]."""
     delta_mean: NDArray[np.float64]
-    """The same of the means over scored bases, [A]."""
+    """Difference of the means over scored bases, likewise, [A]."""
     by_strand: NDArray[np.float64]
     """Delta of each strand, [A, 1 or 2]; the other strand comes second."""
     skipped: list[str]

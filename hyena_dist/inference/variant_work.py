@@ -26,7 +26,7 @@ BLOCK = 64
 
 
 class VariantWork(NamedTuple):
-    """What is to be scored, and how."""
+    """The variants that are to be scored, and the way in which they are."""
 
     given: Variants
     genome: Contigs

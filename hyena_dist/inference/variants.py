@@ -66,7 +66,7 @@ def score_variants(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for windows times bases of a batch of several.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: the shift of published models' filters; see `load_published`.
         say: called with a line about what was scored, by the process that writes.
 
     Returns:

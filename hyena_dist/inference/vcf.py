@@ -26,7 +26,7 @@ class Record(NamedTuple):
     """The number of its line in the file, from 1; of records that an index found, their number."""
     chrom: str
     position: int
-    """Of the first base of `ref`, from 0."""
+    """Position of the first base of `ref`, from 0."""
     name: str
     ref: str
     alts: tuple[str, ...]

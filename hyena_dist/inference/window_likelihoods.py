@@ -20,7 +20,7 @@ AT_ONCE = 2**20
 
 
 class WindowLikelihoods:
-    """What computes the log-likelihoods of windows, batch by batch.
+    """A function that computes the log-likelihoods of windows, batch by batch.
 
     Args:
         model: in evaluation mode and in one process.

@@ -31,7 +31,7 @@ def test_area_under_the_curve() -> None:
 
 
 def test_a_chain_knows_the_words_that_it_was_counted_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a genome that repeats a word, a change of it is less likely; variants that restore the word are told."""
+    """A change of a word that a genome repeats is less likely, and variants that restore the word are told."""
     rng = np.random.default_rng(0)
     repeated = np.resize([7, 8, 9, 10, 10, 9, 8, 7, 9], 900).astype(np.uint8)
     changed = repeated.copy()

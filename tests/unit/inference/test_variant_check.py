@@ -1,4 +1,4 @@
-"""What is known of variants before the work, and which are refused."""
+"""The check of variants before the work, and those that are refused."""
 
 import pytest
 
