@@ -18,6 +18,7 @@ _EXPORTS = {
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",
     "tokenizer": "hyena_dist.hf.tokenizer",
+    "score_variants": "hyena_dist.inference.variants",
 }
 __all__ = ["__version__", *_EXPORTS]
 

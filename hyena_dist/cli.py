@@ -15,6 +15,7 @@ from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
+from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
 from jobs.cli import add_arguments as add_job_arguments
@@ -158,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_score_arguments(verbs)
+    add_variants_arguments(verbs)
     add_embed_arguments(verbs)
 
     add_data_arguments(

@@ -36,8 +36,10 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
     Raises:
         UserError: another suffix than these, or no folder that can be written to.
     """
-    if out.suffix not in suffixes:
-        raise UserError(f"{out} ends in {out.suffix or 'nothing'}; name a file that ends in {' or '.join(suffixes)}")
+    if not out.name.endswith(tuple(suffixes)):
+        raise UserError(
+            f"{out} ends in {''.join(out.suffixes[-2:]) or 'nothing'}; name a file that ends in {' or '.join(suffixes)}"
+        )
     if not out.parent.is_dir():
         raise UserError(f"{out} cannot be written, since there is no folder {out.parent}; make it, or name another")
     partial = out.with_name(f"{out.name}.partial")
