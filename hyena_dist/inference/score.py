@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets, is_base
+from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
 from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
@@ -51,9 +51,9 @@ class Scores(NamedTuple):
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """The log-likelihood of a scored base, [N]."""
-        means: NDArray[np.float64] = self.log_likelihood.sum(1) / self.scored.sum(1)
-        return means
+        """The log-likelihood of a scored base, [N]; NaN for a sequence without any, such as one of N alone."""
+        scored = self.scored.sum(1)
+        return np.divide(self.log_likelihood.sum(1), scored, out=np.full(len(scored), math.nan), where=scored > 0)
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
@@ -161,19 +161,13 @@ class _Work(NamedTuple):
         """Cut sequences into windows and these into batches.
 
         Raises:
-            UserError: a sequence that is too long, or has nothing to score.
+            UserError: an overlap as long as a window, or a sequence that is too long.
         """
         if overlap is not None and not 1 <= overlap < l_max:
             raise UserError(f"overlap {overlap} is not from 1 to {l_max - 1:,}, below what the model reads; change it")
         windows: list[Window] = []
         for number, name in enumerate(given.names):
             windows += windows_of(number, name, int(given.lengths[number]), l_max, overlap)
-            bases = is_base(given.tokens(number))
-            if not bases[1:].any() or (strands == 2 and not bases[:-1].any()):
-                raise UserError(
-                    f"sequence {name!r} has no A, C, G or T after its first base, so that nothing can be scored; "
-                    f"leave it out"
-                )
         lengths = np.array([window.end - window.start - 1 for window in windows], np.int64)
         return cls(given, windows, batches_by_length(lengths, max_tokens), strands, per_base)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyena_dist.errors import UserError
@@ -51,6 +51,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+@settings(max_examples=30)  # which wait for the disk
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(-1, len(SIZES))), max_size=4), st.integers(1, 4))
 def test_every_part_is_done_once_by_whatever_processes(
     tmp_path_factory: pytest.TempPathFactory, launches: list[tuple[int, int]], world_size: int

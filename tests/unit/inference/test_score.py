@@ -135,8 +135,6 @@ def test_files_hold_what_python_gets(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"sequences": {"long": "A" * 260}}, "'long' has 260 bases"),
-        ({"sequences": {"a": "ACGT", "b": "N" * 9}}, "'b' has no A, C, G or T"),
-        ({"sequences": {"a": "A"}}, "'a' has no A, C, G or T"),
         ({"strands": "three"}, "'three'"),
         ({"overlap": 258}, "overlap 258"),
         ({"overlap": 0}, "overlap 0"),
@@ -158,6 +156,18 @@ def test_mistakes_are_said_before_the_work(
         hyena_dist.score(**{"model": GOLDEN / "tiny", "sequences": ["ACGT"]} | arguments)
     assert str(error.value).count(". ") == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("texts", [{"a": "A", "b": "ACGT", "c": "NNN", "d": "GNN"}, {"a": "T"}])
+def test_nothing_to_score_is_nothing_scored(texts: dict[str, str], tmp_path: Path) -> None:
+    found = hyena_dist.score(GOLDEN / "tiny", texts, per_base=True)
+    assert found is not None
+    assert found.scored[:, 0].tolist() == [3 * (name == "b") for name in texts]
+    assert np.isnan(found.bits_per_base).tolist() == [name != "b" for name in texts]
+    for name in ("x.csv", "x.parquet"):
+        hyena_dist.score(GOLDEN / "tiny", texts, out=tmp_path / name)
+    assert pq.read_table(tmp_path / "x.parquet")["perplexity"].is_null().to_pylist() == [n != "b" for n in texts]
+    assert "\na,1,0,0.0,,,\n" in (tmp_path / "x.csv").read_text()
 
 
 def test_a_model_that_gives_nan_is_an_error_with_the_sequence() -> None:
