@@ -53,7 +53,7 @@ class Supervisor(NamedTuple):
 
     identity: Identity
     job_id: str | None
-    """The number of its SLURM job, if it is in one."""
+    """The number of the run's own SLURM job, if it has one; jobs that merely host the process are none of its."""
     alive: bool
 
 
@@ -69,12 +69,13 @@ def supervisor(run_dir: Path) -> Supervisor | None:
 
 
 @contextlib.contextmanager
-def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator[None]:
+def claim(run_dir: Path, command: list[str], job_id: str | None = None, patience_s: float = 10) -> Iterator[None]:
     """Be the run's only supervisor, and leave word of it in job/supervisor.json.
 
     Args:
         run_dir: the run's folder.
         command: what is supervised, for the record.
+        job_id: the number of the run's own SLURM job, if this is one.
         patience_s: how long to wait for another supervisor that is about to end.
 
     Raises:
@@ -82,7 +83,6 @@ def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator
     """
     path = run_dir / "job/supervisor.json"
     mine = Identity.of(os.getpid())._asdict()
-    job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     note = json.dumps({**mine, "job_id": job_id, "command": command, "time": time.time()}) + "\n"
     with contextlib.ExitStack() as stack:
         try:
