@@ -75,8 +75,10 @@ def _ask_here(run_dir: Path, say: Say) -> int:
     """Ask a run outside of SLURM to stop: its supervisor, or the process that trains; returns how many were asked."""
     who = supervisor(run_dir)
     if who and who.alive and not who.job_id:
-        _signal(who.identity, run_dir)
-        say(f"asked the supervisor, process {who.identity.pid}, to let the ranks save and stop")
+        where = "" if who.identity.here else f" on {who.identity.host}"
+        if who.identity.here:  # elsewhere it finds the marker within seconds
+            _signal(who.identity, run_dir)
+        say(f"asked the supervisor, process {who.identity.pid}{where}, to let the ranks save and stop")
         return 1
     if (not who or not who.alive) and (trainer := _trainer(run_dir)):
         _signal(trainer, run_dir)

@@ -144,14 +144,19 @@ class Stopping:
         """The signal that came first; None before one has."""
         self._deadline = self._next = 0.0
 
+    def begin(self, number: signal.Signals, why: str) -> None:
+        """Ask for an end, as if a signal had come."""
+        self._say(f"{why}: asking the ranks to save and stop")
+        now = time.monotonic()
+        self.signal, self._deadline, self._next = number, now + self._grace_s, now
+
     def wait(self, timeout_s: float) -> None:
         """Wait as Tree.wait does, and then ask or kill the ranks if that is due."""
         if self.signal:
             timeout_s = max(0.0, min(timeout_s, min(self._next, self._deadline) - time.monotonic()))
         number, now = self._tree.wait(timeout_s), time.monotonic()
         if number and self.signal is None:
-            self._say(f"{number.name}: asking the ranks to save and stop")
-            self.signal, self._deadline, self._next = number, now + self._grace_s, now
+            self.begin(number, number.name)
         elif number == signal.SIGINT:
             self._say("SIGINT again: ending without saving")
             self._deadline = now

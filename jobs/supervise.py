@@ -21,6 +21,8 @@ from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing
 
 _LONGEST_PAUSE_S = 60.0
+_LOOK_S = 5.0
+"""Seconds between looks for a request to cancel, which may come from a machine whose signals do not reach this one."""
 
 
 class Slurm(NamedTuple):
@@ -188,7 +190,9 @@ class Supervision:
         """Wait until the launcher has ended, and pass signals on; returns the first that asked this process to stop."""
         stopping = Stopping(tree, self.grace_s, self.say)
         while pid not in tree.codes or (stopping.signal and tree.taking(signal.SIGUSR1)):
-            stopping.wait(60)
+            stopping.wait(_LOOK_S)
+            if stopping.signal is None and cancelled(self.run_dir):
+                stopping.begin(signal.SIGUSR1, "cancelled")
         return stopping.signal
 
     def _pause(self, tree: Tree, in_vain: int) -> signal.Signals | None:
