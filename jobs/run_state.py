@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +21,21 @@ class Standing(NamedTuple):
     step: int
     stage: int
     """How many stages are done."""
+    stages: int
+    """How many there are in all."""
     time: float
     """When it was saved, in seconds since 1970; 0 without a checkpoint."""
 
 
 def standing(run_dir: Path) -> Standing:
     """Return where the newest whole checkpoint was saved; its contents are not checked."""
-    for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
+    named = {folder: re.fullmatch(r"step-(\d+)", folder.name) for folder in (run_dir / "checkpoints").glob("step-*")}
+    for step, folder in sorted(((int(match[1]), folder) for folder, match in named.items() if match), reverse=True):
         with contextlib.suppress(OSError):
             saved = (folder / "files.json").stat().st_mtime
-            return Standing(int(folder.name[5:]), int(read_json(folder / "state.json").get("stage", 0)), saved)
-    return Standing(0, 0, 0.0)
+            state = read_json(folder / "state.json")
+            return Standing(step, int(state.get("stage", 0)), int(state.get("stages", 0)), saved)
+    return Standing(0, 0, 0, 0.0)
 
 
 def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
@@ -39,8 +44,9 @@ def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
     if ended is not None and ended.outcome == "finished":
         return True
     # The last stage is followed by the final evaluation and the report: only `finished` says that they are done.
-    last = last_stage is None or (ended is not None and last_stage >= ended.stages)
-    return not last and standing(run_dir).stage >= (last_stage or 0)
+    saved = standing(run_dir)
+    last = last_stage is None or last_stage >= max(saved.stages, ended.stages if ended else 0)
+    return not last and saved.stage >= (last_stage or 0)
 
 
 def cancelled(run_dir: Path) -> bool:
