@@ -15,6 +15,7 @@ from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.launcher_watch import end_with_launcher
+from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
 from jobs.cli import add_arguments as add_job_arguments
@@ -180,8 +181,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # They ask training to save and stop: one that comes while torch is imported, or once training has ended, kills.
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     if "trace" in args.profile:
         # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")

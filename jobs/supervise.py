@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hyena_dist.errors import TEMPORARY, UserError
 from hyena_dist.system.hosts import first_host, free_port
 from hyena_dist.system.launch import RUN_VARIABLE
+from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.train import outcome
 from hyena_dist.train.outcome import Outcome
 from jobs import slurm_queue
@@ -218,7 +219,7 @@ class Supervision:
         if self._slurm.more_tasks is not None:
             self.say("the next task of the array goes on" if self._slurm.more_tasks else "no task of the array is left")
             return 0 if self._slurm.more_tasks else TEMPORARY
-        if ended.asked != signal.SIGUSR1:
+        if ended.asked not in stop_signals():
             state, reason = slurm_queue.state(self._slurm.job_id)
             if state != "RUNNING" and reason != "TimeLimit":
                 # Whoever cancels or preempts a job decides whether it comes back. A chain must not go on without it.

@@ -293,6 +293,13 @@ class TestSlurm:
         assert json.loads((run.run_dir / "job/submission.json").read_text())["job_ids"] == ["7", "7"]
         assert "SLURM job 7, then 7: runs/run" in capsys.readouterr().out
 
+    def test_names_in_which_slurm_sees_patterns(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+        assert submit("--launcher", "slurm", "--dry-run", "output_dir=100%j") == 0
+        script = capsys.readouterr().out
+        assert f"#SBATCH --output={Path.cwd()}/100%%j/run/logs/job-%j.log" in script
+        assert "--output=100%%j/run/logs/rank-%5t.log" in script
+        assert "supervise 100%j/run " in script
+
     def test_refused_in_the_middle(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         assert submit("--launcher", "slurm", "--nodes", "1,2", "--ranks-per-node", "1") == 2
         assert "SLURM refuses runs/run/job/segment-2.sh: no such nodes" in capsys.readouterr().err

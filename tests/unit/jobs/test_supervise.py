@@ -81,6 +81,21 @@ def test_signals_reach_ranks_alone(number: signal.Signals, supervised: Supervise
     assert "stopped, exit code 0: it is stopped" in output
 
 
+def test_a_stop_signal_of_the_cluster(supervised: Supervised, tmp_path: Path) -> None:
+    """Before a limit some send SIGUSR2, or to every process: those that import survive it, and the job comes back."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/called\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}", "HYENA_DIST_STOP_SIGNAL": "USR2"}
+    process = supervised.start("import+run", slurm=slurm, slurm_steps="run-ranks")
+    os.kill(supervised.pid(), signal.SIGUSR2)
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGUSR2)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 0, output
+    assert "SIGUSR2: asking the ranks to save and stop" in output
+    assert (tmp_path / "called").read_text() == "requeue 7\n"
+
+
 def test_a_rank_that_imports_survives_a_signal(supervised: Supervised) -> None:
     """SLURM may signal all processes of a job, whether they can hear yet or not."""
     process = supervised.start("import+run")
