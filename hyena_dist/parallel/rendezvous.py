@@ -45,10 +45,9 @@ def meet(launch: Launch, timeout_s: float) -> Any:
     host, port = meeting_place()
     # DeepSpeed, for one, reads them.
     os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
-    by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     wait = _Wait(f"{host}:{port}", timeout_s)
     with _ends_by_sigusr1(wait.place), all_stay(launch.world_size):
-        if launch.rank == 0 and not by_torchrun:
+        if launch.rank == 0 and not _by_torchrun():
             store: Any = _serve(host, port, launch.world_size)
         else:
             wait.until(lambda: _answers(host, port), lambda: f"rank {launch.rank} waits for rank 0 at {wait.place}")
@@ -75,7 +74,7 @@ def all_stay(world_size: int) -> Iterator[None]:
 
 def _gather(launch: Launch, store: Any, wait: "_Wait") -> None:
     """Sign in, and wait until all have."""
-    if store.add(f"rank {launch.rank}", 1) > 1:
+    if store.add(f"rank {launch.rank}", 1) > 1 and not _by_torchrun():  # whose store may remember earlier ranks
         raise TemporaryError(
             f"rank {launch.rank} is at {wait.place} already: another run meets there; choose another MASTER_PORT"
         )
@@ -118,6 +117,11 @@ class _Wait:
                     print(text, file=sys.stderr, flush=True)
             time.sleep(pause)
             pause = min(2 * pause, _LOOK_S[1])
+
+
+def _by_torchrun() -> bool:
+    """Return whether torchrun keeps the store, in place of rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _serve(host: str, port: int, world_size: int) -> Any:
