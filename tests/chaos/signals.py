@@ -125,7 +125,9 @@ class Target:
         self.endings[f"exit code {code}"] += 1
         # What a shell says of a command that a signal has ended counts: it has no last words itself. Before a bare
         # deepspeed has started anything of ours, nobody speaks for its launch process.
-        assert code < 0 or self._silent or _WORD.search(self._words()[said:]) or self.finished, f"{what}: {self._words()[said:]!r}"
+        assert code < 0 or self._silent or _WORD.search(self._words()[said:]) or self.finished, (
+            f"{what}: {self._words()[said:]!r}"
+        )
 
     def _wait_for(self, come: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _LIMIT_S
