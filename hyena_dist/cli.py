@@ -16,6 +16,9 @@ from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
+from hyena_dist.system.launch import launch_environment
+from hyena_dist.system.launcher_watch import end_with_launcher
+from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
 from jobs.cli import add_arguments as add_job_arguments
@@ -44,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    end_with_launcher()
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
@@ -51,14 +55,21 @@ def _run(argv: Sequence[str] | None) -> int:
     except (UserError, TemporaryError) as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
         # which the launcher ends them.
-        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-        if rank != "0":
+        if rank := _rank():
             time.sleep(3)
-        print(f"error: {error}" if rank == "0" else f"error on rank {rank}: {error}", file=sys.stderr)
+        print(f"error on rank {rank}: {error}" if rank else f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else TEMPORARY
     except KeyboardInterrupt:
         print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)
         return 130
+
+
+def _rank() -> int:
+    """Return this process's rank, 0 where no launcher has said one that makes sense."""
+    try:
+        return launch_environment().rank
+    except UserError:
+        return 0
 
 
 def _take_overrides(args: argparse.Namespace, rest: list[str]) -> None:
@@ -178,11 +189,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # They ask training to save and stop: one that comes while torch is imported, or once training has ended, kills.
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     if "trace" in args.profile:
         # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from hyena_dist.train.outcome import told_to_supervisor
+
+    with told_to_supervisor():
+        _train_as_told(args)
+
+
+def _train_as_told(args: argparse.Namespace) -> None:
     from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
 
@@ -194,7 +213,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.world import join_world, launch_environment, shutdown
+    from hyena_dist.parallel.world import join_world, shutdown
 
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other

@@ -26,7 +26,7 @@ from hyena_dist.inference.load import Model, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.world import Launch, launch_environment
+from hyena_dist.system.launch import Launch, launch_environment
 
 
 class Embeddings(NamedTuple):

@@ -8,7 +8,8 @@ import torch
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import check_finite, load_published
-from hyena_dist.parallel.world import launch_environment, local_gpu
+from hyena_dist.parallel.world import local_gpu
+from hyena_dist.system.launch import launch_environment
 from hyena_dist.train.checkpoint.format import model_folder
 
 Model = HyenaDNA | str | Path

@@ -22,8 +22,8 @@ import psutil
 
 from hyena_dist import __version__
 from hyena_dist.errors import UserError
-from hyena_dist.parallel.world import launch_environment
 from hyena_dist.system.files import replace_atomically, sync, write_atomically
+from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.locks import lock
 from hyena_dist.tracking.work_progress import WorkProgress
 

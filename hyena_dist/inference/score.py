@@ -26,7 +26,7 @@ from hyena_dist.inference.score_files import SUFFIXES, write_scores
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.inference.windows import Window, windows_of
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.world import launch_environment
+from hyena_dist.system.launch import launch_environment
 
 STRANDS = {"one": 1, "both": 2}
 

@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+import shlex
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from hyena_dist.system.programs import program
 
@@ -23,7 +24,21 @@ def resolve(uri: str | None, root: Path | None) -> tuple[str, str | None]:
         raise ValueError("without a tracking URI, MLflow needs a folder for its SQLite file")
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{root / 'mlflow.db'}", (root / "mlartifacts").as_uri()
+    return _sqlite_uri(root / "mlflow.db"), (root / "mlartifacts").as_uri()
+
+
+def _sqlite_uri(path: Path) -> str:
+    """Return the URI of a SQLite file, in which ? and %20, as the SQLAlchemy that is installed reads them, are its own.
+
+    Raises:
+        OSError: no URI can name the file.
+    """
+    from sqlalchemy.engine import make_url
+
+    for text in (str(path), quote(str(path))):
+        if make_url(f"sqlite:///{text}").database == str(path):
+            return f"sqlite:///{text}"
+    raise OSError(f"no URI can name {path}")
 
 
 def prepare_process() -> None:
@@ -45,7 +60,7 @@ def ui_command(uri: str) -> str:
     """Return the command, or for a server the address, that shows the runs."""
     if uri.startswith(("http://", "https://")):
         return without_password(uri)
-    return f"{program('mlflow')} ui --backend-store-uri {uri}"
+    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def without_password(uri: str) -> str:
