@@ -10,6 +10,7 @@ _EXPORTS = {
     "ModelConfig": "hyena_dist.config.model",
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
+    "evaluate": "hyena_dist.train.evaluation.held_out",
     "from_published_config": "hyena_dist.models.published",
     "load_published": "hyena_dist.models.published",
 }
