@@ -8,7 +8,6 @@ from typing import Any
 
 from data_prep import ingest
 from data_prep.damage import check_sizes
-from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, PartJournal, write_json
@@ -17,6 +16,7 @@ from data_prep.twins import warn_of_twins
 from data_prep.workers import run_tasks
 from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
+from hyena_dist.data.text.files import describe_file
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync

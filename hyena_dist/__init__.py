@@ -10,9 +10,12 @@ _EXPORTS = {
     "ModelConfig": "hyena_dist.config.model",
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
+    "embed": "hyena_dist.inference.embed",
     "evaluate": "hyena_dist.train.evaluation.held_out",
     "from_published_config": "hyena_dist.models.published",
+    "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
+    "score": "hyena_dist.inference.score",
 }
 __all__ = ["__version__", *_EXPORTS]
 

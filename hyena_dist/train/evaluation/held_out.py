@@ -50,7 +50,7 @@ def evaluate(
     """Measure the perplexity over A, C, G, T on held-out sequence, at every context length, beside Markov chains.
 
     >>> import hyena_dist
-    >>> model = hyena_dist.load_published("tests/golden/tiny")
+    >>> model = hyena_dist.load("tests/golden/tiny")
     >>> found = hyena_dist.evaluate(model, "data/genome", lengths=[32, 128], last=[16])
     >>> found.by_length[32].whole.tokens, found.by_length[128].last[16].tokens
     (7968, 992)
