@@ -24,12 +24,12 @@ class Unscored(NamedTuple):
 
     def __str__(self) -> str:
         reasons = {
-            "are N": self.n,
-            "lie beyond --max-tokens": self.max_tokens,
-            "are the first of a region or at its end, too few for a window": self.no_window,
+            "N": self.n,
+            "beyond --max-tokens": self.max_tokens,
+            "at borders of regions, where no window fits": self.no_window,
         }
         said = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
-        return f"of those not scored, {said}" if said else "all are scored"
+        return f"not scored: {said}" if said else "all are scored"
 
 
 class AtLength(NamedTuple):

@@ -100,6 +100,7 @@ def test_windows_of_n_alone_do_not_count(store: GenomeStore) -> None:
     some, none = [Interval("a", 17_000, 17_101)], [Interval("a", 18_150, 18_251)]
     model = unigram(np.log(SHARES))
     assert score(model, store, some + none).ppl == pytest.approx(score(model, store, some).ppl)
+    assert score(model, store, some + none).low is None, "an interval takes two windows that count"
     with pytest.raises(UserError, match="hold no A, C, G or T"):
         score(model, store, none)
     with pytest.raises(UserError, match="hold no A, C, G or T"):

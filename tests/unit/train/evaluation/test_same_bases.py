@@ -79,8 +79,10 @@ def test_more_context_is_told_from_other_bases(model: HyenaDNA, store: GenomeSto
     # The last bases of windows are the same at every length too: those of the blocks.
     assert len({r.last[5].tokens for r in same.by_length.values()}) == 1
     assert [r.whole.tokens for r in apart.by_length.values()] == [21 * 32 - 40 + 2 * 32 + 32, 600 - 40, 512 - 40]
-    assert "scored on 820 of 823 bases (99.6 %) on 3 of 3 contigs; of those not scored, 40 are N, 3 are the" in lines[0]
-    assert "on 512 of 823 bases (62.2 %) on 1 of 3 contigs; without: b, c; of those not scored, 40 are N, " in lines[5]
+    assert (
+        "scored on 820 of 823 bases (99.6 %) on 3 of 3 contigs; not scored: 40 N, 3 at borders of regions" in lines[0]
+    )
+    assert "on 512 of 823 bases (62.2 %) on 1 of 3 contigs; without: b, c; not scored: 40 N, " in lines[5]
 
 
 def test_what_context_buys_is_measured_block_by_block(model: HyenaDNA, store: GenomeStore) -> None:
