@@ -17,6 +17,7 @@ from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
+from hyena_dist.train.track_cli import add_arguments as add_track_arguments
 from hyena_dist.verbs import output_folder, parse_profile, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
@@ -148,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
+    add_track_arguments(verbs.add_parser("track", help="runs and MLflow", description="Records of runs elsewhere."))
     add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
