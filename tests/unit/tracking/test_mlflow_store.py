@@ -1,0 +1,87 @@
+"""The SQLite store that is made where none is named: by several processes at once, and for several people."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hyena_dist.errors import UserError
+from hyena_dist.tracking import MlflowTracker
+from hyena_dist.tracking.mlflow_store import creating
+from tests.processes import SERVER, Ranks
+
+
+def one_run(root: Path, name: str, umask: int) -> str:
+    """Open the store as a run does, leave something in it, and return the run's id."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.umask(umask)
+    tracker = MlflowTracker(None, "hyena", name, root / name, root, False)
+    tracker.log_text("text", "x.txt")
+    tracker.finish("FINISHED")
+    assert tracker.complete
+    assert tracker.run_id
+    return tracker.run_id
+
+
+class Apart(Ranks):
+    """Processes that each make a run of another name, and begin together."""
+
+    def __init__(self, names: str, root: Path, umask: int) -> None:
+        from tests.processes import _rank_main
+
+        self.pipes, self.processes = [], []
+        for name in names:
+            receive, send = SERVER.Pipe(duplex=False)
+            process = SERVER.Process(target=_rank_main, args=(0, 1, 0, send, one_run, (root, name, umask)))
+            process.start()
+            send.close()
+            self.pipes.append(receive)
+            self.processes.append(process)
+
+
+def test_runs_that_begin_at_once_make_one_store_that_their_group_can_write(tmp_path: Path) -> None:
+    ids = Apart("abc", tmp_path, 0o002).results()
+    assert len(set(ids)) == 3
+    assert {path.name for path in (tmp_path / "mlartifacts").iterdir()} == set(ids)
+    for path in (tmp_path / "mlflow.db", tmp_path / ".mlflow.db.lock", tmp_path / "mlartifacts"):
+        assert path.stat().st_mode & 0o020, f"the umask lets the group write {path}"
+
+
+def as_another(root: Path) -> str:
+    """Open a store that another user has made and return what is said."""
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        with creating(f"sqlite:///{root / 'mlflow.db'}"):
+            return "opened"
+    except PermissionError as error:
+        return str(error)
+
+
+def test_a_store_of_another_user_is_opened_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    with creating(f"sqlite:///{database}"):
+        assert database.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o777)
+    database.chmod(0o444)
+    (tmp_path / ".mlflow.db.lock").chmod(0o444)
+    [said] = Ranks(1, as_another, tmp_path).results()
+    assert said == f"{database} belongs to {database.owner()} and you may not write it, which chmod g+w allows"
+    database.chmod(0o666)
+    assert Ranks(1, as_another, tmp_path).results() == ["opened"], "a lock of another user is in nobody's way"
+
+
+def test_a_store_that_cannot_be_written_is_one_sentence_of_a_run(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root may write everything")
+    (tmp_path / "mlflow.db").touch(0o444)
+    with pytest.raises(UserError, match=r"cannot be opened \(.*mlflow.db belongs to .*\): name another store with"):
+        MlflowTracker(None, "hyena", "a", tmp_path / "a", tmp_path, False)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
