@@ -15,7 +15,7 @@ class Link(NamedTuple):
     """The MLflow run that the next processes continue."""
 
     run_id: str
-    """Its id in the store."""
+    """The id that the store gave the run."""
     settings: str | None = None
     """A hash of the settings with which it was started; None where that was never noted."""
 

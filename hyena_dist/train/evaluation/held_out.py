@@ -28,7 +28,7 @@ MICRO_BATCH_TOKENS = 65_536
 
 
 class HeldOut(NamedTuple):
-    """What an evaluation found: the model by context length, and Markov chains by order (on the main process alone)."""
+    """The findings of an evaluation: the model by context length; Markov chains by order, on the main process alone."""
 
     by_length: dict[int, AtLength]
     markov: dict[int, float]

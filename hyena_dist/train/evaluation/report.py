@@ -1,4 +1,4 @@
-"""What an evaluation leaves for its reader: tables on the terminal, JSON, and a folder of pictures with their CSV."""
+"""The reports of an evaluation: tables on the terminal, JSON, and a folder of pictures with their CSV."""
 
 import json
 from collections.abc import Iterable, Mapping
