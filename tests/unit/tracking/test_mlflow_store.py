@@ -8,7 +8,7 @@ import pytest
 from hyena_dist.errors import UserError
 from hyena_dist.tracking import MlflowTracker
 from hyena_dist.tracking.mlflow_store import creating
-from tests.processes import SERVER, Ranks
+from tests.processes import Ranks
 
 
 def one_run(root: Path, name: str, umask: int) -> str:
@@ -23,24 +23,9 @@ def one_run(root: Path, name: str, umask: int) -> str:
     return tracker.run_id
 
 
-class Apart(Ranks):
-    """Processes that each make a run of another name, and begin together."""
-
-    def __init__(self, names: str, root: Path, umask: int) -> None:
-        from tests.processes import _rank_main
-
-        self.pipes, self.processes = [], []
-        for name in names:
-            receive, send = SERVER.Pipe(duplex=False)
-            process = SERVER.Process(target=_rank_main, args=(0, 1, 0, send, one_run, (root, name, umask)))
-            process.start()
-            send.close()
-            self.pipes.append(receive)
-            self.processes.append(process)
-
-
 def test_runs_that_begin_at_once_make_one_store_that_their_group_can_write(tmp_path: Path) -> None:
-    ids = Apart("abc", tmp_path, 0o002).results()
+    processes = [Ranks(1, one_run, tmp_path, name, 0o002) for name in "abc"]
+    ids = [found for process in processes for found in process.results()]
     assert len(set(ids)) == 3
     assert {path.name for path in (tmp_path / "mlartifacts").iterdir()} == set(ids)
     for path in (tmp_path / "mlflow.db", tmp_path / ".mlflow.db.lock", tmp_path / "mlartifacts"):
