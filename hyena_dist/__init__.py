@@ -13,6 +13,7 @@ _EXPORTS = {
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
     "embed": "hyena_dist.inference.embed",
+    "evaluate": "hyena_dist.train.evaluation.held_out",
     "from_published_config": "hyena_dist.models.published",
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",

@@ -20,7 +20,9 @@ from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.launcher_watch import end_with_launcher
 from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import readers_may_leave
-from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
+from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
+from hyena_dist.train.track_cli import add_arguments as add_track_arguments
+from hyena_dist.verbs import output_folder, parse_profile, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -127,28 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
-    evaluate = verb(
-        verbs,
-        "evaluate",
-        "held-out perplexity by context length, beside Markov chains",
-        _evaluate,
-        "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096\n"
-        "  torchrun --nproc_per_node 8 -m hyena_dist evaluate runs/demo --data runs/demo-data",
-    )
-    evaluate.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run, published folder or file of weights"
-    )
-    evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
-    evaluate.add_argument(
-        "--lengths", type=parse_lengths, default="1024", metavar="N,N", help="context lengths (default: %(default)s)"
-    )
-    evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
-    evaluate.add_argument("--max-tokens", type=positive, default=1_000_000, metavar="N", help="targets per length")
-    evaluate.add_argument(
-        "--same-bases", action="store_true", help="every length scores the same targets, with more bases before them"
-    )
-    evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    evaluate.add_argument("--json", type=output_file, metavar="FILE", help="also write the result here")
+    add_evaluate_arguments(verbs)
 
     export = verb(
         verbs,
@@ -182,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
+    add_track_arguments(verbs.add_parser("track", help="runs and MLflow", description="Records of runs elsewhere."))
     add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -251,43 +233,6 @@ def _show(config: "RunConfig", world_size: int) -> None:
             print(f"# {stage.describe()}")
             print(f"#   {step_memory(config, stage).describe()}")
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from hyena_dist.data.store import GenomeStore
-
-    store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
-    from hyena_dist.config.parallel import ParallelConfig
-    from hyena_dist.parallel.mesh import Mesh, build_mesh
-    from hyena_dist.parallel.world import join_world, shutdown
-    from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
-
-    world = join_world()
-    try:
-        model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift, world.device)
-        result = evaluate(
-            model,
-            store,
-            # Every rank has the whole model and scores its share of the windows.
-            Mesh(world) if world.size == 1 else build_mesh(world, ParallelConfig()),
-            split=args.split,
-            lengths=args.lengths,
-            max_tokens=args.max_tokens,
-            micro_batch_tokens=65_536,
-            note=print if world.is_main else lambda _: None,
-            same_bases=args.same_bases,
-        )
-    except UserError:
-        shutdown()
-        raise
-    for order, ppl in result.markov.items():
-        print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
-    if args.json and world.is_main:
-        by_length = {n: p.to_json() for n, p in result.by_length.items()}
-        reached = {n: c._asdict() for n, c in result.coverage.items()}
-        found = {"ppl_by_length": by_length, "markov_ppl": result.markov, "coverage": reached}
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
-    shutdown()
 
 
 def _export(args: argparse.Namespace) -> None:

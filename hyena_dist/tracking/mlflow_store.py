@@ -1,12 +1,15 @@
 """The MLflow store that a run uses, how long its calls may take, and what is said when it cannot be opened."""
 
+import contextlib
 import logging
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from hyena_dist.system.locks import lock
 from hyena_dist.system.programs import program
 
 
@@ -41,6 +44,46 @@ def _sqlite_uri(path: Path) -> str:
     raise OSError(f"no URI can name {path}")
 
 
+@contextlib.contextmanager
+def creating(uri: str) -> Iterator[None]:
+    """Let one process at a time open a store that is a SQLite file, since MLflow creates the tables of a new one then.
+
+    A new file gets the rights that the umask leaves, not SQLite's own 0644, so that a group can share it.
+
+    Raises:
+        PermissionError: this user may not write the file, or beside it.
+    """
+    path = _sqlite_file(uri)
+    if path is None:
+        yield
+        return
+    wrong = next((p for p in (path, path.absolute().parent) if p.exists() and not os.access(p, os.W_OK)), None)
+    if wrong:
+        raise PermissionError(f"{wrong} belongs to {_owner(wrong)} and you may not write it, which chmod g+w allows")
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(PermissionError):  # of another user, who has therefore made the store
+            stack.enter_context(lock(path.with_name(f".{path.name}.lock"), required=False))
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    if not uri.startswith("sqlite:"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    name = make_url(uri).database
+    return Path(name) if name else None  # None: in memory
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except (KeyError, OSError):  # a number without a name
+        return f"user {path.stat().st_uid}"
+
+
 def prepare_process() -> None:
     """Keep MLflow quiet and its calls short; to be called before mlflow is imported.
 
@@ -51,6 +94,7 @@ def prepare_process() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # mlflow may have been imported already; alembic reports each migration; urllib3 reports each retry.
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
