@@ -93,5 +93,9 @@ def long_filter(mixer: HyenaMixer, length: int, dtype: torch.dtype) -> Tensor:
 
 def long_filters(model: HyenaDNA, length: int, dtype: torch.dtype) -> Tensor:
     """Return the long filters of all layers side by side at lags below `length`, [length, C]."""
-    kernels = [long_filter(mixer, length, dtype).flatten(0, 1) for _, mixer in hyena_layers(model)]
-    return torch.cat(kernels).t().contiguous()
+    layers = hyena_layers(model)
+    rows = (model.config.order - 1) * model.config.d_model
+    kernels = torch.empty(length, len(layers) * rows, dtype=dtype, device=model.backbone.ln_f.weight.device)
+    for part, (_, mixer) in zip(kernels.split(rows, dim=1), layers, strict=True):
+        part.copy_(long_filter(mixer, length, dtype).flatten(0, 1).t())
+    return kernels
