@@ -12,6 +12,7 @@ _EXPORTS = {
     "UserError": "hyena_dist.errors",
     "embed": "hyena_dist.inference.embed",
     "from_published_config": "hyena_dist.models.published",
+    "generate": "hyena_dist.inference.generate",
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",

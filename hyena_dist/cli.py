@@ -14,6 +14,7 @@ from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
+from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.system.streams import readers_may_leave
 from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
@@ -158,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_score_arguments(verbs)
     add_embed_arguments(verbs)
+    add_generate_arguments(verbs)
 
     add_data_arguments(
         verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")

@@ -1,6 +1,7 @@
 """The weights of a Hyena model's layers as a decoder multiplies with them.
 
-Shapes: D d_model, N order, K taps of the short filters, G projections of all layers, C channels of all long convolutions.
+Shapes: D d_model, N order, K taps of the short filters, G projections of all layers, C channels of all long
+convolutions.
 """
 
 import copy

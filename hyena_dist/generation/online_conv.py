@@ -41,7 +41,7 @@ class OnlineConv:
     Args:
         kernels: the filters by lag, [K, C], of the type in which sums are kept.
         batch: B.
-        sums: what earlier inputs add to the outputs, [K, B, C], which is overwritten, or [K, 1, C] for all of the batch.
+        sums: what earlier inputs add to the outputs, [K, B, C], which is overwritten, or [K, 1, C] for all sequences.
         base: the size of a base block, a power of two.
     """
 

@@ -137,7 +137,7 @@ def test_memory_is_within_a_tenth_of_the_formula(batch: int, steps: int) -> None
 
     def run() -> Decoder:
         decoder = Decoder(model, batch, steps)
-        for t in range(steps):
+        for _ in range(steps):
             decoder.step(bases(batch))
         return decoder
 
