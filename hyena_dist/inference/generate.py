@@ -52,7 +52,7 @@ def generate(
 
     >>> import hyena_dist
     >>> hyena_dist.generate("tests/golden/tiny", "ACGT", length=12, n=2, seed=1)
-    ['x']
+    ['AAAGAAAAAGGA', 'TTTAGAAAACAA']
 
     The time for a base grows with the logarithm of the length alone. A seed, the number of the prompt and that of the
     sequence determine a sequence, whatever is generated beside it; on GPUs and in bf16, rounding can change a base.
