@@ -1,4 +1,4 @@
-"""What may follow a sequence whose repetitions are limited, against a search of the whole sequence."""
+"""Limits forbid what a search of the whole sequence forbids."""
 
 import numpy as np
 import pytest
