@@ -15,6 +15,7 @@ _EXPORTS = {
     "embed": "hyena_dist.inference.embed",
     "evaluate": "hyena_dist.train.evaluation.held_out",
     "from_published_config": "hyena_dist.models.published",
+    "generate": "hyena_dist.inference.generate",
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",

@@ -14,6 +14,7 @@ from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
+from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.launch import launch_environment
@@ -153,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add_score_arguments(verbs)
     add_variants_arguments(verbs)
     add_embed_arguments(verbs)
+    add_generate_arguments(verbs)
 
     add_data_arguments(
         verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")

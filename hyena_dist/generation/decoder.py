@@ -36,8 +36,14 @@ def memory_bytes(config: ModelConfig, batch: int, steps: int, dtype: torch.dtype
     return (online_numbers(channels, batch, steps) + recent) * dtype.itemsize
 
 
+LEAST_ROWS = 4
+"""Rows from which the products of CPUs round each row alike, however many there are."""
+
+
 class Decoder:
     """The state of B sequences that a model continues token by token.
+
+    On a CPU, what a step gives for a sequence is the same to the bit whatever the others and B, as far as seen.
 
     Weights in another type than the compute type are copied: a model that changes needs another decoder. Dropout and
     hooks play no part. Convolutions are summed in fp32, or fp64 for a model in fp64, whatever the compute type.
@@ -71,15 +77,18 @@ class Decoder:
         self._embedding = model.backbone.embeddings.word_embeddings.weight
         self._norm = model.backbone.ln_f.as_op_input()
         self._head = (model.lm_head or model.backbone.embeddings.word_embeddings).weight.to(model.compute_dtype).t()
+        self._rows = torch.arange(max(batch, LEAST_ROWS), device=self._embedding.device) % batch
+        """Rows that are computed: some twice, if B is less than LEAST_ROWS."""
         self._recent: deque[Tensor] = deque(maxlen=len(self._taps) - 1)
-        """The last projections of all layers, [B, G] each, the oldest first."""
+        """The last projections of all layers, [len(rows), G] each, the oldest first."""
         self._conv: OnlineConv | None = None
 
     @torch.no_grad()
     def prefill(self, input_ids: Tensor) -> Tensor:
         """Take a prompt of P >= 1 tokens of each sequence, [B, P], and return the logits after it, [B, V].
 
-        It comes before the first step; sequences without a prompt begin with a step.
+        A single one, [1, P], is computed once for all sequences; the logits are then [1, V]. The prompt comes before
+        the first step; sequences without one begin with a step.
 
         Raises:
             UserError: a prompt of another shape, or longer than max_length.
@@ -87,11 +96,11 @@ class Decoder:
         """
         if self.length:
             raise RuntimeError("a prompt comes before all else; make another decoder for other sequences")
-        if input_ids.ndim != 2 or len(input_ids) != self.batch or not input_ids.shape[1]:
+        if input_ids.ndim != 2 or len(input_ids) not in (1, self.batch) or not input_ids.shape[1]:
             raise UserError(f"a prompt of shape {tuple(input_ids.shape)} is not [{self.batch}, P] with P from 1 on")
         self._count(input_ids.shape[1])
         found = prefill(self.model, input_ids, self.max_length - self.length, self.dtype)
-        self._recent.extend(found.projections)
+        self._recent.extend(found.projections.expand(-1, self.batch, -1)[:, self._rows])
         self._conv = OnlineConv(found.kernels, self.batch, found.sums)
         return self._logits(found.hidden)
 
@@ -110,17 +119,18 @@ class Decoder:
         summed = self._tap_bias
         for taps, earlier in zip(self._taps, self._recent, strict=False):  # all but the last, which meet this token
             summed = torch.addcmul(summed, taps, earlier)
-        summed = summed.expand(self.batch, -1).split((order + 1) * d_model, dim=1)
+        summed = summed.expand(len(self._rows), -1).split((order + 1) * d_model, dim=1)
         present = self._taps[-1].split((order + 1) * d_model)
-        pending = zip(conv.pending.split(d_model, dim=1), conv.kernels[0].split(d_model), strict=True)
+        pending = conv.pending if self.batch == len(self._rows) else conv.pending[self._rows]
+        sums = zip(pending.split(d_model, dim=1), conv.kernels[0].split(d_model), strict=True)
         projections, inputs = [], []
-        x = F.embedding(input_ids.long(), self._embedding)
+        x = F.embedding(input_ids.long()[self._rows], self._embedding)
         for layer, short, taps in zip(self._layers, summed, present, strict=True):
             projected = torch.addmm(layer.in_proj.bias, _norm(x, layer.norm1), layer.in_proj.weight).to(self.dtype)
             projections.append(projected)
             *gates, v = torch.addcmul(short, taps, projected).split(d_model, dim=1)
             for gate in reversed(gates[1:]):
-                earlier, at_lag_zero = next(pending)
+                earlier, at_lag_zero = next(sums)
                 u = v * gate
                 inputs.append(u)
                 v = torch.addcmul(earlier, at_lag_zero, u)
@@ -128,17 +138,17 @@ class Decoder:
             hidden = torch.addmm(layer.fc1.bias, _norm(x, layer.norm2), layer.fc1.weight)
             x = x + torch.addmm(layer.fc2.bias, F.gelu(hidden, approximate="tanh"), layer.fc2.weight)
         self._recent.append(torch.cat(projections, dim=1))
-        conv.push(torch.cat(inputs, dim=1))
-        return self._logits(x)
+        conv.push(torch.cat(inputs, dim=1)[: self.batch])
+        return self._logits(x)[: self.batch]
 
     def reorder(self, index: Tensor) -> None:
         """Go on with these rows of the batch, int64 [B], which may repeat: as a beam search does."""
-        self._recent.extend([projections[index] for projections in self._recent])
+        self._recent.extend([projections[index][self._rows] for projections in self._recent])
         if self._conv is not None:
             self._conv.reorder(index)
 
     def _begin(self) -> OnlineConv:
-        self._recent.extend(self._taps.new_zeros(len(self._taps) - 1, self.batch, len(self._tap_bias)))
+        self._recent.extend(self._taps.new_zeros(len(self._taps) - 1, len(self._rows), len(self._tap_bias)))
         self._conv = OnlineConv(long_filters(self.model, self.max_length, self.dtype), self.batch)
         return self._conv
 

@@ -1,8 +1,10 @@
 """The weights of a Hyena model's layers as a decoder multiplies with them.
 
-Shapes: K taps of the short filters, G projections of all layers, C channels of all long convolutions.
+Shapes: D d_model, N order, K taps of the short filters, G projections of all layers, C channels of all long
+convolutions.
 """
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -81,7 +83,20 @@ def short_filters(model: HyenaDNA, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return taps.t().contiguous(), torch.cat([bias for _, bias in operands]).to(dtype)
 
 
+def long_filter(mixer: HyenaMixer, length: int, dtype: torch.dtype) -> Tensor:
+    """Return the long filters of a layer at lags below `length`, [N - 1, D, length].
+
+    They are evaluated once for many tokens, so in fp64: in fp32 their sines can be the largest error of all.
+    """
+    kernels: Tensor = copy.deepcopy(mixer.filter_fn).double()(length)
+    return kernels.to(dtype)
+
+
 def long_filters(model: HyenaDNA, length: int, dtype: torch.dtype) -> Tensor:
     """Return the long filters of all layers side by side at lags below `length`, [length, C]."""
-    kernels = [mixer.filter_fn(length).flatten(0, 1).to(dtype) for _, mixer in hyena_layers(model)]
-    return torch.cat(kernels).t().contiguous()
+    layers = hyena_layers(model)
+    rows = (model.config.order - 1) * model.config.d_model
+    kernels = torch.empty(length, len(layers) * rows, dtype=dtype, device=model.backbone.ln_f.weight.device)
+    for part, (_, mixer) in zip(kernels.split(rows, dim=1), layers, strict=True):
+        part.copy_(long_filter(mixer, length, dtype).flatten(0, 1).t())
+    return kernels

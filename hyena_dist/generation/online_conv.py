@@ -30,8 +30,8 @@ def online_numbers(channels: int, batch: int, steps: int, base: int = BASE) -> i
     sizes = [base << i for i in range(steps.bit_length()) if base << i < steps]
     spectra = sum(2 * (size + 1) * channels for size in sizes if size <= CACHED)
     largest = max(sizes, default=0)
-    # u, the spectra of u and of the filter, and the outputs.
-    square = 7 * largest * min(channels * batch, max(batch, SQUARE_NUMBERS // max(1, largest)))
+    # In turn with the spectrum of u: u, or the filter and its spectrum, or the inverse transform's copy and result.
+    square = 6 * largest * min(channels * batch, max(batch, SQUARE_NUMBERS // max(1, largest)))
     return steps * channels * (batch + 1) + spectra + square
 
 
@@ -41,7 +41,7 @@ class OnlineConv:
     Args:
         kernels: the filters by lag, [K, C], of the type in which sums are kept.
         batch: B.
-        sums: what earlier inputs add to the outputs, [K, B, C], 0 if not given; it is overwritten.
+        sums: what earlier inputs add to the outputs, [K, B, C], which is overwritten, or [K, 1, C] for all sequences.
         base: the size of a base block, a power of two.
     """
 
@@ -51,7 +51,8 @@ class OnlineConv:
         """Inputs so far."""
         self._base = base
         # One store for both: the sums of an output are of no use once its input is there.
-        self._inputs_then_sums = kernels.new_zeros(len(kernels), batch, kernels.shape[1]) if sums is None else sums
+        sums = kernels.new_zeros(len(kernels), batch, kernels.shape[1]) if sums is None else sums
+        self._inputs_then_sums = sums.expand(-1, batch, -1).contiguous()
         self._lags = kernels[:, None]
         self._spectra: dict[int, Tensor] = {}
 
@@ -84,12 +85,15 @@ class OnlineConv:
     def _add_square(self, n: int, size: int) -> None:
         """Add what the inputs [n - size, n) give to the outputs [n, n + size)."""
         store = self._inputs_then_sums
-        later = store[n : n + size]
         for piece in self._pieces(size):
-            u = store[n - size : n, :, piece].permute(1, 2, 0).contiguous()
-            spectrum = torch.fft.rfft(u, n=2 * size).mul_(self._spectrum(size, piece))
-            y = torch.fft.irfft(spectrum, n=2 * size)[..., size : size + len(later)]
-            later[:, :, piece] += y.permute(2, 0, 1)
+            later = store[n : n + size, :, piece]
+            later += self._square(store[n - size : n, :, piece], piece)[: len(later)]
+
+    def _square(self, u: Tensor, piece: slice) -> Tensor:
+        """Return what inputs [U, B, channels of the piece] give to as many outputs after them."""
+        size = len(u)
+        spectrum = torch.fft.rfft(u.permute(1, 2, 0).contiguous(), n=2 * size).mul_(self._spectrum(size, piece))
+        return torch.fft.irfft(spectrum, n=2 * size)[..., size:].permute(2, 0, 1)
 
     def _spectrum(self, size: int, piece: slice) -> Tensor:
         """Return the spectrum of the filters' first 2 size lags, [channels of the piece, size + 1]."""

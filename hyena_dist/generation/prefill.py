@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hyena_dist.generation.layer_weights import hyena_layers
+from hyena_dist.generation.layer_weights import hyena_layers, long_filter
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.ops import fast_fft_size
 from hyena_dist.ops.conv.short import short_conv
@@ -56,7 +56,7 @@ def prefill(model: HyenaDNA, input_ids: Tensor, steps: int, dtype: torch.dtype) 
         projections.append(F.pad(projected, (back, 0))[..., length:].permute(2, 0, 1))
         taps, bias = mixer.short_filter.operands()
         *gates, v = short_conv(projected, taps.to(dtype), bias.to(dtype)).chunk(mixer.order + 1, dim=1)  # [B, D, P]
-        for gate, kernel in zip(reversed(gates[1:]), mixer.filter_fn(length + steps), strict=True):
+        for gate, kernel in zip(reversed(gates[1:]), long_filter(mixer, length + steps, dtype), strict=True):
             place = next(places)
             v = _convolve(v * gate, kernel, sums[:, :, place])
             kernels[:, place] = kernel[:, :steps].t()

@@ -12,6 +12,7 @@ class _Stream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.reader_left = False
 
     def write(self, text: str) -> int:
         try:
@@ -30,6 +31,7 @@ class _Stream:
         self.write("".join(lines))
 
     def _discard(self) -> None:
+        self.reader_left = True
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._stream.fileno())
         os.close(nothing)
