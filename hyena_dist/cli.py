@@ -14,7 +14,17 @@ from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.system.streams import readers_may_leave
-from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
+from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
+from hyena_dist.verbs import (
+    output_file,
+    output_folder,
+    parse_lengths,
+    parse_profile,
+    parse_resume,
+    parse_steps,
+    positive,
+    verb,
+)
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -93,7 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
-    train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
+    train.add_argument(
+        "--resume",
+        type=parse_resume,
+        default="auto",
+        metavar="auto|never|STEP",
+        help="auto: from the newest intact checkpoint; never: refuse a folder that has one; STEP: back to the "
+        "checkpoint of that step, with newer ones set aside (default: auto)",
+    )
     train.add_argument(
         "--profile",
         type=parse_profile,
@@ -163,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
+    add_checkpoint_arguments(verbs)
     add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -195,7 +213,9 @@ def _train(args: argparse.Namespace) -> None:
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
     world = join_world(timeout_s=config.train.timeout_s + 60)
     try:
-        train(config, world, args.resume, args.profile, args.profile_steps, args.last_stage)
+        # Ranks that their launcher starts again, as torchrun can, neither go back once more nor refuse what they saved.
+        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        train(config, world, "auto" if again else args.resume, args.profile, args.profile_steps, args.last_stage)
     except UserError:
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from hyena_dist.errors import UserError
 from hyena_dist.system.locks import LockedError, is_locked, lock
 from hyena_dist.train import outcome
+from hyena_dist.train.checkpoint.format import latest, step_of
 from jobs.process_tree import Identity
 
 
@@ -26,10 +27,10 @@ class Standing(NamedTuple):
 
 def standing(run_dir: Path) -> Standing:
     """Return where the newest whole checkpoint was saved; its contents are not checked."""
-    for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(UserError, OSError):
+        if folder := latest(run_dir / "checkpoints"):
             saved = (folder / "files.json").stat().st_mtime
-            return Standing(int(folder.name[5:]), int(read_json(folder / "state.json").get("stage", 0)), saved)
+            return Standing(step_of(folder) or 0, int(read_json(folder / "state.json").get("stage", 0)), saved)
     return Standing(0, 0, 0.0)
 
 

@@ -10,10 +10,12 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.world import World
-from hyena_dist.train.checkpoint.format import check_compatible, list_checkpoints, newest_intact
+from hyena_dist.train.checkpoint.format import check_compatible, checkpoint_folders, newest_intact
+from hyena_dist.train.checkpoint.keep import intact_of_step, set_aside
 from hyena_dist.train.state import TrainState, read_state
 
-Resume = Literal["auto", "never"]
+Resume = Literal["auto", "never"] | int
+"""The checkpoint to continue: the newest intact one, none at all, or that of a step."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def find_resume_point(
         asked: the run as its user wrote it, which run.yaml keeps.
         data: the fingerprint of the data at hand, which must be the checkpoint's.
         world: all ranks.
-        resume: "auto" continues the newest intact checkpoint, "never" refuses a folder that has one.
+        resume: "auto" continues the newest intact checkpoint, "never" refuses a folder that has one, a number continues
+            the checkpoint of that step.
         last_stage: the stage, counted from 1, after which these processes end; the last if not given.
 
     Raises:
@@ -96,13 +99,19 @@ def find_resume_point(
 def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resume) -> Path | None:
     """Return the checkpoint that the run continues, if there is one, and write run.yaml; on the main process.
 
+    Newer ones, which are damaged or were left by going back, are set aside: the next attempt must not take them up.
+
     Raises:
-        UserError: a checkpoint of another run or other data, one at all with resume "never", or no right to write.
+        UserError: a checkpoint of another run or other data, one at all with resume "never", none of the step that was
+            asked for, some of which none is intact, or no right to write.
     """
     checkpoints = config.run_dir / "checkpoints"
-    if resume == "never" and list_checkpoints(checkpoints):
+    if resume == "never" and checkpoint_folders(checkpoints):
         raise UserError(f"{config.run_dir} has checkpoints; pass --resume auto to continue or choose another name=...")
-    found = newest_intact(checkpoints, lambda text: print(text, flush=True))
+    if isinstance(resume, int):
+        found: Path | None = intact_of_step(checkpoints, resume)
+    else:
+        found = newest_intact(checkpoints, _say)
     if found:
         check_compatible(found, config)
         if read_state(found).data != data:
@@ -114,4 +123,11 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
         (config.run_dir / "run.yaml").write_text(dump_config(asked))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
+    folders = checkpoint_folders(checkpoints)
+    for newer in reversed(folders[folders.index(found) + 1 :] if found else []):
+        _say(f"set aside {newer}, which is newer than what the run goes on from, as {set_aside(newer)}")
     return found
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

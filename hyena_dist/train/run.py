@@ -37,7 +37,7 @@ def train(
         config: the run; what is `auto` is planned for these ranks.
         world: from join_world.
         resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
-            has one.
+            has one, and a number goes back to the checkpoint of that step; newer ones are set aside.
         profile: "comm" prints what each logged step sent and keeps it in communication.csv; "trace" records the
             operators of some steps.
         profile_steps: first and last step of a trace, counted from where these processes enter each stage.
