@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
-from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.system.streams import LossyStream, lost, output_may_fail
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.verbs import (
     output_file,
@@ -46,15 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: that of the verb, 0 unless it says otherwise; 2 for a mistake of the user; TEMPORARY where
         another attempt may succeed; 130 after Ctrl-C.
     """
-    with readers_may_leave():
-        return _run(argv)
+    with output_may_fail() as output:
+        return _run(argv, output)
 
 
-def _run(argv: Sequence[str] | None) -> int:
+_LOGGED = {"train", "demo", "jobs"}
+"""Verbs whose output is news of a run, which its folder has too: they succeed without anybody who reads it."""
+
+
+def _run(argv: Sequence[str] | None, output: LossyStream) -> int:
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
-        return args.handler(args) or 0
+        code: int = args.handler(args) or 0
+        news = args.verb in _LOGGED and not getattr(args, "dry_run", False)
+        return code if news else code or lost(output)
     except (UserError, TemporaryError) as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
         # which the launcher ends them.
@@ -89,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
 
     train = verb(
         verbs,
@@ -209,6 +215,7 @@ def _train(args: argparse.Namespace) -> None:
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
     from hyena_dist.train.run import train
+    from hyena_dist.train.stop import InterruptedRun
 
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
     world = join_world(timeout_s=config.train.timeout_s + 60)
@@ -216,7 +223,7 @@ def _train(args: argparse.Namespace) -> None:
         # Ranks that their launcher starts again, as torchrun can, neither go back once more nor refuse what they saved.
         again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
         train(config, world, "auto" if again else args.resume, args.profile, args.profile_steps, args.last_stage)
-    except UserError:
+    except (UserError, InterruptedRun):
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise
     shutdown()

@@ -2,6 +2,7 @@
 
 import queue
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -169,5 +170,10 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _die_with_parent(worker: int) -> None:
-    """End this worker process when its parent ends, for torch, which passes the worker's number."""
+    """End this worker process when its parent ends, for torch, which passes the worker's number, and not before.
+
+    A terminal sends Ctrl-C and its own end to all processes: the parent then saves, for which it may need data.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent()

@@ -16,7 +16,7 @@ from hyena_dist.train.objective import Objective
 from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.pretraining import Pretraining
 from hyena_dist.train.resume import Resume, find_resume_point
-from hyena_dist.train.stop import StopSignal
+from hyena_dist.train.stop import InterruptedRun, StopSignal
 
 
 def train(
@@ -49,6 +49,7 @@ def train(
 
     Raises:
         UserError: a configuration, data or checkpoint that cannot be used, a full disk, or a loss that is no number.
+        InterruptedRun: Ctrl-C, after which all was saved.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
     asked = config
@@ -71,7 +72,10 @@ def train(
             world.on_main(lambda: _claim_run_dir(config, stack))
             point = find_resume_point(config, asked, optimised.fingerprint, world, resume, last_stage)
             loop = Loop(config, optimised, point, world, profile, profile_steps)
-            return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
+            result = loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
+            if result.outcome == "stopped" and stop.name == "SIGINT":
+                raise InterruptedRun
+            return result
         except (UserError, TemporaryError) as error:
             tell(error)
             raise
