@@ -1,12 +1,10 @@
 """Training does not depend on whoever reads what it prints, and a terminal can end it without a loss."""
 
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,28 +16,48 @@ from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train import outcome
 from hyena_dist.train.checkpoint.format import check, latest, step_of
+from tests.processes import SERVER, cli_main
 
 ROOT = Path(__file__).parents[2]
-Started = Callable[..., "tuple[subprocess.Popen[bytes], RunConfig]"]
+Configure = Callable[..., RunConfig]
 
 
 @pytest.fixture
-def start(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
-    """Start a verb on a run, by default `train`."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def run_of(make_config: Callable[..., RunConfig], tmp_path: Path) -> Configure:
+    """Write run.yaml of a run of so many steps, which saves at its end alone."""
 
-    def start(
-        steps: int, *arguments: str, verb: str = "train", workers: int = 0, **popen: Any
-    ) -> "tuple[subprocess.Popen[bytes], RunConfig]":
+    def configure(steps: int, workers: int = 0) -> RunConfig:
         stages = [{"seq_length": 32, "train_iters": steps}]
         data = make_config().data.model_dump() | {"workers": workers}
         train = {"curriculum": stages, "global_batch_size": 4, "log_interval": 1, "save_interval": 0}
         config = make_config(train=train, data=data)
         (tmp_path / "run.yaml").write_text(dump_config(config))
-        command = [sys.executable, "-m", "hyena_dist", *verb.split(), str(tmp_path / "run.yaml"), *arguments]
-        return subprocess.Popen(command, **popen), config
+        return config
 
-    return start
+    return configure
+
+
+def train(folder: Path, output: str | Path, errors: str | Path) -> Any:
+    """Start `hyena-dist train run.yaml` in a session of its own, so that a terminal as its output is its terminal."""
+    arguments = ("train", "run.yaml")
+    process = SERVER.Process(
+        target=_in_a_session, args=(arguments, folder, dict(os.environ), Path(output), Path(errors))
+    )
+    process.start()
+    return process
+
+
+def _in_a_session(arguments: tuple[str, ...], folder: Path, env: dict[str, str], output: Path, errors: Path) -> None:
+    os.setsid()
+    if output.is_char_device():
+        os.open(output, os.O_RDWR)  # for Linux, what can be written alone is nobody's terminal
+    cli_main(arguments, folder, env, output, errors)
+
+
+def exit_code(process: Any) -> int | None:
+    process.join(60)
+    code: int | None = process.exitcode
+    return code
 
 
 def wait_for_steps(config: RunConfig, count: int) -> None:
@@ -65,26 +83,47 @@ def stopped_and_saved(config: RunConfig) -> None:
     assert step_of(saved) == (config.run_dir / "metrics.jsonl").read_bytes().count(b"\n")
 
 
-def test_a_reader_that_leaves(start: Started) -> None:
+def test_a_reader_that_leaves(run_of: Configure, tmp_path: Path) -> None:
     """As `train ... 2>&1 | head -1`."""
-    process, config = start(20, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(60) == 0
+    config, pipe = run_of(20), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = train(tmp_path, pipe, pipe)
+    with pipe.open() as reader:
+        assert reader.readline()
+    assert exit_code(process) == 0
     assert ending(config) == "finished"
 
 
-def test_a_full_disk_under_the_console(start: Started) -> None:
-    with open("/dev/full", "w") as full:
-        process, config = start(20, stdout=full, stderr=full)
-    assert process.wait(60) == 0
+def test_a_full_disk_under_the_console(run_of: Configure, tmp_path: Path) -> None:
+    config = run_of(20)
+    assert exit_code(train(tmp_path, "/dev/full", "/dev/full")) == 0
     assert ending(config) == "finished"
 
 
-def test_submit_without_a_reader(start: Started) -> None:
+def test_a_result_on_a_full_disk(run_of: Configure, tmp_path: Path) -> None:
+    """What a dry run prints is all that it is for."""
+    run_of(20)
+    arguments, errors = ("train", "run.yaml", "--dry-run"), tmp_path / "errors"
+    process = SERVER.Process(target=cli_main, args=(arguments, tmp_path, dict(os.environ), Path("/dev/full"), errors))
+    process.start()
+    assert exit_code(process) == 2
+    assert errors.read_text().startswith("error: the output could not be written (No space left on device)")
+
+
+def test_submit_without_a_reader(run_of: Configure, tmp_path: Path) -> None:
     """As `jobs submit ... | head -1`: the ranks go on, and none is started twice."""
-    process, config = start(20, "--ranks-per-node", "2", verb="jobs submit", stdout=subprocess.PIPE)
+    config = run_of(20)
+    command = [
+        sys.executable,
+        "-m",
+        "hyena_dist",
+        "jobs",
+        "submit",
+        str(tmp_path / "run.yaml"),
+        "--ranks-per-node",
+        "2",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
@@ -94,33 +133,29 @@ def test_submit_without_a_reader(start: Started) -> None:
     assert log.count("starting: ") == 1, log
 
 
-def test_ctrl_c(start: Started) -> None:
+def test_ctrl_c(run_of: Configure, tmp_path: Path) -> None:
     """The terminal sends it to the data workers too."""
-    process, config = start(100_000, workers=1, stderr=subprocess.PIPE, process_group=0)
+    config, errors = run_of(100_000, workers=1), tmp_path / "errors"
+    process = train(tmp_path, os.devnull, errors)
     wait_for_steps(config, 3)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.count(b"Ctrl-C: saving, then stopping") == 1
-    assert b"interrupted; what was saved is kept, the same command continues" in said
+    assert exit_code(process) == 130
+    said = errors.read_text()
+    assert said.count("Ctrl-C: saving, then stopping") == 1
+    assert "interrupted; what was saved is kept, the same command continues" in said
+    assert "Traceback" not in said
     stopped_and_saved(config)
 
 
-def test_a_terminal_that_closes(start: Started) -> None:
+def test_a_terminal_that_closes(run_of: Configure, tmp_path: Path) -> None:
     """Its programs get SIGHUP, and none of them can write any more."""
+    config = run_of(100_000)
     ours, theirs = pty.openpty()
-    process, config = start(
-        100_000,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
+    process = train(tmp_path, os.ttyname(theirs), os.ttyname(theirs))
     wait_for_steps(config, 3)
+    os.close(theirs)
     os.close(ours)
-    assert process.wait(60) == 0
+    assert exit_code(process) == 0
     stopped_and_saved(config)
 
 
