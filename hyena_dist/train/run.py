@@ -8,6 +8,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.parallel.world import World
 from hyena_dist.plan.fit import fit
+from hyena_dist.profile.memory import describe_out_of_memory
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
 from hyena_dist.train.lock import run_lock
@@ -48,7 +49,8 @@ def train(
         How it ended; outcome.json in the run's folder says the same.
 
     Raises:
-        UserError: a configuration, data or checkpoint that cannot be used, a full disk, or a loss that is no number.
+        UserError: a configuration, data or checkpoint that cannot be used, a full disk, too little memory, or a loss
+            that is no number.
         InterruptedRun: Ctrl-C, after which all was saved.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
@@ -79,8 +81,13 @@ def train(
         except (UserError, TemporaryError) as error:
             tell(error)
             raise
-        except RuntimeError as error:
-            failure = describe_collective_failure(error)
+        except (RuntimeError, MemoryError) as error:
+            step, place, _ = loop.phases.where() if loop else (0, "start", 0.0)
+            failure: UserError | TemporaryError | None = describe_out_of_memory(
+                error, f"rank {world.rank} at step {step:,} ({place})"
+            )
+            if failure is None and isinstance(error, RuntimeError):
+                failure = describe_collective_failure(error)
             if failure is None:
                 raise
             tell(failure)
