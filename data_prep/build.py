@@ -8,21 +8,21 @@ from typing import Any
 
 from data_prep import ingest
 from data_prep.damage import check_sizes
-from data_prep.files import describe_file
 from data_prep.inputs import Input, Rename, parse_inputs
 from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, PartJournal, write_json
-from data_prep.progress import Say, WorkProgress
 from data_prep.splits import BlockSplits, SplitPlan, assign
 from data_prep.twins import warn_of_twins
 from data_prep.workers import run_tasks
 from data_prep.zarr_metadata import write_groups
 from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
+from hyena_dist.data.text.files import describe_file
 from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 _MOST_AMBIGUOUS = 0.1
 """Share of ambiguity codes above which a contig may be protein; assemblies have far below a thousandth."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.files import describe_file
+from hyena_dist.data.text.files import describe_file
 from hyena_dist.errors import UserError
 
 

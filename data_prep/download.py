@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from data_prep.fasta import read_fasta
-from data_prep.files import describe_file, read_text
 from data_prep.preset import File, Preset, load_preset, preset_names
-from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store.fetch import PIPE, Limits, NotThereError, fetch, is_remote, join
+from hyena_dist.data.text.fasta import read_fasta
+from hyena_dist.data.text.files import describe_file, read_text
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import write_atomically
 from hyena_dist.system.locks import lock
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 CHECKSUMS = "checksums.json"
 """Name of the file that keeps the size and sha256 of every fetched file, by its name."""

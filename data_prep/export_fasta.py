@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.progress import WorkProgress
 from data_prep.splits import find_contig
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
@@ -19,6 +18,7 @@ from hyena_dist.data.tokenizer import LETTERS
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import WorkProgress
 
 _BLOCK = 2**22
 """About how many bases are in memory at once."""

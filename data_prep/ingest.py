@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.fasta import AMBIGUOUS, LOWER, TOKEN, Record, read_fasta
-from data_prep.files import ahead, describe_file, read_text
 from data_prep.inputs import Input, Rename, contig_name
 from data_prep.partial import PartJournal
 from data_prep.twobit import Entry, read_index, read_twobit
@@ -20,6 +18,8 @@ from data_prep.workers import Report, grouped
 from data_prep.zarr_mask import RangeWriter
 from data_prep.zarr_tokens import TokenWriter
 from hyena_dist.data.store.manifest import array_path
+from hyena_dist.data.text.fasta import AMBIGUOUS, LOWER, TOKEN, Record, read_fasta
+from hyena_dist.data.text.files import ahead, describe_file, read_text
 from hyena_dist.errors import UserError
 
 _PART_BASES = 2**26

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import describe_file, read_text, unreadable
-from data_prep.formats import check_file
+from hyena_dist.data.text.files import describe_file, read_text, unreadable
+from hyena_dist.data.text.formats import check_file
 from hyena_dist.errors import UserError
 
 _LABEL = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)

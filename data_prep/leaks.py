@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.progress import Say
 from data_prep.stats import print_table, write_csv
 from data_prep.twins import warn_of_twins
 from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges, Sampling, interval_starts, uniform_starts
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import Say
 
 COLUMNS = (
     "seq_length",

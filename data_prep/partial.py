@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import describe_file
+from hyena_dist.data.text.files import describe_file
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import remove_unwritten, replace_atomically, sync, write_atomically
 from hyena_dist.system.locks import LockedError, lock

@@ -16,7 +16,6 @@ import numpy as np
 
 from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, write_json
-from data_prep.progress import Say, WorkProgress
 from data_prep.workers import Report, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval, Sample
@@ -24,6 +23,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 _TAR_BLOCK = 512
 """Size of a tar's header, and what every file in it is filled up to, in bytes."""

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from data_prep.files import describe_file, read_text
 from data_prep.inputs import parse_labelled
 from hyena_dist.data.store.manifest import SPLITS, Interval
+from hyena_dist.data.text.files import describe_file, read_text
 from hyena_dist.errors import UserError
 
 Splits = dict[str, list[Interval]]

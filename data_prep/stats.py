@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.kmers import KmerTable, both_strands, count_kmers, kmer_names
-from data_prep.progress import Say, WorkProgress
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import check_local
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 COLUMNS = (
     "kind",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_prep.progress import Say
+from hyena_dist.tracking.work_progress import Say
 
 _SHOWN = 5
 """Number of twins that are named; draft assemblies may have very many."""

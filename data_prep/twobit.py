@@ -17,8 +17,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.fasta import LOWER, Record
-from data_prep.files import BLOCK, unreadable
+from hyena_dist.data.text.fasta import LOWER, Record
+from hyena_dist.data.text.files import BLOCK, unreadable
 from hyena_dist.data.tokenizer import A, C, G, N, T
 from hyena_dist.errors import UserError
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.damage import bad_part
-from data_prep.progress import Say
 from data_prep.splits import check_disjoint, merge
 from data_prep.verify_shards import verify_shards
 from data_prep.verify_zarr import verify_zarr
 from hyena_dist.data.store.manifest import MANIFEST, SHARDS_FORMAT, SPLITS, by_split, read_manifest
 from hyena_dist.errors import UserError
 from hyena_dist.system.processes import usable_cores
+from hyena_dist.tracking.work_progress import Say
 
 
 def verify_store(path: Path, *, against: Path | None = None, processes: int | None = None, say: Say = print) -> None:

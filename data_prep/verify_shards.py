@@ -13,13 +13,13 @@ import google_crc32c
 import numpy as np
 
 from data_prep.damage import Bad, StoreFile, bad_part, check_file, report_bad
-from data_prep.progress import Say, WorkProgress
 from data_prep.splits import merge
 from data_prep.workers import Report, grouped, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import SHARD_INDEX, SPLITS, Interval, Sample, fingerprint, free_ranges
 from hyena_dist.data.tokenizer import VOCAB, VOCAB_SIZE, A, N
 from hyena_dist.errors import UserError
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 _TASK_BASES = 2**24
 """Bases of the contigs that one task verifies at least, except for the last task."""

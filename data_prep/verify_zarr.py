@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.damage import Bad, StoreFile, check_files, report_bad, wrong_size, zarr_files
-from data_prep.progress import Say, WorkProgress
 from data_prep.workers import Report, grouped, run_tasks
 from data_prep.zarr_mask import read_ranges
 from data_prep.zarr_tokens import read_shard
 from hyena_dist.data.store.manifest import ZARR, ZARR_CHUNK, Interval, array_path, zarr_shard_length
 from hyena_dist.data.store.packed import unpack
 from hyena_dist.data.tokenizer import VOCAB, A, N, Tokens
+from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 _TASK_BASES = 2**24
 """Bases that one task verifies at least, except for the last task."""

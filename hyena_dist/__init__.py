@@ -10,8 +10,11 @@ _EXPORTS = {
     "ModelConfig": "hyena_dist.config.model",
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
+    "embed": "hyena_dist.inference.embed",
     "from_published_config": "hyena_dist.models.published",
+    "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
+    "score": "hyena_dist.inference.score",
 }
 __all__ = ["__version__", *_EXPORTS]
 

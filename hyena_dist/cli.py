@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
 from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
+from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
+from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.verbs import (
@@ -176,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         default="safetensors",
         help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
     )
+
+    add_score_arguments(verbs)
+    add_embed_arguments(verbs)
 
     add_data_arguments(
         verbs.add_parser("data", help="build, verify and describe data", description="From FASTA to a store.")

@@ -148,7 +148,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths", default="1024,32768,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
     launches.add_argument("--write", action="store_true", help="put the table into hyena_dist/ops/README.md too")
-    for each in (checkpoint, stages, operator, step, parts, context, data, ingest):
+    embed = verb(
+        benches,
+        "embed",
+        "time and memory of embedding one long sequence, beside the bare forward pass",
+        _bench_embed,
+        "hyena-dist bench embed --length 1000000 --out jobs/results",
+    )
+    embed.add_argument("--length", type=positive, default=1_000_000, metavar="N", help="default: %(default)s")
+    embed.add_argument("--d-model", type=positive, default=256, metavar="N", help="default: %(default)s")
+    embed.add_argument("--n-layer", type=positive, default=8, metavar="N", help="default: %(default)s")
+    embed.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, embed):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 
@@ -231,3 +242,9 @@ def _bench_launches(args: argparse.Namespace) -> None:
     from hyena_dist.bench.launches import bench_launches
 
     bench_launches(args.lengths, args.write)
+
+
+def _bench_embed(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.embed import EmbedCase, bench_embed
+
+    bench_embed(EmbedCase(args.length, args.d_model, args.n_layer, args.device), args.out)

@@ -84,7 +84,7 @@ def stopped_and_saved(config: RunConfig) -> None:
 
 
 def test_a_reader_that_leaves(run_of: Configure, tmp_path: Path) -> None:
-    """As `train ... 2>&1 | head -1`."""
+    """The pipe of `train ... 2>&1 | head -1` breaks, and the run does not."""
     config, pipe = run_of(20), tmp_path / "pipe"
     os.mkfifo(pipe)
     process = train(tmp_path, pipe, pipe)
@@ -101,7 +101,7 @@ def test_a_full_disk_under_the_console(run_of: Configure, tmp_path: Path) -> Non
 
 
 def test_a_result_on_a_full_disk(run_of: Configure, tmp_path: Path) -> None:
-    """What a dry run prints is all that it is for."""
+    """A dry run is for what it prints alone, so that it has failed if that is lost."""
     run_of(20)
     arguments, errors = ("train", "run.yaml", "--dry-run"), tmp_path / "errors"
     process = SERVER.Process(target=cli_main, args=(arguments, tmp_path, dict(os.environ), Path("/dev/full"), errors))
@@ -111,7 +111,7 @@ def test_a_result_on_a_full_disk(run_of: Configure, tmp_path: Path) -> None:
 
 
 def test_submit_without_a_reader(run_of: Configure, tmp_path: Path) -> None:
-    """As `jobs submit ... | head -1`: the ranks go on, and none is started twice."""
+    """The ranks of `jobs submit ... | head -1` go on, and none is started twice."""
     config = run_of(20)
     command = [
         sys.executable,
@@ -148,7 +148,7 @@ def test_ctrl_c(run_of: Configure, tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_closes(run_of: Configure, tmp_path: Path) -> None:
-    """Its programs get SIGHUP, and none of them can write any more."""
+    """Programs of a terminal that closes get SIGHUP, and none of them can write any more."""
     config = run_of(100_000)
     ours, theirs = pty.openpty()
     process = train(tmp_path, os.ttyname(theirs), os.ttyname(theirs))

@@ -218,7 +218,7 @@ def test_storage_that_does_not_answer(workers: int) -> None:
 
 
 def test_a_worker_that_stops_after_it_has_read() -> None:
-    """Its batches are announced in the queue, and their memory is handed over by a socket that it no longer answers."""
+    """A worker announces batches in a queue, and hands their memory over by a socket: it no longer answers there."""
     script = (
         "import os, signal, sys, time, psutil\n"
         "from hyena_dist.data.loader import Loader\n"

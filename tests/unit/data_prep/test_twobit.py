@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from data_prep import ingest, twobit
 from data_prep.build import BuildOptions, build_store
-from data_prep.fasta import read_fasta
 from data_prep.twobit import read_index, read_twobit
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.text.fasta import read_fasta
 from hyena_dist.data.tokenizer import decode, encode
 
 Refuse = Callable[..., str]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.files import describe_file
 from data_prep.zarr_tokens import read_shard
+from hyena_dist.data.text.files import describe_file
 
 Run = Callable[..., str]
 Change = Callable[[dict], None]

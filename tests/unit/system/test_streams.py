@@ -79,7 +79,7 @@ def test_a_terminal_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_has_room_again(tmp_path: Path) -> None:
-    """What came while it was full is lost, and nothing that comes later."""
+    """A disk that was full loses what came meanwhile, and nothing that comes later."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     with (tmp_path / "log").open("w", buffering=1) as file:
         stream = LossyStream(file)

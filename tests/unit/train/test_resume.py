@@ -48,7 +48,7 @@ def test_the_newest_intact_one(config: RunConfig, capsys: pytest.CaptureFixture[
 
 
 def test_some_and_none_intact(config: RunConfig) -> None:
-    """Where a run has been it does not silently begin again from zero."""
+    """A run that has checkpoints does not silently begin again from zero."""
     before = names(config)
     for name in before:
         damage(config.run_dir / "checkpoints" / name)

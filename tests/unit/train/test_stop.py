@@ -36,7 +36,7 @@ def test_a_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch, capfd: p
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_was_ignored_is(number: signal.Signals) -> None:
-    """As in the background of a shell, or under nohup."""
+    """The background of a shell and nohup ignore signals, which must not change that."""
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with StopSignal() as stop:

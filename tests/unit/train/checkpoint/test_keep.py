@@ -1,4 +1,4 @@
-"""Of a run's checkpoints the newest intact ones stay, and those that are wanted; what is not ours is left alone."""
+"""The newest intact checkpoints of a run stay, and those that are wanted; what is not ours is left alone."""
 
 import tempfile
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_what_stays(older: dict[int, str], newer: set[int], keep_last: int, inte
 
 
 def test_damaged_ones_do_not_count(tmp_path: Path) -> None:
-    """As many damaged ones as are kept, of higher numbers: the new save stays."""
+    """A new save stays beside as many damaged ones of higher numbers as are kept."""
     for step in (30, 40):
         damage(write_checkpoint(tmp_path, step))
     newest = write_checkpoint(tmp_path, 20)

@@ -8,6 +8,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from hyena_dist.system.pacing import LinePacer
+from hyena_dist.tracking.progress import human
 
 Say = Callable[[str], object]
 """A function that receives lines of text for the user, such as print."""
@@ -20,17 +21,19 @@ class WorkProgress:
         label: name of the work.
         total: amount of work in `unit`; None where only the share that is done becomes known.
         unit: "bases" or "bytes".
+        enabled: False shows nothing; all but one of several processes pass it.
     """
 
-    def __init__(self, label: str, total: int | None = None, unit: str = "bases") -> None:
+    def __init__(self, label: str, total: int | None = None, unit: str = "bases", enabled: bool = True) -> None:
         self._label = label
         self._total = total
         self._unit = unit
+        self._enabled = enabled
         self._done = 0
         self._start = time.monotonic()
         self._pacer = LinePacer()
         self._bar = None
-        if sys.stderr.isatty():
+        if enabled and sys.stderr.isatty():
             self._bar = tqdm(total=total, unit=f" {unit}", unit_scale=True, desc=label, leave=False)
 
     def __enter__(self) -> "WorkProgress":
@@ -55,14 +58,14 @@ class WorkProgress:
         if self._bar is not None:
             self._bar.total = self._total
             self._bar.update(amount)
-        elif self._pacer.due():
+        elif self._enabled and self._pacer.due():
             print(self._line(), file=sys.stderr, flush=True)
             self._pacer.printed()
 
     def _line(self) -> str:
         """Return the plain line."""
         rate = self._done / (time.monotonic() - self._start)
-        line = f"{self._label}: {self._done:,} {self._unit}, {rate / 1e6:.1f} M{self._unit}/s"
+        line = f"{self._label}: {self._done:,} {self._unit}, {human(rate)} {self._unit}/s"
         if self._total:
             left = max(0, self._total - self._done) / max(rate, 1)
             line += f", {min(1.0, self._done / self._total):.0%}, {left:.0f} s left"

@@ -11,10 +11,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import demo_corpus, files
+from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
-from data_prep.fasta import LOWER, TOKEN, read_fasta
 from hyena_dist.data.store.manifest import array_path
+from hyena_dist.data.text import files
+from hyena_dist.data.text.fasta import LOWER, TOKEN, read_fasta
 from hyena_dist.data.tokenizer import decode, encode
 from hyena_dist.errors import UserError
 

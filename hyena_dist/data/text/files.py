@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.formats import BYTE_ORDER_MARK, check_file, check_text
+from hyena_dist.data.text.formats import BYTE_ORDER_MARK, check_file, check_text
 from hyena_dist.errors import UserError
 
 Item = TypeVar("Item")

@@ -1,0 +1,1 @@
+"""Text files of others: plain, gzip or bgzip, parsed in blocks."""
