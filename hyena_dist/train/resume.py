@@ -11,7 +11,7 @@ from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.world import World
 from hyena_dist.train.checkpoint.format import check_compatible, checkpoint_folders, newest_intact
-from hyena_dist.train.checkpoint.keep import intact_of_step, set_aside
+from hyena_dist.train.checkpoint.keep import intact_of_step, set_aside_newer
 from hyena_dist.train.state import TrainState, read_state
 
 Resume = Literal["auto", "never"] | int
@@ -123,9 +123,8 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
         (config.run_dir / "run.yaml").write_text(dump_config(asked))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
-    folders = checkpoint_folders(checkpoints)
-    for newer in reversed(folders[folders.index(found) + 1 :] if found else []):
-        _say(f"set aside {newer}, which is newer than what the run goes on from, as {set_aside(newer)}")
+    if found:
+        set_aside_newer(found, _say)
     return found
 
 

@@ -12,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hyena_dist.errors import UserError
-from hyena_dist.train.checkpoint.format import check, list_checkpoints, step_of
+from hyena_dist.train import outcome
+from hyena_dist.train.checkpoint.format import check, checkpoint_folders, list_checkpoints, step_of
+from hyena_dist.train.lock import run_lock
 
 _PINNED = "pinned"
 
@@ -115,6 +117,25 @@ def set_aside(path: Path) -> Path:
     except OSError:
         return path
     return new
+
+
+def set_aside_newer(checkpoint: Path, say: Callable[[str], None]) -> None:
+    """Set aside what is newer than a checkpoint, newest first, so that the next attempt goes on from it."""
+    folders = checkpoint_folders(checkpoint.parent)
+    for newer in reversed(folders[folders.index(checkpoint) + 1 :]):
+        say(f"set aside {newer}, which is newer than what the run goes on from, as {set_aside(newer)}")
+
+
+def go_back(run_dir: Path, step: int, say: Callable[[str], None]) -> None:
+    """Let a run go on from the checkpoint of a step, whoever starts it next.
+
+    Raises:
+        UserError: there is no such checkpoint, it is damaged, or the run is being trained.
+    """
+    checkpoint = intact_of_step(run_dir / "checkpoints", step)
+    with run_lock(run_dir, wait_s=1.0):
+        set_aside_newer(checkpoint, say)
+        outcome.clear(run_dir)  # it may have been finished
 
 
 def _remove(path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.cli import main
+from hyena_dist.train import outcome
+from hyena_dist.train.lock import run_lock
 from tests.checkpoints import damage, write_checkpoint
 
 
@@ -45,6 +47,23 @@ def test_no_such_step(run: Path, arguments: list[str], sentence: str, capsys: py
     assert main(["checkpoints", str(run), *arguments]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(run.rglob("pinned")), "nothing was changed"
+
+
+def test_back_to(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome.write(run, outcome.Outcome("finished", 40, 1, 1, "finished"))
+    assert main(["checkpoints", str(run), "--back-to", "20"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("set aside ")
+    assert [line.split()[0] for line in said[1:]] == ["STEP", "20"]
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step-00000020", "step-00000040.aside-1"}
+    assert outcome.read(run) is None, "it is not finished any more"
+
+
+def test_back_under_the_feet_of_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with run_lock(run):
+        assert main(["checkpoints", str(run), "--back-to", "20"]) == 2
+    assert "is trained by process" in capsys.readouterr().err
+    assert len(list((run / "checkpoints").iterdir())) == 2
 
 
 def test_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
