@@ -42,6 +42,8 @@ class Monkey:
         self.strikes: Counter[str] = Counter()
         self.moments: Counter[str] = Counter()
         self.newest = 0
+        self.round: list[str] = []
+        """Victims that are still to be struck before one is struck again."""
 
     @property
     def kills(self) -> int:
@@ -83,7 +85,9 @@ class Monkey:
         moment = self.random.choice(("starting", "training", "training", "saving", "boundary"))
         if not self._wait_for(moment, supervisor):
             return
-        victim = self.random.choice(VICTIMS)
+        if not self.round:
+            self.round = self.random.sample(VICTIMS, len(VICTIMS))
+        victim = self.round.pop()
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             hit = self._find(supervisor.pid, victim)
             if victim == "mlflow":
