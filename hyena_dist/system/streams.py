@@ -8,7 +8,7 @@ from typing import Any
 
 
 class LossyStream:
-    """A text or binary stream that drops what cannot be written: a reader left, a disk is full, a terminal is gone."""
+    """A text stream that drops what cannot be written: a reader left, a disk is full, a terminal is gone."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -16,18 +16,13 @@ class LossyStream:
         self.error: OSError | None = None
         """What first kept output from being written, but for a reader that left, which is no error."""
 
-    @property
-    def buffer(self) -> "LossyStream":
-        """The binary stream below."""
-        return LossyStream(self._stream.buffer)
-
-    def write(self, data: Any) -> int:
-        """Write text or bytes, or drop them."""
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
         try:
-            written: int = self._stream.write(data)
+            written: int = self._stream.write(text)
         except OSError as error:
             self._drop(error)
-            return len(data)
+            return len(text)
         return written
 
     def flush(self) -> None:
@@ -37,7 +32,7 @@ class LossyStream:
         except OSError as error:
             self._drop(error)
 
-    def writelines(self, lines: list[Any]) -> None:
+    def writelines(self, lines: list[str]) -> None:
         """Write lines, which have their ends."""
         for line in lines:
             self.write(line)
