@@ -31,8 +31,8 @@ test-all: install  ## launchers, SLURM and chaos too
 test-slurm: install  ## the tests on a real SLURM cluster alone, which HYENA_DIST_SLURM_SANDBOX starts
 	$(BIN)/python -m pytest -m slurm
 
-test-chaos: install  ## fifty kills, full disks and NaN at random moments: about a quarter of an hour
-	CHAOS_KILLS=50 $(BIN)/python -m pytest tests/chaos -s
+test-chaos: install  ## fifty kills, a hundred signals, full disks and NaN at random moments: about an hour
+	CHAOS_KILLS=50 CHAOS_SIGNALS=100 $(BIN)/python -m pytest tests/chaos -s
 
 test-lowest: .venv-lowest/.installed  ## one process of everything, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(PARALLEL) tests/unit -m 'not (slurm or chaos or launcher or slow)'

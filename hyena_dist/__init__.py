@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from hyena_dist.system.late_imports import when_imported
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -11,11 +13,14 @@ _EXPORTS = {
     "RunConfig": "hyena_dist.config.run",
     "UserError": "hyena_dist.errors",
     "embed": "hyena_dist.inference.embed",
+    "evaluate": "hyena_dist.train.evaluation.held_out",
     "from_published_config": "hyena_dist.models.published",
     "generate": "hyena_dist.inference.generate",
     "load": "hyena_dist.inference.load",
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",
+    "tokenizer": "hyena_dist.hf.tokenizer",
+    "score_variants": "hyena_dist.inference.variants",
 }
 __all__ = ["__version__", *_EXPORTS]
 
@@ -24,3 +29,8 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'hyena_dist' has no attribute '{name}'")
+
+
+# AutoModel and AutoTokenizer know HyenaDNA from here on.
+when_imported("transformers.models.auto.configuration_auto", "hyena_dist.hf.registration:register_config")
+when_imported("transformers.models.auto.tokenization_auto", "hyena_dist.hf.registration:register_tokenizer")

@@ -16,8 +16,14 @@ from hyena_dist.errors import TEMPORARY, TemporaryError, UserError
 from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
+from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
+from hyena_dist.system.launch import launch_environment
+from hyena_dist.system.launcher_watch import end_with_launcher
+from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import readers_may_leave
-from hyena_dist.verbs import output_file, output_folder, parse_lengths, parse_profile, parse_steps, positive, verb
+from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
+from hyena_dist.train.track_cli import add_arguments as add_track_arguments
+from hyena_dist.verbs import output_folder, parse_profile, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    end_with_launcher()
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
@@ -51,14 +58,21 @@ def _run(argv: Sequence[str] | None) -> int:
     except (UserError, TemporaryError) as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
         # which the launcher ends them.
-        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-        if rank != "0":
+        if rank := _rank():
             time.sleep(3)
-        print(f"error: {error}" if rank == "0" else f"error on rank {rank}: {error}", file=sys.stderr)
+        print(f"error on rank {rank}: {error}" if rank else f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else TEMPORARY
     except KeyboardInterrupt:
         print("interrupted; what was saved is kept, the same command continues", file=sys.stderr)
         return 130
+
+
+def _rank() -> int:
+    """Return this process's rank, 0 where no launcher has said one that makes sense."""
+    try:
+        return launch_environment().rank
+    except UserError:
+        return 0
 
 
 def _take_overrides(args: argparse.Namespace, rest: list[str]) -> None:
@@ -116,35 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
-    evaluate = verb(
-        verbs,
-        "evaluate",
-        "held-out perplexity by context length, beside Markov chains",
-        _evaluate,
-        "hyena-dist evaluate runs/demo --data runs/demo-data --lengths 256,1024,4096\n"
-        "  torchrun --nproc_per_node 8 -m hyena_dist evaluate runs/demo --data runs/demo-data",
-    )
-    evaluate.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, run, published folder or file of weights"
-    )
-    evaluate.add_argument("--data", required=True, metavar="DIR", help="a store, or shards, which may be at a URL")
-    evaluate.add_argument(
-        "--lengths", type=parse_lengths, default="1024", metavar="N,N", help="context lengths (default: %(default)s)"
-    )
-    evaluate.add_argument("--split", choices=("valid", "test"), default="valid")
-    evaluate.add_argument("--max-tokens", type=positive, default=1_000_000, metavar="N", help="targets per length")
-    evaluate.add_argument(
-        "--same-bases", action="store_true", help="every length scores the same targets, with more bases before them"
-    )
-    evaluate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    evaluate.add_argument("--json", type=output_file, metavar="FILE", help="also write the result here")
+    add_evaluate_arguments(verbs)
 
     export = verb(
         verbs,
         "export",
         "a model alone: config.json and weights, for load_published and others' code",
         _export,
-        "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format published",
+        "hyena-dist export runs/demo exported\n  hyena-dist export runs/demo exported --format hf",
     )
     export.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a run, checkpoint, published folder or file"
@@ -152,12 +145,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=output_folder, metavar="OUT", help="a new folder, or an earlier export to replace")
     export.add_argument(
         "--format",
-        choices=("safetensors", "published"),
+        choices=("safetensors", "published", "hf"),
         default="safetensors",
-        help="model.safetensors (-hf folders as they were) or weights.ckpt as first published (default: %(default)s)",
+        help="model.safetensors (-hf folders as they were); weights.ckpt as first published; or what AutoModel and "
+        "AutoTokenizer load, with a model card (default: %(default)s)",
     )
 
     add_score_arguments(verbs)
+    add_variants_arguments(verbs)
     add_embed_arguments(verbs)
     add_generate_arguments(verbs)
 
@@ -170,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo instead of continuing it")
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
+    add_track_arguments(verbs.add_parser("track", help="runs and MLflow", description="Records of runs elsewhere."))
     add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -177,11 +173,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    # It asks training to save and stop: one that comes while torch is imported, or once training has ended, kills.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # They ask training to save and stop: one that comes while torch is imported, or once training has ended, kills.
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     if "trace" in args.profile:
         # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from hyena_dist.train.outcome import told_to_supervisor
+
+    with told_to_supervisor():
+        _train_as_told(args)
+
+
+def _train_as_told(args: argparse.Namespace) -> None:
     from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
 
@@ -193,7 +197,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.dry_run:
         _show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.world import join_world, launch_environment, shutdown
+    from hyena_dist.parallel.world import join_world, shutdown
 
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
@@ -233,47 +237,15 @@ def _show(config: "RunConfig", world_size: int) -> None:
         print(f"# DeepSpeed: {json.dumps(deepspeed)}")
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    from hyena_dist.data.store import GenomeStore
-
-    store = GenomeStore.open(args.data)  # a wrong path is said before the seconds that torch takes
-    from hyena_dist.config.parallel import ParallelConfig
-    from hyena_dist.parallel.mesh import Mesh, build_mesh
-    from hyena_dist.parallel.world import join_world, shutdown
-    from hyena_dist.train.evaluation.perplexity import evaluate, load_for_evaluation
-
-    world = join_world()
-    try:
-        model = load_for_evaluation(args.checkpoint, args.lengths, args.modulation_shift, world.device)
-        result = evaluate(
-            model,
-            store,
-            # Every rank has the whole model and scores its share of the windows.
-            Mesh(world) if world.size == 1 else build_mesh(world, ParallelConfig()),
-            split=args.split,
-            lengths=args.lengths,
-            max_tokens=args.max_tokens,
-            micro_batch_tokens=65_536,
-            note=print if world.is_main else lambda _: None,
-            same_bases=args.same_bases,
-        )
-    except UserError:
-        shutdown()
-        raise
-    for order, ppl in result.markov.items():
-        print(f"Markov chain of order {order}: perplexity {ppl:.4f}")
-    if args.json and world.is_main:
-        by_length = {n: p.to_json() for n, p in result.by_length.items()}
-        reached = {n: c._asdict() for n, c in result.coverage.items()}
-        found = {"ppl_by_length": by_length, "markov_ppl": result.markov, "coverage": reached}
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
-    shutdown()
-
-
 def _export(args: argparse.Namespace) -> None:
-    from hyena_dist.train.export import export
+    if args.format == "hf":
+        from hyena_dist.hf.export import export_hf
 
-    export(args.checkpoint, args.out, args.format)
+        export_hf(args.checkpoint, args.out)
+    else:
+        from hyena_dist.train.export import export
+
+        export(args.checkpoint, args.out, args.format)
     print(f"wrote {args.out}: {', '.join(sorted(p.name for p in args.out.iterdir()))}")
 
 

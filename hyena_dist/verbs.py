@@ -110,16 +110,24 @@ def _check_writable(folder: Path, path: Path) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror}; name another place") from error
 
 
-def parse_lengths(text: str) -> list[int]:
-    """Return the numbers of a text such as 256,1024.
+def numbers(option: str, example: str) -> Callable[[str], list[int]]:
+    """Return a function that reads an option's list of whole numbers from 1 on, such as 256,1024.
 
     Raises:
-        UserError: The text is no list of whole numbers from 1 on.
+        UserError: The text that the function is given is no such list; it names the option and shows the example.
     """
-    numbers = text.split(",")
-    if not all(n.isdecimal() and int(n) > 0 for n in numbers):
-        raise UserError(f"--lengths {text} is not a list of numbers; try 256,1024,4096")
-    return [int(n) for n in numbers]
+
+    def parse(text: str) -> list[int]:
+        found = text.split(",")
+        if not all(n.isdecimal() and int(n) > 0 for n in found):
+            raise UserError(f"{option} {text} is not a list of numbers; try {example}")
+        return [int(n) for n in found]
+
+    return parse
+
+
+parse_lengths = numbers("--lengths", "256,1024,4096")
+"""The function that reads context lengths."""
 
 
 def parse_profile(text: str) -> frozenset[str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 
 from hyena_dist.errors import TemporaryError, UserError
+from hyena_dist.system.launch import RUN_VARIABLE
 from hyena_dist.system.locks import is_locked
 from jobs import slurm_queue
 from jobs.process_tree import Identity, kill, with_variable
 from jobs.run_state import read_json, supervisor
 from jobs.status import is_run, job_ids
-from jobs.supervise import RUN_VARIABLE
 
 Say = Callable[[str], None]
 
@@ -27,16 +27,21 @@ def cancel(run_dir: Path, now: bool, say: Say) -> None:
         say: receives a line for each thing that was done.
 
     Raises:
-        UserError: the folder is no run's, or the run is on another machine.
+        UserError: the folder is no run's or not to be written to, or the run is on another machine or someone else's.
         TemporaryError: slurmctld does not answer.
     """
     if not is_run(run_dir):
         raise UserError(f"{run_dir} is no run's folder: it has neither run.yaml nor job/; try runs/NAME")
     # From here on nothing starts again by itself, whatever the rest comes to.
     marker = run_dir / "job/cancel"
-    marker.parent.mkdir(exist_ok=True)
-    marker.touch()
-    ended = _end_slurm_jobs(run_dir, now, say) + (_kill_here if now else _ask_here)(run_dir, say)
+    try:
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {marker.parent}: {error.strerror}; the run goes on, and {_owner(run_dir)} can cancel it"
+        ) from error
+    ended = _end_slurm_jobs(run_dir, now, say) or (_kill_here if now else _ask_here)(run_dir, say)
     if not ended:
         marker.unlink()
         say(f"{run_dir.name} neither runs nor waits in a queue: nothing to do")
@@ -70,8 +75,10 @@ def _ask_here(run_dir: Path, say: Say) -> int:
     """Ask a run outside of SLURM to stop: its supervisor, or the process that trains; returns how many were asked."""
     who = supervisor(run_dir)
     if who and who.alive and not who.job_id:
-        _signal(who.identity, run_dir)
-        say(f"asked the supervisor, process {who.identity.pid}, to let the ranks save and stop")
+        where = "" if who.identity.here else f" on {who.identity.host}"
+        if who.identity.here:  # elsewhere it finds the marker within seconds
+            _signal(who.identity, run_dir)
+        say(f"asked the supervisor, process {who.identity.pid}{where}, to let the ranks save and stop")
         return 1
     if (not who or not who.alive) and (trainer := _trainer(run_dir)):
         _signal(trainer, run_dir)
@@ -98,10 +105,10 @@ def _kill_here(run_dir: Path, say: Say) -> int:
 
 
 def _trainer(run_dir: Path) -> Identity | None:
-    """The process of rank 0 that holds the run's lock; None if nobody does, or a SLURM job."""
+    """The process of rank 0 that holds the run's lock; None if nobody does."""
     path = run_dir / "lock"
     holder = read_json(path)
-    if not is_locked(path) or holder.get("slurm_job"):
+    if not is_locked(path):
         return None
     identity = Identity(str(holder.get("host")), int(holder.get("pid", 0)), 0)
     return Identity.of(identity.pid) if identity.here else identity
@@ -110,7 +117,19 @@ def _trainer(run_dir: Path) -> Identity | None:
 def _signal(identity: Identity, run_dir: Path) -> None:
     if not identity.here:
         raise _elsewhere(identity, run_dir)
-    os.kill(identity.pid, signal.SIGUSR1)
+    try:
+        os.kill(identity.pid, signal.SIGUSR1)
+    except PermissionError:
+        raise UserError(
+            f"process {identity.pid}, which runs {run_dir.name}, is not yours; ask {_owner(run_dir)} to cancel it"
+        ) from None
+
+
+def _owner(run_dir: Path) -> str:
+    try:
+        return f"its owner {run_dir.owner()}"
+    except (KeyError, OSError):
+        return "its owner"
 
 
 def _elsewhere(identity: Identity, run_dir: Path) -> UserError:

@@ -45,6 +45,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     supervise.add_argument("--segments", type=positive, metavar="N", help="how many jobs the chain has, for the log")
     supervise.add_argument("--last-stage", type=positive, metavar="K", help="of the segment, counted from 1")
     supervise.add_argument(
+        "--slurm-steps", metavar="NAME", help="in a script for sbatch: it may queue its job again, and end these steps"
+    )
+    supervise.add_argument(
         "--max-restarts",
         type=not_negative,
         default=3,
@@ -107,6 +110,7 @@ def _supervise(args: argparse.Namespace) -> int:
         segment=args.segment,
         segments=args.segments,
         last_stage=args.last_stage,
+        slurm_steps=args.slurm_steps,
         max_restarts=args.max_restarts,
         grace_s=args.grace,
     )

@@ -36,7 +36,8 @@ class Cluster(Section):
         "srun",
         description="what starts the ranks of a SLURM job: srun alone, srun a torchrun on each node, deepspeed an srun",
     )
-    signal_s: int = Field(300, ge=10, description="SIGUSR1 comes so many seconds before the limit: time to save in")
+    stop_signal: Literal["USR1", "USR2", "XCPU"] = Field("USR1", description="what asks for an end before the limit")
+    signal_s: int = Field(300, ge=10, description="it comes so many seconds before the limit: time to save in")
     requeue: bool = Field(True, description="whether jobs may be queued again; if not, use --array")
     max_restarts: int = Field(3, ge=0, description="crashes in a row without progress before a job gives up")
     sbatch: tuple[str, ...] = Field((), description="further #SBATCH options, for example `--mem=0`")

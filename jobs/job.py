@@ -10,6 +10,7 @@ from pathlib import Path
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
+from hyena_dist.system.stop_signals import VARIABLE as STOP_SIGNAL
 from jobs.cluster import Cluster, Container
 
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu"}
@@ -88,7 +89,9 @@ class Job:
     @property
     def environment(self) -> dict[str, str]:
         """The ranks' environment variables, of which the cluster's come last and win."""
-        return {"OMP_NUM_THREADS": "1", **({} if self.gpus_per_node else CPU_ENVIRONMENT), **self.cluster.environment}
+        device = {} if self.gpus_per_node else CPU_ENVIRONMENT
+        stop = {} if self.cluster.stop_signal == "USR1" else {STOP_SIGNAL: self.cluster.stop_signal}
+        return {"OMP_NUM_THREADS": "1", **device, **stop, **self.cluster.environment}
 
 
 def make_job(

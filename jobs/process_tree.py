@@ -12,15 +12,13 @@ from typing import NamedTuple
 import psutil
 
 from hyena_dist.system.processes import adopt_orphans, signal_when_parent_dies
-
-ASKING = frozenset({signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-"""Signals that ask for an end: after a time limit, preemption, a cancel, Ctrl-C, or when the terminal is closed."""
+from hyena_dist.system.stop_signals import asking, stop_signals
 
 
 class Tree:
     """A context manager around a command and all that it starts, whichever sessions those make for themselves.
 
-    While it is entered, the signals of ASKING do not interrupt this process: `wait` returns them. Orphans of the
+    While it is entered, the signals of `asking` do not interrupt this process: `wait` returns them. Orphans of the
     command become children of this process (Linux' child subreaper), so that none is lost from sight.
 
     Args:
@@ -36,7 +34,7 @@ class Tree:
     def __enter__(self) -> "Tree":
         # A shell's background job ignores Ctrl-C, one under nohup the end of its terminal: so do we.
         ignored = {s for s in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_IGN}
-        self._awaited = {*(ASKING - ignored), signal.SIGCHLD}
+        self._awaited = {*(asking() - ignored), signal.SIGCHLD}
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         adopt_orphans(True)
         return self
@@ -49,8 +47,8 @@ class Tree:
     def start(self, command: Sequence[str], env: Mapping[str, str], output: Path | None = None) -> int:
         """Start a command in a session of its own; returns its pid.
 
-        SIGUSR1 is ignored in it until it says otherwise, which programs inherit from each other: launchers and ranks
-        that are still importing would die of it. It gets SIGTERM when this process dies.
+        Signals to stop are ignored in it until it says otherwise, which programs inherit from each other: launchers and
+        ranks that are still importing would die of them. It gets SIGTERM when this process dies.
 
         Args:
             command: program and arguments.
@@ -70,7 +68,7 @@ class Tree:
         return process.pid
 
     def wait(self, timeout_s: float) -> signal.Signals | None:
-        """Sleep until a child ends, time is up, or a signal of ASKING comes, which is returned."""
+        """Sleep until a child ends, time is up, or a signal of `asking` comes, which is returned."""
         info = signal.sigtimedwait(self._awaited, timeout_s)
         self._reap()
         if info is None or info.si_signo == signal.SIGCHLD:
@@ -144,14 +142,19 @@ class Stopping:
         """The signal that came first; None before one has."""
         self._deadline = self._next = 0.0
 
+    def begin(self, number: signal.Signals, why: str) -> None:
+        """Ask for an end, as if a signal had come."""
+        self._say(f"{why}: asking the ranks to save and stop")
+        now = time.monotonic()
+        self.signal, self._deadline, self._next = number, now + self._grace_s, now
+
     def wait(self, timeout_s: float) -> None:
         """Wait as Tree.wait does, and then ask or kill the ranks if that is due."""
         if self.signal:
             timeout_s = max(0.0, min(timeout_s, min(self._next, self._deadline) - time.monotonic()))
         number, now = self._tree.wait(timeout_s), time.monotonic()
         if number and self.signal is None:
-            self._say(f"{number.name}: asking the ranks to save and stop")
-            self.signal, self._deadline, self._next = number, now + self._grace_s, now
+            self.begin(number, number.name)
         elif number == signal.SIGINT:
             self._say("SIGINT again: ending without saving")
             self._deadline = now
@@ -248,6 +251,7 @@ def _kill(pid: int, number: signal.Signals) -> bool:
 
 def _prepare() -> None:
     """Set up a child between fork and exec."""
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING | {signal.SIGCHLD})
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking() | {signal.SIGCHLD})
     signal_when_parent_dies(signal.SIGTERM)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.stop_signals import asking
 
 
 def run_logged(command: Sequence[str], logs: Path) -> None:
@@ -44,5 +45,5 @@ def run_logged(command: Sequence[str], logs: Path) -> None:
 
 def _be_last() -> None:
     """Let tee ignore signals: a rank that is asked to stop has something to say still."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in asking():
         signal.signal(number, signal.SIG_IGN)

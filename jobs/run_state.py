@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,17 +21,21 @@ class Standing(NamedTuple):
     step: int
     stage: int
     """How many stages are done."""
+    stages: int
+    """How many there are in all."""
     time: float
     """When it was saved, in seconds since 1970; 0 without a checkpoint."""
 
 
 def standing(run_dir: Path) -> Standing:
     """Return where the newest whole checkpoint was saved; its contents are not checked."""
-    for folder in sorted((run_dir / "checkpoints").glob("step-*"), reverse=True):
+    named = {folder: re.fullmatch(r"step-(\d+)", folder.name) for folder in (run_dir / "checkpoints").glob("step-*")}
+    for step, folder in sorted(((int(match[1]), folder) for folder, match in named.items() if match), reverse=True):
         with contextlib.suppress(OSError):
             saved = (folder / "files.json").stat().st_mtime
-            return Standing(int(folder.name[5:]), int(read_json(folder / "state.json").get("stage", 0)), saved)
-    return Standing(0, 0, 0.0)
+            state = read_json(folder / "state.json")
+            return Standing(step, int(state.get("stage", 0)), int(state.get("stages", 0)), saved)
+    return Standing(0, 0, 0, 0.0)
 
 
 def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
@@ -39,8 +44,9 @@ def is_done(run_dir: Path, last_stage: int | None = None) -> bool:
     if ended is not None and ended.outcome == "finished":
         return True
     # The last stage is followed by the final evaluation and the report: only `finished` says that they are done.
-    last = last_stage is None or (ended is not None and last_stage >= ended.stages)
-    return not last and standing(run_dir).stage >= (last_stage or 0)
+    saved = standing(run_dir)
+    last = last_stage is None or last_stage >= max(saved.stages, ended.stages if ended else 0)
+    return not last and saved.stage >= (last_stage or 0)
 
 
 def cancelled(run_dir: Path) -> bool:
@@ -53,7 +59,7 @@ class Supervisor(NamedTuple):
 
     identity: Identity
     job_id: str | None
-    """The number of its SLURM job, if it is in one."""
+    """The number of the run's own SLURM job, if it has one; jobs that merely host the process are none of its."""
     alive: bool
 
 
@@ -69,12 +75,13 @@ def supervisor(run_dir: Path) -> Supervisor | None:
 
 
 @contextlib.contextmanager
-def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator[None]:
+def claim(run_dir: Path, command: list[str], job_id: str | None = None, patience_s: float = 10) -> Iterator[None]:
     """Be the run's only supervisor, and leave word of it in job/supervisor.json.
 
     Args:
         run_dir: the run's folder.
         command: what is supervised, for the record.
+        job_id: the number of the run's own SLURM job, if this is one.
         patience_s: how long to wait for another supervisor that is about to end.
 
     Raises:
@@ -82,7 +89,6 @@ def claim(run_dir: Path, command: list[str], patience_s: float = 10) -> Iterator
     """
     path = run_dir / "job/supervisor.json"
     mine = Identity.of(os.getpid())._asdict()
-    job_id = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
     note = json.dumps({**mine, "job_id": job_id, "command": command, "time": time.time()}) + "\n"
     with contextlib.ExitStack() as stack:
         try:

@@ -40,7 +40,7 @@ def render(name: str, job: Job, templates: Path | None = None, segment: Segment 
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters |= {"plain": Plain, "words": shlex.join}
+    environment.filters |= {"plain": Plain, "words": shlex.join, "pattern": _pattern}
     context = {
         "job": job,
         "cluster": job.cluster,
@@ -74,6 +74,11 @@ def copy_templates(folder: Path) -> list[Path]:
         return [Path(shutil.copyfile(source, folder / source.name)) for source in sources]
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; name another folder") from error
+
+
+def _pattern(path: Path) -> str:
+    """Return a path as SLURM takes names of output files, in which %j and the like stand for something."""
+    return str(path).replace("%", "%%")
 
 
 def _quote(value: object) -> str:

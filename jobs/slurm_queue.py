@@ -98,15 +98,15 @@ def ask_to_stop(job_id: str) -> None:
     _run("scancel", "--batch", "--signal=USR1", job_id)
 
 
-def kill_steps(job_id: str) -> None:
-    """End what a killed srun may have left on other nodes; the batch script goes on.
+def kill_steps(job_id: str, name: str) -> None:
+    """End what a killed srun may have left on other nodes: steps of a job that have a name; all else in it goes on.
 
     Steps are named one by one: `scancel --signal=KILL JOB` would cancel a job that was queued again meanwhile.
     """
     with contextlib.suppress(TemporaryError):  # ranks that are left will notice that others are gone
-        steps = _run("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%i").split()
-        if named := [step for step in steps if step.rpartition(".")[2].isdigit()]:
-            _run("scancel", "--signal=KILL", *named)
+        lines = _run("squeue", "--noheader", "--steps", f"--jobs={job_id}", "--format=%i|%j").splitlines()
+        if steps := [line.partition("|")[0] for line in lines if line.partition("|")[2] == name]:
+            _run("scancel", "--signal=KILL", *steps)
 
 
 def _run(*command: str) -> str:

@@ -42,7 +42,7 @@ def spawn(
     Raises:
         UserError: the command cannot be started, or the logs cannot be written.
     """
-    env = {"OMP_NUM_THREADS": "1", **rendezvous({}), **os.environ}
+    env = {"OMP_NUM_THREADS": "1", **rendezvous(), **os.environ}
     env |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)} | ({"MASTER_PORT": str(port)} if port else {})
     paths = [logs / f"rank-{rank:05d}.log" for rank in range(ranks)]
     with Tree() as tree:

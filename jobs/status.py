@@ -91,6 +91,8 @@ def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
         queue: this user's jobs in SLURM's queue, by their numbers.
     """
     last, saved, ended, who = _last_metrics(run_dir), standing(run_dir), outcome.read(run_dir), supervisor(run_dir)
+    step = int(last.get("step", saved.step))
+    steps, tokens, ends = _budget(run_dir)
     jobs = tuple(job for number in job_ids(run_dir) for job in queue.get(number, ()))
     process = None
     if who and who.alive:
@@ -104,12 +106,10 @@ def status(run_dir: Path, queue: Mapping[str, Sequence[QueuedJob]]) -> Status:
         state = "queued"
     elif ended:
         state = ended.outcome
-    elif (run_dir / "summary.json").is_file():
+    elif (run_dir / "summary.json").is_file() and step >= (steps or 0):  # not from before the curriculum grew
         state = "finished"
     else:
         state = "crashed" if last or saved.time else "new"
-    step = int(last.get("step", saved.step))
-    steps, tokens, ends = _budget(run_dir)
     rate = last.get("throughput/tokens_per_second")
     left = (tokens - last["train/tokens"]) / rate if tokens and rate and step < (steps or 0) else None
     return Status(

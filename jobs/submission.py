@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-from hyena_dist.config.file import dump_config
+from hyena_dist.config.file import dump_record
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.files import write_atomically
-from hyena_dist.system.locks import LockedError, lock
+from hyena_dist.system.locks import LockedError, is_locked, lock
 from hyena_dist.train import outcome
+from hyena_dist.train.checkpoint.format import latest
+from hyena_dist.train.continuation import check_continues
 from jobs import slurm_queue
 from jobs.cluster import dump_cluster
 from jobs.job import Job
@@ -30,7 +32,7 @@ def files_of(job: Job, name: str, templates: Path | None) -> dict[str, str]:
     """
     scripts = launcher(name).render(job, templates)
     return {
-        "run.yaml": dump_config(job.config),
+        "run.yaml": dump_record(job.config),
         "job/cluster.yaml": dump_cluster(job.cluster),
         **{f"job/{file}": text for file, text in scripts.items()},
     }
@@ -60,11 +62,15 @@ def submit(job: Job, name: str, templates: Path | None = None, background: bool 
         The exit code: the run's if the launcher runs here in the foreground, else 0.
 
     Raises:
-        UserError: the run is under way already, its folder cannot be written, or the launcher does not take the job.
+        UserError: the run is under way already, or was another one, its folder cannot be written, or the launcher does
+            not take the job.
         TemporaryError: SLURM does not answer.
     """
     run_dir = job.run_dir
     files = files_of(job, name, templates)
+    if newest := latest(run_dir / "checkpoints"):
+        with contextlib.suppress(OSError):  # a damaged one, which training passes over
+            check_continues(newest, job.config)  # before what is right is overwritten
     if _is_finished(job):
         steps = job.segments[-1].stages[-1].end_step
         print(f"{run_dir} is finished ({steps:,} steps); another name=... starts anew, a longer curriculum goes on")
@@ -132,6 +138,9 @@ def _refuse_second(run_dir: Path) -> None:
     other = supervisor(run_dir)
     if other and other.alive:
         raise UserError(f"{run_dir} is run by process {other.identity.pid} on {other.identity.host}; {fix}")
+    if is_locked(run_dir / "lock"):
+        holder = read_json(run_dir / "lock")
+        raise UserError(f"{run_dir} is trained by process {holder.get('pid')} on {holder.get('host')}; {fix}")
     known = {str(job_id) for job_id in read_json(run_dir / "job/submission.json").get("job_ids", [])}
     known |= {other.job_id} if other and other.job_id else set()
     queued = [f"{job.id} ({job.state})" for number, jobs in _queue(known).items() if number in known for job in jobs]

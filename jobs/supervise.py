@@ -13,32 +13,37 @@ from typing import NamedTuple
 
 from hyena_dist.errors import TEMPORARY, UserError
 from hyena_dist.system.hosts import first_host, free_port
+from hyena_dist.system.launch import RUN_VARIABLE
+from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.train import outcome
 from hyena_dist.train.outcome import Outcome
 from jobs import slurm_queue
 from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing
 
-RUN_VARIABLE = "HYENA_DIST_RUN"
-"""The variable that every process of a run has, with the run's folder: supervisors find what earlier ones left."""
-
 _LONGEST_PAUSE_S = 60.0
+_LOOK_S = 5.0
+"""Seconds between looks for a request to cancel, which may come from a machine whose signals do not reach this one."""
 
 
 class Slurm(NamedTuple):
     """The SLURM job that this process is the batch script of."""
 
     job_id: str
+    number: str
+    """What sbatch said: of an array, the number of the whole."""
     more_tasks: bool | None
     """Whether later tasks of an array of jobs take their turns; None if the job is in no array."""
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Slurm | None":
-        """Return the job that an environment belongs to, if any."""
-        if "SLURM_JOB_ID" not in env:
+        """Return the job whose batch script this process is, or was started by; None in a step or a shell of a job."""
+        script = int(env.get("SLURM_TASK_PID", os.getpid()))
+        if "SLURM_JOB_ID" not in env or "SLURM_STEP_ID" in env or script not in (os.getpid(), os.getppid()):
             return None
         task, last = env.get("SLURM_ARRAY_TASK_ID"), env.get("SLURM_ARRAY_TASK_MAX")
-        return cls(env["SLURM_JOB_ID"], int(task) < int(last) if task and last else None)
+        number = env.get("SLURM_ARRAY_JOB_ID", env["SLURM_JOB_ID"])
+        return cls(env["SLURM_JOB_ID"], number, int(task) < int(last) if task and last else None)
 
 
 class _Ended(NamedTuple):
@@ -69,6 +74,9 @@ class Supervision:
     """How many jobs the chain has."""
     last_stage: int | None = None
     """The last stage of that segment, counted from 1."""
+    slurm_steps: str | None = None
+    """The name of the steps that the command starts, in a batch script that was rendered for this run: the script owns
+    its SLURM job. None elsewhere, also in jobs of SLURM that were made for something else."""
     max_restarts: int = 3
     """How many attempts in a row, after the first, may end without a new checkpoint."""
     grace_s: float = 300.0
@@ -91,7 +99,8 @@ class Supervision:
                 self.say("cancelled: `jobs submit` starts the run again")
                 return 0
             (self.run_dir / "job/cancel").unlink()
-        with claim(self.run_dir, list(self.command)), Tree((RUN_VARIABLE, self._mark)) as tree:
+        job_id = self._slurm.number if self._slurm else None
+        with claim(self.run_dir, list(self.command), job_id), Tree((RUN_VARIABLE, self._mark)) as tree:
             return self._to_the_end(tree)
 
     def say(self, text: str) -> None:
@@ -117,7 +126,8 @@ class Supervision:
 
     @property
     def _slurm(self) -> Slurm | None:
-        return Slurm.of(os.environ)
+        """The SLURM job that is this run's own."""
+        return Slurm.of(os.environ) if self.slurm_steps else None
 
     def _to_the_end(self, tree: Tree) -> int:
         if is_done(self.run_dir, self.last_stage):
@@ -156,7 +166,8 @@ class Supervision:
 
     def _attempt(self, tree: Tree) -> _Ended:
         """Start the launcher and wait for its end."""
-        env = {**os.environ, RUN_VARIABLE: self._mark, **rendezvous(os.environ)}
+        nodes = os.environ.get("SLURM_JOB_NODELIST") if self._slurm else None
+        env = {**os.environ, RUN_VARIABLE: self._mark, **rendezvous(nodes)}
         command = [expand(word, env) for word in self.command]
         outcome.clear(self.run_dir)
         self.say(f"starting: {shlex.join(command)}")
@@ -169,8 +180,8 @@ class Supervision:
         if left := tree.living():
             self.say(f"the launcher left {len(left)} processes: killed")
             tree.kill()
-        if self._slurm and code:
-            slurm_queue.kill_steps(self._slurm.job_id)
+        if self._slurm and self.slurm_steps and code:
+            slurm_queue.kill_steps(self._slurm.job_id, self.slurm_steps)
         ended = _Ended(code, outcome.read(self.run_dir), asked)
         message = f": {ended.outcome.message}" if ended.outcome else ""
         self.say(f"{ended.kind}, exit code {exit_code(code)}{message}")
@@ -180,7 +191,9 @@ class Supervision:
         """Wait until the launcher has ended, and pass signals on; returns the first that asked this process to stop."""
         stopping = Stopping(tree, self.grace_s, self.say)
         while pid not in tree.codes or (stopping.signal and tree.taking(signal.SIGUSR1)):
-            stopping.wait(60)
+            stopping.wait(_LOOK_S)
+            if stopping.signal is None and cancelled(self.run_dir):
+                stopping.begin(signal.SIGUSR1, "cancelled")
         return stopping.signal
 
     def _pause(self, tree: Tree, in_vain: int) -> signal.Signals | None:
@@ -206,7 +219,7 @@ class Supervision:
         if self._slurm.more_tasks is not None:
             self.say("the next task of the array goes on" if self._slurm.more_tasks else "no task of the array is left")
             return 0 if self._slurm.more_tasks else TEMPORARY
-        if ended.asked != signal.SIGUSR1:
+        if ended.asked not in stop_signals():
             state, reason = slurm_queue.state(self._slurm.job_id)
             if state != "RUNNING" and reason != "TimeLimit":
                 # Whoever cancels or preempts a job decides whether it comes back. A chain must not go on without it.
@@ -219,9 +232,8 @@ class Supervision:
         return TEMPORARY
 
 
-def rendezvous(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tell ranks where to meet: on this machine or the SLURM job's first, at a free port."""
-    nodes = env.get("SLURM_JOB_NODELIST")
+def rendezvous(nodes: str | None = None) -> dict[str, str]:
+    """Return the variables that tell ranks where to meet: on the first of a SLURM list of nodes or this machine."""
     return {"MASTER_ADDR": first_host(nodes) if nodes else "127.0.0.1", "MASTER_PORT": str(free_port(""))}
 
 

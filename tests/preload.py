@@ -9,6 +9,7 @@ from hyena_dist.parallel.compat.imports import import_deepspeed, importing_megat
 MODULES = [
     "data_prep.build",
     "hyena_dist.inference.embed",
+    "hyena_dist.inference.score",
     "hyena_dist.train.loop",
     "matplotlib.backends.backend_agg",
     "pytest",

@@ -37,6 +37,7 @@ SLOW = {
     "distributed/test_segments.py::test_asked_to_stop[told1-15]": "a signal at other moments, to the other rank",
     "distributed/test_third_mixer.py::test_memory": "the memory formula of a mixer that is not ours",
     "distributed/test_mlflow_run.py": "one MLflow run over several processes' lives",
+    "unit/tracking/test_mlflow_store.py": "several runs that create one MLflow store, and several people who share it",
     "distributed/test_bench_checkpoint.py": "the benchmark of checkpoints",
     "distributed/test_bench.py": "the benchmark of filters under context parallelism",
     "distributed/test_precision_warning.py": "the warning of slow bf16 comes from one rank alone",

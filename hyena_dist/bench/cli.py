@@ -173,7 +173,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     embed.add_argument("--d-model", type=positive, default=256, metavar="N", help="default: %(default)s")
     embed.add_argument("--n-layer", type=positive, default=8, metavar="N", help="default: %(default)s")
     embed.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    for each in (generate, checkpoint, stages, operator, step, parts, context, data, ingest, embed):
+    variants = verb(
+        benches,
+        "variants",
+        "what it saves to compute once what is before a variant",
+        _bench_variants,
+        "hyena-dist bench variants --window 1024 --out jobs/results",
+    )
+    variants.add_argument("--window", type=positive, default=1024, metavar="N", help="bases; default: %(default)s")
+    variants.add_argument("--alternatives", type=parse_lengths, default="1,3", metavar="N,N", help="%(default)s")
+    variants.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
+    variants.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
+    variants.add_argument("--order", type=positive, default=2, metavar="N", help="default: %(default)s")
+    variants.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
+    variants.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    observed = verb(
+        benches,
+        "observed",
+        "whether a model's scores tell observed SNVs from random ones, beside a Markov chain",
+        _bench_observed,
+        "hyena-dist bench observed calls.vcf.gz --genome hg38.fa --model runs/first --markov other.fa",
+    )
+    observed.add_argument("vcf", type=Path, metavar="VCF", help="variants of people")
+    observed.add_argument("--genome", type=Path, required=True, metavar="FASTA", help="what they are of")
+    observed.add_argument(
+        "--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder"
+    )
+    observed.add_argument("--markov", type=Path, required=True, metavar="FASTA", help="what the chain is counted on")
+    observed.add_argument("--window", type=positive, default=256, metavar="N", help="bases; default: %(default)s")
+    observed.add_argument("--count", type=positive, default=1000, metavar="N", help="of each; default: %(default)s")
+    observed.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, embed, variants, generate):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 
@@ -269,3 +299,28 @@ def _bench_embed(args: argparse.Namespace) -> None:
     from hyena_dist.bench.embed import EmbedCase, bench_embed
 
     bench_embed(EmbedCase(args.length, args.d_model, args.n_layer, args.device), args.out)
+
+
+def _bench_variants(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.variants import VariantsCase, bench_variants
+
+    positions = (0.25, 0.5, 0.75)
+    case = VariantsCase(
+        args.window,
+        positions,
+        tuple(args.alternatives),
+        args.d_model,
+        args.n_layer,
+        args.order,
+        args.device,
+        args.repeats,
+    )
+    bench_variants(case, args.out)
+
+
+def _bench_observed(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.observed import ObservedCase, bench_observed
+
+    bench_observed(
+        ObservedCase(args.vcf, args.genome, args.model, args.markov, args.window, args.count, args.modulation_shift)
+    )

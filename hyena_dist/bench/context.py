@@ -20,8 +20,9 @@ from hyena_dist.ops.reference import filter_values
 from hyena_dist.parallel.collectives import shares
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.parallel.world import launch_environment, shutdown
+from hyena_dist.parallel.world import shutdown
 from hyena_dist.profile.traffic import TrafficCounter
+from hyena_dist.system.launch import launch_environment
 
 COLUMNS = ("what", "how", "median_s", "ratio", "bytes_sent")
 

@@ -1,6 +1,7 @@
 """RunConfig from a YAML file and `key=value` overrides, and back; mistakes become one sentence."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from pydantic.fields import FieldInfo
 
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
+from hyena_dist.system.urls import as_url
+
+_SQLITE = "sqlite:///"
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -49,6 +53,21 @@ def dump_config(config: BaseModel) -> str:
     train = tree.get("train", {})
     if "curriculum" in train:  # what a stage leaves to the run would bury what it says
         train["curriculum"] = [_explicit_fields(stage) for stage in train["curriculum"]]
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def dump_record(config: RunConfig) -> str:
+    """Return the configuration as `dump_config` does, with paths that mean the same from every folder."""
+    tree = yaml.safe_load(dump_config(config))
+    tree["output_dir"] = os.path.abspath(tree["output_dir"])
+    data, tracking = tree["data"], tree["tracking"]
+    if as_url(data["path"]) is None:
+        data["path"] = os.path.abspath(data["path"])
+    if (tracking["uri"] or "").startswith(_SQLITE):
+        tracking["uri"] = _SQLITE + os.path.abspath(tracking["uri"].removeprefix(_SQLITE))
+    for parallel in (tree["parallel"], *(stage.get("parallel", {}) for stage in tree["train"]["curriculum"])):
+        if Path(parallel.get("zero", "")).is_file():
+            parallel["zero"] = os.path.abspath(parallel["zero"])
     return yaml.safe_dump(tree, sort_keys=False)
 
 

@@ -18,7 +18,6 @@ from hyena_dist.models.mixers.hyena import HyenaMixer
 from hyena_dist.ops import Features, NormInput, implicit_filter
 from hyena_dist.parallel.linear import ColumnLinear, RowLinear
 
-
 POSITIONS = 2**10
 """Lags at which filters are evaluated at once."""
 

@@ -1,1 +1,1 @@
-"""What a trained model is used for: scores of sequences and variants, embeddings; one process or a share of many."""
+"""The uses of a trained model: scores of sequences and variants, embeddings; one process or a share of many."""

@@ -9,9 +9,14 @@ from hyena_dist.verbs import positive
 def add_common_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Add what verbs on sequences share: the sequences, the model, the output and how it is computed."""
     parser.add_argument("sequences", type=Path, metavar="SEQUENCES", help="FASTA, BED (with --genome), CSV or TSV")
-    parser.add_argument("--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=out)
     parser.add_argument("--genome", type=Path, metavar="FASTA", help="what the intervals of a BED file are of")
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which model computes, and how."""
+    parser.add_argument("--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument(
         "--dtype", choices=("fp32", "bf16"), default="fp32", help="of activations (default: %(default)s)"

@@ -26,7 +26,7 @@ from hyena_dist.inference.load import Model, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.world import launch_environment
+from hyena_dist.system.launch import Launch, launch_environment
 
 
 class Embeddings(NamedTuple):
@@ -69,7 +69,7 @@ def embed(
 
     Args:
         model: a model, or what `load` takes.
-        sequences: a FASTA file, a dict from names to text, or texts.
+        sequences: a FASTA, BED, CSV or TSV file, a dict from names to text, or texts.
         out: x.zarr or x.parquet; if not given, the result is returned.
         genome: FASTA file that the intervals of a BED file are of.
         layers: 0 is the embedding, i follows block i, and the last follows the final norm; negative numbers count from
@@ -82,7 +82,7 @@ def embed(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Returns:
         The embeddings, or None with `out`.
@@ -120,42 +120,39 @@ def embed(
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = PartFolder(Path(scratch, "embeddings"), job)
-            table = _compute(folder, layout, model, given, job, rank=0, world_size=1)
-            total = int(table.offsets[-1])
-            found = {layer: table.read(layer, 0, total) for layer in numbers}
-            return Embeddings(table.names, table.lengths, table.offsets, found)
+            _compute(folder, layout, model, given, Launch(0, 0, 1))
+            read = layout.reader(folder.path)
+            found = {layer: read(layer, 0, int(layout.offsets[-1])) for layer in numbers}
+            return Embeddings(given.names, given.lengths, layout.offsets, found)
     attributes = {**job, "store": store}
     _is_done(path, attributes)  # refuses another file before there is a folder
     folder = PartFolder(path, job)
     if _is_done(path, attributes):  # before, or by a process that has just ended the job or was killed at its end
         folder.remove()
         return None
-    launch = launch_environment()
-    table = _compute(folder, layout, model, given, attributes, launch.rank, launch.world_size)
+    _compute(folder, layout, model, given, launch_environment())
     write = write_zarr if path.suffix == ".zarr" else write_parquet
+    table = EmbeddingTable(
+        given.names, given.lengths, rows, numbers, layout.width, layout.reader(folder.path), attributes
+    )
     folder.merge(len(layout.batches), lambda merged: write(merged, table, store))
     return None
 
 
-def _compute(
-    folder: PartFolder,
-    layout: PartLayout,
-    model: HyenaDNA,
-    given: Sequences,
-    attributes: dict[str, Any],
-    rank: int,
-    world_size: int,
-) -> EmbeddingTable:
-    """Do this process's share of the parts, and return the table that reads all of them."""
+def _compute(folder: PartFolder, layout: PartLayout, model: HyenaDNA, given: Sequences, launch: Launch) -> None:
+    """Do this process's share of the parts, with the model in evaluation mode."""
 
     def part(number: int, path: Path) -> None:
         batch = [given.tokens(i) for i in layout.batches[number].tolist()]
         layout.write(path, model, given.names, batch, number)
 
     sizes = [int(layout.lengths[batch].sum()) for batch in layout.batches]
-    folder.compute("embedding", sizes, part, rank, world_size)
-    read = layout.reader(folder.path)
-    return EmbeddingTable(given.names, layout.lengths, layout.rows, layout.layers, layout.width, read, attributes)
+    was_training = model.training
+    model.eval()
+    try:
+        folder.compute("embedding", sizes, part, launch.rank, launch.world_size)
+    finally:
+        model.train(was_training)
 
 
 def _check(option: str, value: str, known: Iterable[str]) -> None:

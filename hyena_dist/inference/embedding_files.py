@@ -44,7 +44,7 @@ class EmbeddingTable(NamedTuple):
     @property
     def offsets(self) -> NDArray[np.int64]:
         """The first row of each sequence and, at the end, R; int64 [N + 1]."""
-        return np.concatenate(([0], np.cumsum(self.rows.per_sequence(self.lengths))))
+        return self.rows.offsets(self.lengths)
 
     def blocks(self, store: str) -> Iterator[tuple[int, int]]:
         """Yield ranges of rows that fill a chunk."""

@@ -25,7 +25,7 @@ _FP32 = np.dtype("<f4")
 
 
 class PartLayout(NamedTuple):
-    """What parts hold, and where."""
+    """The content of all parts, and where each of them has it."""
 
     batches: Sequence[NDArray[np.int64]]
     """The sequences of each part, by their numbers in the input."""
@@ -41,6 +41,11 @@ class PartLayout(NamedTuple):
     def width(self) -> int:
         """Numbers of a row once strands are joined."""
         return self.d_model * (2 if self.strands == "concat" else 1)
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """The first row of each sequence in the order of the input and, at the end, R; int64 [N + 1]."""
+        return self.rows.offsets(self.lengths)
 
     def write(self, path: Path, model: HyenaDNA, names: Sequence[str], batch: Sequence[Tokens], number: int) -> None:
         """Compute the part of a batch, given the tokens of its sequences, and write it; atomic it is not.
@@ -68,7 +73,7 @@ class PartLayout(NamedTuple):
         It takes the number of a layer, the first row and the one after the last, and returns fp32 [r, `width`].
         """
         counts = self.rows.per_sequence(self.lengths)
-        offsets = np.concatenate(([0], np.cumsum(counts)))
+        offsets = self.offsets
         part_of, first_row, rows_of = np.empty_like(counts), np.empty_like(counts), np.empty(len(self.batches), int)
         for number, batch in enumerate(self.batches):
             part_of[batch] = number

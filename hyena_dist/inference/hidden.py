@@ -22,7 +22,7 @@ BLOCK = 2**12
 
 
 class Rows(NamedTuple):
-    """Which vectors describe a sequence: one of the whole, or one for each bin."""
+    """A choice of the vectors that describe a sequence: one of the whole, or one for each bin."""
 
     pool: str = "mean"
     """Without bins: `mean` or `max` over the positions that hold A, C, G or T, or the state at the `last` or `first`
@@ -34,6 +34,10 @@ class Rows(NamedTuple):
     def per_sequence(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many rows sequences of these lengths have, int64 of the same shape."""
         return np.ones_like(lengths) if self.bin_size is None else -(-lengths // self.bin_size)
+
+    def offsets(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first row of each of N sequences and, at the end, the number of rows; int64 [N + 1]."""
+        return np.concatenate(([0], np.cumsum(self.per_sequence(lengths))))
 
     def check(self) -> None:
         """Refuse what is not built.
@@ -77,7 +81,7 @@ def reduced_states(
         model: in evaluation mode and in one process.
         tokens: uint8 [B, S] on the model's device, padded to the right.
         lengths: positions of each sequence, int64 [B] on the same device.
-        layers: as `layer_numbers` returns them.
+        layers: numbers from 0 on in ascending order, from `layer_numbers`.
         rows: what a layer is reduced to.
         turned: the sequences are reverse complements, and bins are those of the forward strand, in its order. Pools
             are taken as the model read: its last position is the forward strand's first.

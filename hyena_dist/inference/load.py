@@ -8,7 +8,8 @@ import torch
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import check_finite, load_published
-from hyena_dist.parallel.world import launch_environment, local_gpu
+from hyena_dist.parallel.world import local_gpu
+from hyena_dist.system.launch import launch_environment
 from hyena_dist.train.checkpoint.format import model_folder
 
 Model = HyenaDNA | str | Path
@@ -34,12 +35,15 @@ def load(
             a file of weights with config.json beside it.
         device: where it computes.
         dtype: the type to cast it to; fp32 if not given.
-        modulation_shift: for published models, which do not say; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Raises:
         UserError: nothing to load there, a device that there is not, or weights that are not finite.
     """
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"there is no device {device!r}; take cpu or cuda") from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device} is asked for and this machine has no GPU that torch sees; take cpu")
     path = Path(model)

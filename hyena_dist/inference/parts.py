@@ -13,18 +13,21 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from hyena_dist import __version__
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import replace_atomically, sync, write_atomically
+from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.locks import lock
 from hyena_dist.tracking.work_progress import WorkProgress
 
-_START = time.time()
+_HEADER = "job.json"
 
 
 def check_output(out: Path, suffixes: Sequence[str]) -> None:
@@ -33,8 +36,10 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
     Raises:
         UserError: another suffix than these, or no folder that can be written to.
     """
-    if out.suffix not in suffixes:
-        raise UserError(f"{out} ends in {out.suffix or 'nothing'}; name a file that ends in {' or '.join(suffixes)}")
+    if not out.name.endswith(tuple(suffixes)):
+        raise UserError(
+            f"{out} ends in {''.join(out.suffixes[-2:]) or 'nothing'}; name a file that ends in {' or '.join(suffixes)}"
+        )
     if not out.parent.is_dir():
         raise UserError(f"{out} cannot be written, since there is no folder {out.parent}; make it, or name another")
     partial = out.with_name(f"{out.name}.partial")
@@ -45,14 +50,17 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
 
 
 def is_made_already(out: Path) -> bool:
-    """Return whether other processes have ended the job since this one started.
+    """Return whether other processes of this launch have ended the job, as one finds that starts late.
 
     Raises:
         UserError: the output was there before, and is not replaced.
     """
-    if out.exists() and out.stat().st_mtime < _START:
+    if not out.exists():
+        return False
+    launcher = psutil.Process(os.getppid())
+    if launch_environment().world_size == 1 or out.stat().st_mtime < launcher.create_time():
         raise UserError(f"{out} exists and is left as it is; remove it, or name another --out")
-    return out.exists()
+    return True
 
 
 def describe_job(verb: str, sequences: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,18 +82,42 @@ class PartFolder:
     def __init__(self, out: Path, job: dict[str, Any]) -> None:
         self.out = out
         self.folder = out.with_name(f"{out.name}.partial")
-        self._header = self.folder / "job.json"
-        text = json.dumps(job, indent=2, sort_keys=True) + "\n"
-        self.folder.mkdir(exist_ok=True)
-        if not self._header.exists():
-            write_atomically(self._header, text)
-        elif self._header.read_text() != text:
-            known = json.loads(self._header.read_text())
+        self._header = self.folder / _HEADER
+        text = _as_text(job)
+        known_text = ""
+        while not known_text:
+            with suppress(FileNotFoundError):  # a process that has ended the job removes the folder meanwhile
+                self.folder.mkdir(exist_ok=True)
+                if not self._header.exists():
+                    write_atomically(self._header, text)
+                known_text = self._header.read_text()
+        if known_text != text:
+            known = json.loads(known_text)
             changed = sorted(key for key in {*known, *job} if known.get(key) != job.get(key))
             raise UserError(
                 f"{self.folder} holds parts of another job with another {', '.join(changed)}; remove the folder, or "
                 f"name another --out"
             )
+
+    @classmethod
+    def of_unfinished(cls, out: Path, job: dict[str, Any]) -> "PartFolder | None":
+        """Open the folder of a job, or return None if the job has made its output, so that no work is left.
+
+        Raises:
+            UserError: the output was there before, and is not replaced; or the folder holds the parts of another job.
+        """
+        left = out.with_name(f"{out.name}.partial")
+        header = left / _HEADER
+        if out.exists() and left.exists() and (not header.exists() or header.read_text() == _as_text(job)):
+            shutil.rmtree(left, ignore_errors=True)  # a process was killed in `remove`
+            return None
+        if is_made_already(out):
+            return None
+        folder = cls(out, job)
+        if out.exists():  # others have ended the job between the two lines above
+            folder.remove()
+            return None
+        return folder
 
     def path(self, number: int) -> Path:
         """Return the path of a part."""
@@ -140,3 +172,7 @@ class PartFolder:
 
     def _is_whole(self, count: int) -> bool:
         return self._header.exists() and all(self.path(number).exists() for number in range(count))
+
+
+def _as_text(job: dict[str, Any]) -> str:
+    return json.dumps(job, indent=2, sort_keys=True) + "\n"

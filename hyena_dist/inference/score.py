@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hyena_dist.data.batches import inputs_and_targets, is_base
+from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
 from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
 from hyena_dist.inference.load import Model, load_here, model_hash
-from hyena_dist.inference.parts import PartFolder, check_output, describe_job, is_made_already
+from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.score_files import SUFFIXES, write_scores
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.inference.windows import Window, windows_of
 from hyena_dist.models.lm import HyenaDNA
-from hyena_dist.parallel.world import launch_environment
+from hyena_dist.system.launch import launch_environment
 
 STRANDS = {"one": 1, "both": 2}
 
@@ -51,9 +51,9 @@ class Scores(NamedTuple):
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """The log-likelihood of a scored base, [N]."""
-        means: NDArray[np.float64] = self.log_likelihood.sum(1) / self.scored.sum(1)
-        return means
+        """The log-likelihood of a scored base, [N]; NaN for a sequence without any, such as one of N alone."""
+        scored = self.scored.sum(1)
+        return np.divide(self.log_likelihood.sum(1), scored, out=np.full(len(scored), math.nan), where=scored > 0)
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
@@ -101,7 +101,7 @@ def score(
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: shift of the filters' decay, which published files do not store; see `load_published`.
 
     Returns:
         The scores, or None with `out`.
@@ -135,19 +135,20 @@ def score(
             folder = PartFolder(Path(scratch, "scores"), job)
             folder.compute("scoring", work.sizes, part, rank=0, world_size=1)
             return work.gather(folder)
-    if not is_made_already(path):
-        folder, launch = PartFolder(path, job), launch_environment()
-        folder.compute("scoring", work.sizes, part, launch.rank, launch.world_size)
-        folder.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(folder)))
+    unfinished = PartFolder.of_unfinished(path, job)
+    if unfinished is not None:
+        launch = launch_environment()
+        unfinished.compute("scoring", work.sizes, part, launch.rank, launch.world_size)
+        unfinished.merge(len(work.batches), lambda merged: write_scores(merged, work.gather(unfinished)))
     return None
 
 
 class _Work(NamedTuple):
-    """What is to be scored, in batches of windows of similar length."""
+    """The windows of a job, in batches of similar length."""
 
     given: Sequences
     windows: Sequence[Window]
-    """Of one strand; those of the other are the same places of the turned sequence."""
+    """The windows of one strand; the other has the same places of the turned sequence."""
     batches: Sequence[NDArray[np.int64]]
     """Numbers of the windows of each batch."""
     strands: int
@@ -160,19 +161,13 @@ class _Work(NamedTuple):
         """Cut sequences into windows and these into batches.
 
         Raises:
-            UserError: a sequence that is too long, or has nothing to score.
+            UserError: an overlap as long as a window, or a sequence that is too long.
         """
         if overlap is not None and not 1 <= overlap < l_max:
             raise UserError(f"overlap {overlap} is not from 1 to {l_max - 1:,}, below what the model reads; change it")
         windows: list[Window] = []
         for number, name in enumerate(given.names):
             windows += windows_of(number, name, int(given.lengths[number]), l_max, overlap)
-            bases = is_base(given.tokens(number))
-            if not bases[1:].any() or (strands == 2 and not bases[:-1].any()):
-                raise UserError(
-                    f"sequence {name!r} has no A, C, G or T after its first base, so that nothing can be scored; "
-                    f"leave it out"
-                )
         lengths = np.array([window.end - window.start - 1 for window in windows], np.int64)
         return cls(given, windows, batches_by_length(lengths, max_tokens), strands, per_base)
 
@@ -191,23 +186,26 @@ class _Work(NamedTuple):
         """
         windows = [self.windows[i] for i in self.batches[number].tolist()]
         device = model.backbone.ln_f.weight.device
-        sums = np.zeros((self.strands, len(windows), 2))
+        context = torch.tensor([window.first - window.start - 1 for window in windows], device=device)
+        sums = np.empty((self.strands, len(windows), 2))
         bases: list[NDArray[np.float32]] = []
         for strand in range(self.strands):
             tokens, lengths = pad_right([self._tokens(window, strand) for window in windows])
             inputs, targets = inputs_and_targets(tokens.to(device))
-            nll = model(inputs, targets, skip_logits=True).nll.cpu()
-            scored = (targets >= 0).cpu()
-            for row, window in enumerate(windows):
-                inside = slice(window.first - window.start - 1, int(lengths[row]) - 1)
-                values, counted = nll[row, inside], scored[row, inside]
-                sums[strand, row] = -values.double().sum(), counted.sum()
-                if self.per_base:
-                    bases.append((-values.float()).masked_fill(~counted, math.nan).numpy())
-        if not np.isfinite(sums).all():
+            targets[torch.arange(targets.shape[1], device=device) < context[:, None]] = IGNORE_INDEX
+            nll = model(inputs, targets, skip_logits=True).nll
+            scored = targets >= 0
+            sums[strand] = torch.stack((-nll.double().sum(1), scored.sum(1).double()), 1).cpu()
+            if self.per_base:
+                values = (-nll.float()).masked_fill(~scored, math.nan).cpu().numpy()
+                ends = (lengths - 1).tolist()
+                bases += [row[start:end] for row, start, end in zip(values, context.tolist(), ends, strict=True)]
+        wrong = ~np.isfinite(sums).all((0, 2))
+        if wrong.any():
+            name = self.given.names[windows[int(wrong.argmax())].sequence]
             raise UserError(
-                f"the model gives NaN or infinite log-likelihoods for {self.given.names[windows[0].sequence]!r}; take "
-                f"another checkpoint, or compute in fp32"
+                f"the model gives NaN or infinite log-likelihoods for {name!r}; take another checkpoint, or compute in "
+                f"fp32"
             )
         with path.open("wb") as file:
             sums.tofile(file)

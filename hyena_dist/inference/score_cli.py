@@ -7,8 +7,9 @@ from hyena_dist.verbs import positive, verb
 
 _ABOUT = """
 columns: name, length, scored (bases that count, on all strands), log_likelihood (their sum in nats; of two strands the
-mean), mean_log_likelihood, perplexity and bits_per_base. The first base has nothing before it and is not scored, nor is
-an N; both are context for what follows. With --strands both, log_likelihood_forward and _reverse as well.
+mean), mean_log_likelihood, perplexity and bits_per_base; with --strands both, log_likelihood_forward and _reverse too.
+The first base has nothing before it and is not scored, nor is an N; both are context for what follows. Where nothing
+is scored, as in a sequence of N alone, there is no mean.
 """
 
 

@@ -22,7 +22,7 @@ def write_scores(path: Path, scores: "Scores") -> None:
 
     The columns are name, length, scored (bases on all strands), log_likelihood (their sum; of two strands the mean),
     mean_log_likelihood, perplexity and bits_per_base, with two strands the sum of each, and in Parquet on demand each
-    base's as a list, null where it was not scored.
+    base's as a list, null where it was not scored. Means of nothing are null, or an empty cell of text.
     """
     table = _table(scores)
     if path.suffix == ".parquet":
@@ -42,9 +42,9 @@ def _table(scores: "Scores") -> pa.Table:
         "length": pa.array(scores.lengths),
         "scored": pa.array(scores.scored.sum(1)),
         "log_likelihood": pa.array(scores.total),
-        "mean_log_likelihood": pa.array(scores.mean),
-        "perplexity": pa.array(scores.perplexity),
-        "bits_per_base": pa.array(scores.bits_per_base),
+        "mean_log_likelihood": pa.array(scores.mean, from_pandas=True),
+        "perplexity": pa.array(scores.perplexity, from_pandas=True),
+        "bits_per_base": pa.array(scores.bits_per_base, from_pandas=True),
     }
     strands = scores.log_likelihood.shape[1]
     offsets = np.concatenate(([0], np.cumsum(scores.lengths)))

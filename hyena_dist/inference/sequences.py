@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.text.contigs import Contigs, collect, read_contigs
-from hyena_dist.data.text.files import read_text
+from hyena_dist.data.text.files import read_lines
 from hyena_dist.data.tokenizer import Tokens, encode, reverse_complement
 from hyena_dist.errors import UserError
 
@@ -23,7 +23,7 @@ _LONGEST_FIELD = 2**31 - 1  # what the csv module can take
 
 
 class Sequences(NamedTuple):
-    """Named sequences."""
+    """Named sequences with random access."""
 
     names: list[str]
     lengths: NDArray[np.int64]
@@ -46,7 +46,7 @@ def as_sequences(source: Source, genome: str | Path | None = None) -> Sequences:
     """
     if not isinstance(source, str | Path):
         texts = source.items() if isinstance(source, Mapping) else ((str(i), text) for i, text in enumerate(source))
-        return _whole(_encoded("the given sequences", texts))
+        return _whole(encoded("the given sequences", texts))
     path = Path(source)
     if not path.exists():
         raise UserError(f"there is no file {path}; check the path")
@@ -58,7 +58,7 @@ def as_sequences(source: Source, genome: str | Path | None = None) -> Sequences:
             raise UserError(f"{path} has intervals; name the FASTA file that they are of with --genome")
         return _intervals(path, read_contigs(Path(genome)))
     if kind in _TABLES:
-        return _whole(_encoded(str(path), _table(path, _TABLES[kind])))
+        return _whole(encoded(str(path), _table(path, _TABLES[kind])))
     return _whole(read_contigs(path))
 
 
@@ -74,7 +74,13 @@ def _whole(contigs: Contigs) -> Sequences:
     return Sequences(contigs.names, contigs.lengths, contigs.tokens, contigs.fingerprint)
 
 
-def _encoded(source: str, texts: Iterable[tuple[str, str]]) -> Contigs:
+def encoded(source: str, texts: Iterable[tuple[str, str]]) -> Contigs:
+    """Return texts given by their names as tokens.
+
+    Raises:
+        UserError: a letter that is no nucleotide, or what `collect` refuses.
+    """
+
     def tokens(name: str, text: str) -> Tokens:
         try:
             return encode(text)
@@ -84,20 +90,10 @@ def _encoded(source: str, texts: Iterable[tuple[str, str]]) -> Contigs:
     return collect(source, ((name, (tokens(name, text),)) for name, text in texts))
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file without their ends."""
-    rest = b""
-    for block in read_text(path):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (line.decode("utf-8", "replace").removesuffix("\r") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "replace").removesuffix("\r")
-
-
 def _table(path: Path, delimiter: str) -> Iterator[tuple[str, str]]:
     """Yield name and sequence of each row; rows without a name have their number, from 0 on."""
     csv.field_size_limit(_LONGEST_FIELD)
-    rows = csv.reader(_lines(path), delimiter=delimiter)
+    rows = csv.reader(read_lines(path), delimiter=delimiter)
     header = [column.strip().lower() for column in next(rows, [])]
     if "sequence" not in header:
         found = ", ".join(header[:8]) or "nothing"
@@ -123,7 +119,7 @@ def _intervals(path: Path, genome: Contigs) -> Sequences:
     """Return the intervals of a BED file: three to six columns or more, those on the minus strand turned."""
     found: dict[str, _Interval] = {}
     lengths = genome.lengths
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith(("#", "track", "browser")):
             continue
         columns = line.split("\t") if "\t" in line else line.split()

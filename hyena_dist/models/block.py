@@ -16,6 +16,7 @@ from hyena_dist.models.mixers.base import mixer_class
 from hyena_dist.ops import MLPWeights, gelu_mlp
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.plain import is_plain
 
 
 class MLP(nn.Module):
@@ -32,14 +33,14 @@ class MLP(nn.Module):
     @property
     def adds_residual(self) -> bool:
         """Whether `forward` can return the sum with the residual stream."""
-        return self.mesh.tensor.size() == 1
+        return self.mesh.tensor.size() == 1 and is_plain(self.fc1, self.fc2)
 
     def forward(self, x: Tensor, norm: Norm, residual: bool = False) -> Tensor:
         """Return the MLP of norm(x): [R, B, D] in the parameters' type -> [R, B, D] in the compute type.
 
         Where `adds_residual`, one operator does it, and can add x as well if `residual` is set.
         """
-        if self.adds_residual:
+        if is_plain(norm) and self.adds_residual:
             weights = MLPWeights(self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
             # Sequences first, as they lie in memory: positions are alike to an MLP.
             return gelu_mlp(x.transpose(0, 1), norm.as_op_input(), weights, residual).transpose(0, 1)
@@ -62,7 +63,7 @@ class Block(nn.Module):
     def forward(self, residual: Tensor, dropout_seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Return the residual stream after the layer, [R, B, D] -> [R, B, D], both in the parameters' type."""
         for branch, norm, dropout in ((self.mixer, self.norm1, self.dropout1), (self.mlp, self.norm2, self.dropout2)):
-            if branch.adds_residual and not dropout.active:
+            if branch.adds_residual and is_plain(norm) and not dropout.active:
                 residual = branch(residual, norm, residual=True)
             else:
                 residual = dropout(branch(residual, norm), dropout_seeds, residual)

@@ -18,6 +18,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.mixers.base import StepConstant
+from hyena_dist.models.token_ids import check_ids
 from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
@@ -87,10 +88,24 @@ class Backbone(nn.Module):
         self.mesh = mesh
         self.activation_checkpointing = False
 
-    def forward(self, input_ids: Tensor, dropout_seeds: Sequence[int] | Tensor | None = None) -> Tensor:
-        """Return the residual stream after the last layer: [B, S] -> [R, B, D]."""
-        x = self.embed_dropout(self.embeddings.word_embeddings(input_ids), dropout_seeds)
+    def forward(
+        self,
+        inputs: Tensor,
+        dropout_seeds: Sequence[int] | Tensor | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Return the residual stream after the last layer, [R, B, D].
+
+        Args:
+            inputs: token ids [B, S], or in one process their embeddings [B, S, D], which are of a floating type.
+            dropout_seeds: B numbers that determine what is dropped, or None.
+            states: gets the residual stream before each layer, [R, B, D].
+        """
+        embedded = inputs.transpose(0, 1) if inputs.is_floating_point() else self.embeddings.word_embeddings(inputs)
+        x = self.embed_dropout(embedded, dropout_seeds)
         for layer in self.layers:
+            if states is not None:
+                states.append(x)
             # A call, not a wrapper module: parameters keep their names whether or not activations are recomputed.
             if self.activation_checkpointing and self.training:
                 x = checkpoint(layer, x, dropout_seeds, use_reentrant=False)
@@ -159,6 +174,7 @@ class HyenaDNA(nn.Module):
             skip_logits: give the loss alone, for which neither logits nor hidden states are ever in memory whole where
                 one tensor rank has all of them: for training.
         """
+        check_ids(input_ids, self.config.padded_vocab_size)
         targets = None if targets is None else targets.long()
         x = self.backbone(input_ids, dropout_seeds)
         weight = (self.lm_head or self.backbone.embeddings.word_embeddings).weight

@@ -35,7 +35,10 @@ def from_published_config(path: str | Path, modulation_shift: float | None = Non
 
 
 def load_published(
-    path: str | Path, modulation_shift: float | None = None, dtype: torch.dtype | None = None
+    path: str | Path,
+    modulation_shift: float | None = None,
+    dtype: torch.dtype | None = None,
+    compute_dtype: torch.dtype | None = None,
 ) -> HyenaDNA:
     """Load a model that was published or that another trainer saved, in evaluation mode, in one process.
 
@@ -48,6 +51,7 @@ def load_published(
         modulation_shift: shift of the filters' decay, which published files do not store. If not given: the config's
             "shift" if it has one, else 0.05 as in the published standalone model.
         dtype: the type to cast the model to, as by `model.to(dtype)`; fp32 if not given, whatever the file has.
+        compute_dtype: the type of activations and products of a model that is not cast, as in training.
 
     Raises:
         UserError: a missing or unreadable file, an option or a type that is not built, or weights that do not fit the
@@ -69,7 +73,7 @@ def load_published(
                 f"tie_word_embeddings to false to keep this head"
             )
         config = config.model_copy(update={"tie_embeddings": False})
-    model = HyenaDNA(config)
+    model = HyenaDNA(config, compute_dtype=compute_dtype)
     model.published_fields = fields
     load_weights(model, tensors, source=weights)
     return model.eval().to(dtype=dtype)
@@ -173,8 +177,13 @@ def stored_tensors(model: HyenaDNA) -> dict[str, Tensor]:
     They have the -hf port's names, grids and head if the model came from one, else ours.
     """
     if model.published_fields is not None and is_hf(model.published_fields):
-        return hf_names(_whole(model))
+        return hf_tensors(model)
     return dict(model.state_dict())
+
+
+def hf_tensors(model: HyenaDNA) -> dict[str, Tensor]:
+    """Return the tensors of a model in one process as the -hf port has them, grids and head included."""
+    return hf_names(_whole(model))
 
 
 def _whole(model: HyenaDNA) -> dict[str, Tensor]:

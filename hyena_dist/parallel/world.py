@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from hyena_dist.errors import UserError
 from hyena_dist.ops import backend
 from hyena_dist.parallel.compat.cpu import keep_freed_memory
-from hyena_dist.system.hosts import first_host
+from hyena_dist.parallel.rendezvous import all_stay, meet
+from hyena_dist.system.launch import launch_environment
 
 T = TypeVar("T")
 
@@ -118,25 +118,6 @@ class World:
         return box[0]
 
 
-@dataclass(frozen=True)
-class Launch:
-    """The place that the launcher gave this process, by environment variables."""
-
-    rank: int
-    local_rank: int
-    world_size: int
-
-
-def launch_environment() -> Launch:
-    """Read rank and world size as deepspeed and torchrun set them, else as srun does, else one process."""
-    env = os.environ
-    if "RANK" in env and "WORLD_SIZE" in env:
-        return Launch(int(env["RANK"]), int(env.get("LOCAL_RANK", 0)), int(env["WORLD_SIZE"]))
-    if "SLURM_STEP_ID" in env and "SLURM_PROCID" in env:
-        return Launch(int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"]), int(env["SLURM_STEP_NUM_TASKS"]))
-    return Launch(0, 0, 1)
-
-
 def local_gpu(local_rank: int, visible: int) -> int:
     """Return the index of a rank's GPU among those that its process sees.
 
@@ -180,7 +161,9 @@ def join_world(timeout_s: float = 1800.0) -> World:
     are taken from SLURM's variables unless MASTER_ADDR and MASTER_PORT are set.
 
     Raises:
-        UserError: this process has no GPU where others of its node have one, or as in `check_backend`.
+        UserError: this process has no GPU where others of its node have one, or as in `check_backend`, or
+            `launch_environment`.
+        TemporaryError: the ranks do not meet, as in `meet`.
     """
     launch = launch_environment()
     cuda = torch.cuda.is_available()
@@ -195,30 +178,27 @@ def join_world(timeout_s: float = 1800.0) -> World:
     device = torch.device("cuda", place) if cuda else torch.device("cpu")
     check_backend(device)
     timeout = timedelta(seconds=timeout_s)
-    if not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        if launch.world_size == 1:
-            store: Any = dist.HashStore()
-        else:
-            _fill_in_master()
-            store, *_ = next(rendezvous("env://", launch.rank, launch.world_size, timeout=timeout))
-        dist.init_process_group(
-            backend,
-            store=dist.PrefixStore("groups", store),
-            rank=launch.rank,
-            world_size=launch.world_size,
-            timeout=timeout,
-        )
-        if launch.world_size > 1:
-            store = store.clone()
-            store.set_timeout(_STORE_TIMEOUT)
-    else:
-        store = dist.HashStore()
+    store: Any = dist.HashStore()
+    with all_stay(launch.world_size):
+        if not dist.is_initialized():
+            if launch.world_size > 1:
+                store = meet(launch, timeout_s)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                store=dist.PrefixStore("groups", store),
+                rank=launch.rank,
+                world_size=launch.world_size,
+                timeout=timeout,
+            )
+            if launch.world_size > 1:
+                store = store.clone()
+                store.set_timeout(_STORE_TIMEOUT)
+        background = dist.new_group(backend="gloo", timeout=timeout)
     return World(
         rank=dist.get_rank(),
         size=dist.get_world_size(),
         device=device,
-        background=dist.new_group(backend="gloo", timeout=timeout),
+        background=background,
         store=store,
         timeout_s=timeout_s,
     )
@@ -231,13 +211,3 @@ def shutdown() -> None:
         parallel_state.destroy_model_parallel()
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _fill_in_master() -> None:
-    env = os.environ
-    if "MASTER_ADDR" not in env:
-        env["MASTER_ADDR"] = first_host(env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
-    if "MASTER_PORT" not in env:
-        # Every rank must find the same port without talking: SLURM numbers jobs and steps for us.
-        job, step = int(env.get("SLURM_JOB_ID", 0)), int(env.get("SLURM_STEP_ID", 0))
-        env["MASTER_PORT"] = str(20000 + (job * 16 + step) % 20000)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hyena_dist.errors import UserError
@@ -80,6 +80,17 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """Return the rows of a metrics.jsonl in file order, without a torn last line; NaN and infinities are floats."""
     rows = (_parse(line) for line in path.read_bytes().splitlines(keepends=True))
     return [row for row in rows if row is not None]
+
+
+def rows_after(path: Path, offset: int) -> Iterator[tuple[dict[str, float], int]]:
+    """Yield the whole rows of a metrics.jsonl from a place in bytes on, each with the place after it."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            offset += len(line)
+            row = _parse(line)
+            if row is not None:
+                yield row, offset
 
 
 def _parse(line: bytes) -> dict[str, float] | None:

@@ -58,7 +58,8 @@ class TrainingProgress:
     ) -> None:
         self._total_steps = total_steps
         self._total_tokens = total_tokens
-        self._enabled = enabled
+        self._shown = enabled
+        self._enabled = enabled  # until `close`
         self._measure = measure
         self._stream = stream or sys.stderr
         self._rows = 0
@@ -141,9 +142,9 @@ class TrainingProgress:
             self._print_row()
 
     def note(self, text: str) -> None:
-        """Print a line of text without breaking the bar; any thread may call it."""
+        """Print a line of text without breaking the bar, also after `close`; any thread may call it."""
         bar = self._bar
-        if not self._enabled:
+        if not self._shown:
             return
         if bar is not None:
             bar.write(text, file=self._stream)

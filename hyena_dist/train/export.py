@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,6 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.published import (
     check_finite,
-    check_published,
     load_published,
     published_config,
     save_published,
@@ -24,6 +24,11 @@ from hyena_dist.train.checkpoint.tensor_file import write_tensors
 Format = Literal["safetensors", "published"]
 
 _OURS = {"config.json", "model.safetensors", "weights.ckpt"}
+# What the format of hyena_dist.hf has besides.
+_OURS |= {"README.md", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"}
+
+Write = Callable[[Path, HyenaDNA], None]
+"""Writes a model into an empty folder."""
 
 
 def export(source: Path, out: Path, format: Format = "safetensors") -> None:
@@ -33,7 +38,23 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
         source: a run's folder, of which the newest checkpoint is taken, or whatever load_published takes.
         out: a folder that is new, empty or an earlier export.
         format: "safetensors" writes model.safetensors, for a model of the -hf port as that has it, "published"
-            weights.ckpt as the original code has it, whatever the source was.
+            weights.ckpt as the original code has it, whatever the source was. hyena_dist.hf has another one.
+
+    Raises:
+        UserError: a reason of `export_with`.
+    """
+    export_with(
+        write_model if format == "safetensors" else lambda folder, model: save_published(model, folder), source, out
+    )
+
+
+def export_with(write: Write, source: Path, out: Path) -> None:
+    """Write a model in some format; an earlier export in the same place is replaced.
+
+    Args:
+        write: writes the format.
+        source: a run's folder, of which the newest checkpoint is taken, or whatever load_published takes.
+        out: a folder that is new, empty or an earlier export.
 
     Raises:
         UserError: nothing to load in `source`, weights that are not finite or have no place in the format, an `out`
@@ -47,8 +68,6 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
     _check_replaceable(out)
     model = load_published(source)
     check_finite(model, str(source))
-    if format == "published":
-        check_published(model)
     partial = out.with_name(f".{out.name}.partial")
     try:
         with lock(partial / "lock"):  # another export to the same folder waits, and then replaces this one
@@ -56,10 +75,7 @@ def export(source: Path, out: Path, format: Format = "safetensors") -> None:
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 folder.mkdir()
-                if format == "published":
-                    save_published(model, folder)
-                else:
-                    write_model(folder, model)
+                write(folder, model)
                 _check_replaceable(out)
                 if out.exists():
                     shutil.rmtree(out)

@@ -2,10 +2,14 @@
 
 import contextlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.files import write_atomically
+from hyena_dist.system.launch import RUN_VARIABLE
 
 Ending = Literal["finished", "stage", "stopped", "failed", "fault"]
 
@@ -44,3 +48,18 @@ def read(run_dir: Path) -> Outcome | None:
         return Outcome(**json.loads((run_dir / "outcome.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+@contextlib.contextmanager
+def told_to_supervisor() -> Iterator[None]:
+    """Within the block, an error before or beside training is told to the supervisor that started this process, if any.
+
+    Without a word it would take the end for a crash, and start again what cannot work.
+    """
+    try:
+        yield
+    except (UserError, TemporaryError) as error:
+        run_dir = Path(os.environ.get(RUN_VARIABLE, ""))
+        if RUN_VARIABLE in os.environ and read(run_dir) is None:
+            write(run_dir, Outcome("failed" if isinstance(error, UserError) else "fault", 0, 0, 0, str(error)))
+        raise

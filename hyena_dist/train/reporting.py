@@ -1,6 +1,7 @@
 """The reports of a run while it trains: progress for people, metrics.jsonl, MLflow."""
 
 import json
+from hashlib import sha256
 from typing import Any, Literal
 
 from hyena_dist.config.file import dump_config
@@ -56,8 +57,7 @@ class RunReporter:
         self.phases = phases
         self.peak_flops = peak_flops(mesh.device, config.precision)
         self.trackers = Trackers()
-        self.run_id: str | None = None
-        self.ui_command: str | None = None
+        self.mlflow: MlflowTracker | None = None
         mesh.world.on_main(lambda: self._open(point.state, deepspeed))
 
     def _open(self, state: TrainState, deepspeed: dict[str, Any]) -> None:
@@ -66,23 +66,33 @@ class RunReporter:
         self.trackers.append(JsonlTracker(config.run_dir / "metrics.jsonl", state.step or None))
         if not settings.mlflow:
             return
-        mlflow = MlflowTracker(
+        self.mlflow = mlflow = MlflowTracker(
             settings.uri,
             settings.experiment,
             config.name,
-            state.mlflow_run_id,
+            config.run_dir,
             config.output_dir,
             settings.system_metrics,
+            run_id=state.mlflow_run_id,
+            settings=settings_hash(config),
+            anew=not state.step,
             say=self.note,
         )
         self.trackers.append(mlflow)
-        self.run_id = mlflow.run_id
-        self.ui_command = mlflow.ui_command
-        if not state.step:
-            mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world.size})
+        mlflow.log_params({**config.model_dump(mode="json"), "world_size": self.mesh.world.size})
         mlflow.log_text(dump_config(config), "run.yaml")
         mlflow.log_text(json.dumps(deepspeed, indent=2), "deepspeed.json")
         mlflow.log_text(json.dumps(environment(), indent=2, default=str), "environment.json")
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the MLflow run; None without MLflow, and on other ranks than 0."""
+        return self.mlflow.run_id if self.mlflow else None
+
+    @property
+    def ui_command(self) -> str | None:
+        """The command or address that shows the MLflow run; None where there is none."""
+        return self.mlflow.ui_command if self.mlflow else None
 
     def describe_peak(self) -> str:
         """Return a sentence about what model FLOPs utilization is a share of."""
@@ -139,3 +149,8 @@ class RunReporter:
         """Let go of the terminal and of the trackers."""
         self.progress.close()
         self.trackers.finish(status)
+
+
+def settings_hash(config: RunConfig) -> str:
+    """Return a hash of all settings but where they are tracked, 16 hexadecimal digits."""
+    return sha256(config.model_dump_json(exclude={"tracking"}).encode()).hexdigest()[:16]

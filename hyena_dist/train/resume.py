@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hyena_dist.config.file import dump_config
+from hyena_dist.config.file import dump_record
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.world import World
-from hyena_dist.train.checkpoint.format import check_compatible, list_checkpoints, newest_intact
+from hyena_dist.train.checkpoint.format import list_checkpoints, newest_intact
+from hyena_dist.train.continuation import check_continues
 from hyena_dist.train.state import TrainState, read_state
 
 Resume = Literal["auto", "never"]
@@ -104,14 +105,17 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
         raise UserError(f"{config.run_dir} has checkpoints; pass --resume auto to continue or choose another name=...")
     found = newest_intact(checkpoints, lambda text: print(text, flush=True))
     if found:
-        check_compatible(found, config)
+        if check_continues(found, config):
+            print(
+                f"the curriculum is longer than it was at {found}: the learning rate follows it from here", flush=True
+            )
         if read_state(found).data != data:
             raise UserError(
                 f"{found} was trained on other data than {config.data.path}, or samples windows of its intervals as an "
                 f"older version did; set data.path back, or finish the run with that version"
             )
     try:
-        (config.run_dir / "run.yaml").write_text(dump_config(asked))
+        (config.run_dir / "run.yaml").write_text(dump_record(asked))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
     return found

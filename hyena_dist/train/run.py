@@ -55,10 +55,11 @@ def train(
     config = fit(config, world.size)
     optimised = objective(config)
     loop: Loop | None = None
+    claimed = False
 
     def tell(error: UserError | TemporaryError) -> None:
-        """Leave word of an error, unless another rank has: what it says came first."""
-        if outcome.read(config.run_dir) is None:
+        """Leave word of an error, unless another rank has, or other processes have the folder: theirs came first."""
+        if claimed and outcome.read(config.run_dir) is None:
             ending: Ending = "failed" if isinstance(error, UserError) else "fault"
             step = loop.step if loop else 0
             done = loop.point.stages_done(step) if loop else 0
@@ -69,6 +70,7 @@ def train(
         stop = stack.enter_context(StopSignal())
         try:
             world.on_main(lambda: _claim_run_dir(config, stack))
+            claimed = True
             point = find_resume_point(config, asked, optimised.fingerprint, world, resume, last_stage)
             loop = Loop(config, optimised, point, world, profile, profile_steps)
             return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))

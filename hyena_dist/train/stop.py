@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from hyena_dist.system.stop_signals import stop_signals
+
 
 class StopSignal:
     """Remembers whether a signal to stop came, instead of dying of it; a context manager around training.
@@ -11,7 +13,7 @@ class StopSignal:
     Training asks once a step and all ranks stop after the same one, so it is enough that one rank was told.
     """
 
-    SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+    SIGNALS = (*stop_signals(), signal.SIGTERM)
 
     def __init__(self) -> None:
         self.name: str | None = None

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from hyena_dist.errors import UserError
 from hyena_dist.system.hosts import free_port
+from hyena_dist.system.launch import RUN_VARIABLE
 from hyena_dist.system.programs import program
 from jobs.job import CPU_ENVIRONMENT, Job
 from jobs.launchers import here
 from jobs.launchers.here import SCRIPT, commands, submit
 from jobs.scripts import render as fill_in
-from jobs.supervise import RUN_VARIABLE
 
 __all__ = ["command", "commands", "render", "run", "submit"]
 

@@ -16,7 +16,7 @@ from hyena_dist.models.published import save_published
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
-@pytest.mark.parametrize("options", [[], ["--same-bases"]])
+@pytest.mark.parametrize("options", [["--out", "out"], ["--same-bases", "--precision", "bf16", "--device", "cpu"]])
 def test_two_ranks_find_what_one_finds(small_store: Path, tmp_path: Path, options: list[str]) -> None:
     torch.manual_seed(0)
     save_published(HyenaDNA(ModelConfig(d_model=16, n_layer=2, l_max=128, filter_order=8)), tmp_path / "model")
@@ -24,19 +24,27 @@ def test_two_ranks_find_what_one_finds(small_store: Path, tmp_path: Path, option
     for launcher in ([], LAUNCH):
         out = tmp_path / f"{len(launcher)}.json"
         words = ["evaluate", str(tmp_path / "model"), "--data", str(small_store), "--lengths", "32,128", *options]
-        printed = run([*launcher, "-m", "hyena_dist", *words, "--json", str(out)])
-        assert len(printed) == len(set(printed)) == 2 + 9  # a line for each length and order
+        printed = run([*launcher, "-m", "hyena_dist", *words, "--last", "8", "--json", str(out)], tmp_path)
+        lines = [line for line in printed if line]
+        assert len(lines) == len(set(lines)), "one rank tells"
+        assert sum(line.startswith("Markov chain of order") for line in lines) == 9
         found.append((printed, json.loads(out.read_text())))
     (one_printed, one), (two_printed, two) = found
     assert two_printed == one_printed
     for length, perplexity in one["ppl_by_length"].items():
         assert two["ppl_by_length"][length] == pytest.approx(perplexity, rel=1e-9)
+        for here, there in zip(*(found["parts"][length]["by_position"] for found in (one, two)), strict=True):
+            assert there == pytest.approx(here, rel=1e-9)
+        assert two["parts"][length]["last"]["8"] == pytest.approx(one["parts"][length]["last"]["8"], rel=1e-9)
+    if "--out" in options:
+        assert json.loads((tmp_path / "out/evaluation.json").read_text()) == two
+        assert (tmp_path / "out/ppl_by_position.csv").read_text().count("\n") == 1 + 6 + 8
     assert two["markov_ppl"] == one["markov_ppl"]
 
 
-def run(words: Sequence[str]) -> list[str]:
+def run(words: Sequence[str], folder: Path) -> list[str]:
     """Return the lines that a command prints on standard output."""
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=250)
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=250, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -60,3 +68,19 @@ def test_a_reader_that_leaves_and_a_folder_that_there_is_not(small_store: Path, 
     assert done.stderr.startswith("error: ")
     assert "there is no folder" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_model_that_gives_nan_ends_every_rank_in_one_sentence(small_store: Path, tmp_path: Path) -> None:
+    model = HyenaDNA(ModelConfig(d_model=16, n_layer=1, l_max=64, filter_order=8))
+    save_published(model, tmp_path / "model")
+    stored = torch.load(tmp_path / "model/weights.ckpt", weights_only=True)
+    next(value for name, value in stored["state_dict"].items() if name.endswith("ln_f.weight"))[3] = float("nan")
+    torch.save(stored, tmp_path / "model/weights.ckpt")
+    words = ["-m", "hyena_dist", "evaluate", "model", "--data", str(small_store), "--lengths", "64", "--out", "out"]
+    for launcher, code in (([], 2), (LAUNCH, 1)):  # torchrun has a code of its own
+        done = subprocess.run(
+            [sys.executable, *launcher, *words], capture_output=True, text=True, timeout=250, cwd=tmp_path
+        )
+        assert done.returncode == code
+        assert "error: the loss is nan on 124 of 124 held-out windows, first on chr1:32000-32065: the" in done.stderr
+        assert not (tmp_path / "out").exists()

@@ -1,11 +1,10 @@
-"""The mesh's promises about several ranks, and what launchers tell a process."""
+"""The mesh's promises about several ranks."""
 
 import pytest
 
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh, initialize
-from hyena_dist.parallel.world import launch_environment
 from tests.processes import run_ranks
 
 
@@ -48,26 +47,3 @@ def test_one_process() -> None:
     assert mesh.world.all_reduce_sum(2.5) == 2.5
     with pytest.raises(UserError):
         mesh.world.on_main(lambda: (_ for _ in ()).throw(UserError("x")))
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (0, 0, 1)),
-        ({"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}, (3, 1, 4)),
-        (
-            {"SLURM_STEP_ID": "0", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "8"},
-            (5, 1, 8),
-        ),
-        ({"SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, (0, 0, 1)),  # a batch script, outside of srun
-    ],
-)
-def test_launch_environment(
-    environment: dict[str, str], expected: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_STEP_ID", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    launch = launch_environment()
-    assert (launch.rank, launch.local_rank, launch.world_size) == expected

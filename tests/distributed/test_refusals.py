@@ -1,20 +1,24 @@
 """Runs that must not start, each with one sentence and nothing lost."""
 
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
-from hyena_dist.train import pretraining
+from hyena_dist.train import outcome, pretraining
+from hyena_dist.train.lock import run_lock
 from tests.distributed.conftest import Calm
 from tests.distributed.training import train_here
-from tests.processes import run_ranks
+from tests.processes import run_cli, run_ranks
 
 TRAIN = {"curriculum": [{"seq_length": 32, "train_iters": 2}], "global_batch_size": 4, "log_interval": 1}
 
@@ -117,3 +121,16 @@ def test_finished_run_is_scored_as_asked(finished: RunConfig) -> None:
     assert summary["ppl_by_length"].keys() == {"32", "64"}
     assert summary["scored"]["max_tokens"] == 512
     assert summary["markov_ppl"] != before["markov_ppl"]
+
+
+def test_a_second_train(finished: RunConfig, tmp_path: Path) -> None:
+    """Refused at once, and the word of those that train stays."""
+    (tmp_path / "again.yaml").write_text(dump_config(finished))
+    outcome.clear(finished.run_dir)
+    with run_lock(finished.run_dir):
+        begin = time.monotonic()
+        done = run_cli("train", "again.yaml", cwd=tmp_path)
+        assert time.monotonic() - begin < 30
+    assert done.returncode == 2
+    assert f"{finished.run_dir} is trained by process {os.getpid()} on" in done.stderr
+    assert outcome.read(finished.run_dir) is None

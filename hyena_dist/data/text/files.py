@@ -46,6 +46,24 @@ def read_text(path: Path, on_raw: Callable[[bytes], object] = ignore) -> Iterato
     yield from blocks
 
 
+def read_lines(path: Path, errors: str = "replace") -> Iterator[str]:
+    """Yield the lines of a text file as `read_text` reads it, without their ends.
+
+    Args:
+        path: a plain, gzip or bgzip file.
+        errors: what becomes of bytes that are not UTF-8, as for bytes.decode.
+
+    Raises:
+        UserError: what `read_text` refuses.
+    """
+    rest = b""
+    for block in read_text(path):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (line.decode("utf-8", errors).removesuffix("\r") for line in lines)
+    if rest:
+        yield rest.decode("utf-8", errors).removesuffix("\r")
+
+
 def _read(path: Path, on_raw: Callable[[bytes], object]) -> Iterator[bytes]:
     """Yield the text of a file as `read_text` does, whatever it is; the first block has BLOCK bytes or all."""
     try:

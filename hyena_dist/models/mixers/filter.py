@@ -36,6 +36,8 @@ class PositionalFeatures(nn.Module):
 
     z: Tensor | None
     t: Tensor | None
+    keeps_grid = False
+    """Whether a grid is kept and stored even where it equals the formula, as the -hf port has it."""
 
     def __init__(self, l_max: int, emb_dim: int) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class PositionalFeatures(nn.Module):
                     f"pos_emb has a grid of shape {tuple(stored.shape)} where the config's l_max and emb_dim say "
                     f"{tuple(own.shape)}; l_max is fixed for the life of a model"
                 )
-        if all(_same_grid(stored.cpu(), own) for stored, own in zip((z, t), grid, strict=True)):
+        if not self.keeps_grid and all(_same_grid(stored.cpu(), own) for stored, own in zip((z, t), grid, strict=True)):
             self.z = self.t = None
         else:
             dtype = torch.promote_types(z.dtype, torch.float32)
@@ -78,10 +80,10 @@ class PositionalFeatures(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         # Some state dicts have a grid and others do not, so that its names are neither missing nor unexpected.
         z, t = state_dict.get(f"{prefix}z"), state_dict.get(f"{prefix}t")
-        if z is None or t is None:
-            self.z = self.t = None
-        else:
+        if z is not None and t is not None:
             self.take(z, t)
+        elif not self.keeps_grid:
+            self.z = self.t = None
 
     def forward(self, start: int, end: int, dtype: torch.dtype, device: torch.device) -> Features:
         """Return z [L, E] and t [L] of the positions from `start` up to `end`.

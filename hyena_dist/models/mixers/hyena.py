@@ -18,6 +18,7 @@ from hyena_dist.parallel.collectives import left_halo
 from hyena_dist.parallel.context_conv import context_long_conv
 from hyena_dist.parallel.linear import ColumnLinear, Norm, RowLinear, normal
 from hyena_dist.parallel.mesh import Mesh
+from hyena_dist.parallel.plain import is_plain
 from hyena_dist.parallel.tensor_shards import Partition, local_part
 
 
@@ -64,22 +65,28 @@ class HyenaMixer(MixerModule):
     @property
     def adds_residual(self) -> bool:
         """Whether `forward` can return the sum with the residual stream."""
-        return self.mesh.tensor.size() == self.mesh.context.size() == 1
+        return self.mesh.tensor.size() == self.mesh.context.size() == 1 and is_plain(self.in_proj, self.out_proj)
 
     def forward(self, x: Tensor, norm: Norm | None = None, residual: bool = False) -> Tensor:
         """Return the mixer of norm(x): [R, B, D] -> [R, B, D] in the compute type; without a norm, x is taken as it is.
 
         In one process, one operator does it, and can add x as well.
         """
-        if norm is not None and self.adds_residual:
+        if norm is not None and is_plain(norm) and self.adds_residual:
             filters = self._filters(len(x))
             projections = Projections(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
             return hyena_mixer(x, norm.as_op_input(), projections, filters, residual)
-        projected = self.in_proj.channels_first(x if norm is None else norm(x))
+        projected = self._project(x if norm is None else norm(x))
         filters = self._filters(projected.shape[-1])
         mix = hyena_operator if self.mesh.context.size() == 1 else self._mix_over_ranks
         y: Tensor = self.out_proj(mix(projected, filters).permute(2, 1, 0))
         return y
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Return the projections with channels first, [R, B, D] -> [(N + 1) C, B, S]."""
+        if isinstance(self.in_proj, ColumnLinear) and is_plain(self.in_proj):
+            return self.in_proj.channels_first(x)
+        return self.in_proj(x).permute(2, 1, 0).contiguous()
 
     def rehearse(self, length: int, batch: int, dtype: torch.dtype) -> None:
         """Run the operator on as many channels as this rank has of whole sequences, forward and backward."""

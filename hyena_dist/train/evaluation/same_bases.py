@@ -1,7 +1,8 @@
 """Perplexity by context length on the same bases: each length scores the same targets, with more bases before them.
 
 Windows of a length end where those of the shortest end. Where a contig or region begins within a window, its context is
-what there is, so that short contigs count at every length too. Shapes: B batch, L length.
+what there is, so that short contigs count at every length too. Shapes: W blocks, B batch, L length, R parts of a window
+(see positions.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
 from hyena_dist.data.store import GenomeStore
@@ -17,7 +19,7 @@ from hyena_dist.data.tokenizer import N
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.transfer import to_device
-from hyena_dist.train.evaluation.scores import Perplexity, summarize
+from hyena_dist.train.evaluation.positions import WHOLE, Positions
 
 
 def target_blocks(regions: Sequence[Interval], shortest: int, max_tokens: int) -> list[tuple[Interval, int]]:
@@ -43,17 +45,18 @@ def target_blocks(regions: Sequence[Interval], shortest: int, max_tokens: int) -
 
 
 @torch.no_grad()
-def perplexity_at(
+def block_sums(
     model: HyenaDNA,
     store: GenomeStore,
     blocks: Sequence[tuple[Interval, int]],
     length: int,
     mesh: Mesh,
+    positions: Positions = WHOLE,
     *,
     micro_batch_tokens: int,
     report: Callable[[int, int], None] | None = None,
-) -> Perplexity:
-    """Score blocks of targets, each by a window of at most `length` inputs that ends where the block ends.
+) -> Tensor:
+    """Sum the losses of blocks of targets, each by a window of at most `length` inputs that ends where the block ends.
 
     Windows in a batch are filled up behind their ends, where a causal model does not look.
 
@@ -62,15 +65,17 @@ def perplexity_at(
         store: what the windows are read from.
         blocks: what `target_blocks` returned.
         length: the context length.
-        mesh: the ranks that share the work, by data parallelism; every rank gets the result.
+        mesh: the ranks that share the work, by data parallelism.
+        positions: the parts of the windows that are summed beside the whole.
         micro_batch_tokens: bound for B * L.
         report: called with (blocks done, blocks in all) on this rank.
 
-    Raises:
-        UserError: no target is A, C, G or T, or the model's loss is not finite.
+    Returns:
+        The summed loss in nats and the number of targets that count, of each part of each block's window; float64
+        [W, R, 2] on the CPU, the same on every rank.
     """
     size = max(1, micro_batch_tokens // length)
-    sums = torch.zeros(len(blocks), 2, dtype=torch.float64)
+    sums = torch.zeros(len(blocks), positions.parts, 2, dtype=torch.float64)
     was_training = model.training
     model.eval()
     mine = range(mesh.data.rank(), len(blocks), mesh.data.size())
@@ -78,19 +83,19 @@ def perplexity_at(
         batch = mine[first : first + size]
         chosen = [blocks[i] for i in batch]
         starts = [max(limit, block.end - 1 - length) for block, limit in chosen]
-        longest = max(block.end - start for (block, _), start in zip(chosen, starts, strict=True))
-        tokens = torch.full((len(chosen), longest), N, dtype=torch.uint8)
+        sizes = torch.tensor([block.end - 1 - start for (block, _), start in zip(chosen, starts, strict=True)])
+        tokens = torch.full((len(chosen), int(sizes.max()) + 1), N, dtype=torch.uint8)
         for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
             # What lies before the block's targets is context, and N is no target.
             tokens[row, : block.end - start] = torch.from_numpy(store.read(block.contig, start, block.end))
         inputs, targets = inputs_and_targets(to_device(tokens, mesh.device))
         for row, ((block, _), start) in enumerate(zip(chosen, starts, strict=True)):
             targets[row, : block.start - start] = IGNORE_INDEX
-        nll = model(inputs, targets, skip_logits=True).nll.double().sum(1).cpu()
-        sums[list(batch)] = torch.stack((nll, (targets >= 0).sum(1).cpu().double()), 1)
+        nll = model(inputs, targets, skip_logits=True).nll
+        sums[list(batch)] = positions.sums(nll, targets, sizes)
         if report is not None:
             report(first + len(chosen), len(mine))
     model.train(was_training)
     if mesh.data.size() > 1:
         dist.all_reduce(sums, group=mesh.data)
-    return summarize(model, [block for block, _ in blocks], sums)
+    return sums

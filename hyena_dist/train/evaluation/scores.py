@@ -83,7 +83,7 @@ def estimate(sums: Tensor) -> Perplexity:
     mean = nll.sum() / total
     # The ratio estimator's standard error: what windows deviate from their share, summed.
     spread = ((nll - mean * count) ** 2).sum().sqrt() / total
-    n = len(sums)
+    n = int((count > 0).sum())
     if n == 1:
         return Perplexity(_exp(mean), None, None, int(total))
     half = 1.96 * spread * math.sqrt(n / (n - 1))

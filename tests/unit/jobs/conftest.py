@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hyena_dist.system.launch import RUN_VARIABLE
 from jobs.process_tree import kill, with_variable
-from jobs.supervise import RUN_VARIABLE
 
 RANK = """
 import json, os, signal, sys, time

@@ -19,10 +19,11 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.system.locks import lock
 from hyena_dist.train import outcome
+from hyena_dist.train.lock import run_lock
 from hyena_dist.train.outcome import Outcome
 from jobs.cluster import Cluster
 from jobs.job import make_job
-from jobs.run_state import claim
+from jobs.run_state import claim, is_done
 from jobs.scripts import copy_templates, render
 
 
@@ -157,6 +158,84 @@ def test_finished(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome.read(run.run_dir) is None
 
 
+@pytest.fixture
+def finished(run: RunConfig) -> RunConfig:
+    """The run, at the end of its 12 steps."""
+    folder = run.run_dir / "checkpoints/step-00000012"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "run.yaml": dump_config(run),
+        "files.json": "{}",
+        "state.json": '{"stage": 2, "stages": 2}',
+    }.items():
+        (folder / name).write_text(text)
+    (run.run_dir / "run.yaml").write_text("as it was")
+    outcome.write(run.run_dir, Outcome("finished", 12, 2, 2, ""))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=1"], "seed was 0 and is now 1"),
+        (["train.curriculum.0.train_iters=7"], "train.curriculum[0].train_iters was 6 and is now 7"),
+        (["train.curriculum.1.train_iters=5"], "train.curriculum[1].train_iters was 6 and is now 5"),
+        (["train.curriculum.1.seq_length=64"], "train.curriculum[1].seq_length was 128 and is now 64"),
+        (["train.curriculum.1.train_iters=7", "model.d_model=32"], "another architecture: model.d_model was 16 and is"),
+    ],
+)
+def test_another_run_is_refused_before_anything_is_written(
+    words: list[str], message: str, finished: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in finished.run_dir.rglob("*") if path.is_file()}
+    assert submit(*words, *template("touch started\n")) == 2
+    assert message in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in finished.run_dir.rglob("*") if path.is_file()}
+    assert not Path("started").exists()
+
+
+@pytest.mark.parametrize(
+    "curriculum",
+    [
+        [{"seq_length": 48, "train_iters": 6}, {"seq_length": 128, "train_iters": 9}],
+        [{"seq_length": 48, "train_iters": 6}, {"seq_length": 128, "tokens": 16_384}],
+        [
+            {"seq_length": 48, "train_iters": 6},
+            {"seq_length": 128, "train_iters": 6},
+            {"seq_length": 32, "tokens": 512},
+        ],
+    ],
+)
+def test_a_longer_curriculum_goes_on(curriculum: list[dict[str, int]], finished: RunConfig) -> None:
+    assert submit(f"train.curriculum={curriculum}", *template("touch started\n")) == 0
+    assert Path("started").exists()
+    assert not is_done(finished.run_dir, 2)
+
+
+def test_a_run_that_train_itself_trains_is_left_alone(run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    with run_lock(run.run_dir):
+        assert submit(*template("touch started\n")) == 2
+    assert (
+        f"runs/run is trained by process {os.getpid()} on {os.uname().nodename}; wait for it" in capsys.readouterr().err
+    )
+    assert not (run.run_dir / "run.yaml").exists()
+
+
+def test_the_record_means_the_same_from_everywhere(run: RunConfig, tmp_path: Path) -> None:
+    """Relative paths in what was given are absolute in run.yaml, so that it continues the run from any folder."""
+    Path("mine.json").write_text("{}")
+    Path("data").symlink_to(run.data.path)
+    Path("elsewhere").mkdir()
+    given = ["data.path=data", "parallel.zero=mine.json", "tracking.uri=sqlite:///my.db"]
+    assert submit(*given, *template("true\n")) == 0
+    os.chdir("elsewhere")
+    kept = load_config("../runs/run/run.yaml")
+    assert kept.run_dir == tmp_path / "runs/run"
+    assert kept.data.path == str(tmp_path / "data")
+    assert kept.parallel_defaults.zero == str(tmp_path / "mine.json")
+    assert kept.tracking.uri == f"sqlite:///{tmp_path}/my.db"
+
+
 def test_forgets_what_was(run: RunConfig) -> None:
     (run.run_dir / "job").mkdir(parents=True)
     (run.run_dir / "job/cancel").touch()
@@ -214,6 +293,13 @@ class TestSlurm:
         assert json.loads((run.run_dir / "job/submission.json").read_text())["job_ids"] == ["7", "7"]
         assert "SLURM job 7, then 7: runs/run" in capsys.readouterr().out
 
+    def test_names_in_which_slurm_sees_patterns(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+        assert submit("--launcher", "slurm", "--dry-run", "output_dir=100%j") == 0
+        script = capsys.readouterr().out
+        assert f"#SBATCH --output={Path.cwd()}/100%%j/run/logs/job-%j.log" in script
+        assert "--output=100%%j/run/logs/rank-%5t.log" in script
+        assert "supervise 100%j/run " in script
+
     def test_refused_in_the_middle(self, run: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
         assert submit("--launcher", "slurm", "--nodes", "1,2", "--ranks-per-node", "1") == 2
         assert "SLURM refuses runs/run/job/segment-2.sh: no such nodes" in capsys.readouterr().err
@@ -224,7 +310,7 @@ class TestSlurm:
         folder = run.run_dir / "checkpoints/step-00000006"
         folder.mkdir(parents=True)
         (folder / "files.json").write_text("{}")
-        (folder / "state.json").write_text('{"stage": 1}')
+        (folder / "state.json").write_text('{"stage": 1, "stages": 2}')
         assert submit("--launcher", "slurm", "train.curriculum.1.parallel.zero=zero2") == 0
         assert Path("calls").read_text() == "--parsable runs/run/job/segment-2.sh\n"
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyena_dist.system.launch import RUN_VARIABLE
 from jobs.run_state import is_done, supervisor
-from jobs.supervise import RUN_VARIABLE, expand
+from jobs.supervise import expand
 from tests.unit.jobs.conftest import Supervised
 
 
@@ -78,6 +79,21 @@ def test_signals_reach_ranks_alone(number: signal.Signals, supervised: Supervise
     assert (supervised.run / "asked").exists()
     assert f"{number.name}: asking the ranks to save and stop" in output
     assert "stopped, exit code 0: it is stopped" in output
+
+
+def test_a_stop_signal_of_the_cluster(supervised: Supervised, tmp_path: Path) -> None:
+    """Before a limit some send SIGUSR2, or to every process: those that import survive it, and the job comes back."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/called\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}", "HYENA_DIST_STOP_SIGNAL": "USR2"}
+    process = supervised.start("import+run", slurm=slurm, slurm_steps="run-ranks")
+    os.kill(supervised.pid(), signal.SIGUSR2)
+    supervised.wait_for("running")
+    process.send_signal(signal.SIGUSR2)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 0, output
+    assert "SIGUSR2: asking the ranks to save and stop" in output
+    assert (tmp_path / "called").read_text() == "requeue 7\n"
 
 
 def test_a_rank_that_imports_survives_a_signal(supervised: Supervised) -> None:
@@ -198,7 +214,7 @@ def test_cancelled_between_attempts(supervised: Supervised) -> None:
     assert process.wait(30) == 7
     assert len(supervised.starts) == 1
     # Whoever starts it again means it; under SLURM, jobs that come back by themselves do not.
-    assert supervised.end("finished", slurm={"SLURM_JOB_ID": "1"})[0] == 0
+    assert supervised.end("finished", slurm={"SLURM_JOB_ID": "1"}, slurm_steps="run-ranks")[0] == 0
     assert len(supervised.starts) == 1
     assert supervised.end("finished")[0] == 0
     assert len(supervised.starts) == 2
@@ -223,7 +239,8 @@ def test_who_brings_a_job_back(
         f'#!/bin/sh\n[ "$1" = requeue ] && echo "$2" >> {tmp_path}/requeued || echo "JobId=7 {state}"\n'
     )
     scontrol.chmod(0o755)
-    process = supervised.start("run", slurm={"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    slurm = {"SLURM_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    process = supervised.start("run", slurm=slurm, slurm_steps="run-ranks")
     supervised.wait_for("running")
     process.send_signal(number)
     assert process.wait(30) == (0 if comes_back else 75)
@@ -233,10 +250,41 @@ def test_who_brings_a_job_back(
 @pytest.mark.parametrize(("task", "code"), [("1", 0), ("2", 75)])
 def test_tasks_of_an_array(task: str, code: int, supervised: Supervised) -> None:
     array = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MAX": "2"}
-    process = supervised.start("run", slurm=array)
+    process = supervised.start("run", slurm=array, slurm_steps="run-ranks")
     supervised.wait_for("running")
     process.send_signal(signal.SIGUSR1)
     assert process.wait(30) == code
+
+
+@pytest.mark.parametrize(
+    ("steps", "more"),
+    [
+        (None, {}),  # not rendered for sbatch
+        ("run-ranks", {"SLURM_STEP_ID": "0"}),  # by hand, inside of `srun bash`
+        ("run-ranks", {"SLURM_TASK_PID": "1"}),  # by hand, inside of another batch script
+    ],
+)
+def test_a_job_that_is_not_the_runs_own(
+    steps: str | None, more: dict[str, str], supervised: Supervised, tmp_path: Path
+) -> None:
+    """Whatever SLURM's variables say, of a job around this process or of one long gone."""
+    for name in ("scontrol", "scancel", "squeue"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/called\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "999", "SLURM_JOB_NODELIST": "gpu[007-012]", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    slurm |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MAX": "2"} | more
+    said = f"echo $MASTER_ADDR >> {supervised.run}/said; "
+    command = ["bash", "-c", f"{said} exec {sys.executable} {supervised.rank} {supervised.run} crash,run"]
+    process = supervised.start("", command=command, slurm=slurm, slurm_steps=steps)
+    supervised.wait_for("running")
+    known = supervisor(supervised.run)
+    assert known is not None
+    assert known.job_id is None
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 0
+    assert (supervised.run / "said").read_text().split() == ["127.0.0.1"] * 2
+    assert "the next task" not in (supervised.run / "logs/supervisor.log").read_text()
+    assert not (tmp_path / "called").exists()
 
 
 def test_no_such_launcher(supervised: Supervised) -> None:

@@ -101,6 +101,9 @@ def test_half_a_folder(folder: Folder, capsys: pytest.CaptureFixture[str]) -> No
     Path("runs/odd/job/supervisor.json").write_text('{"pid": 1}')
     Path("runs/odd/metrics.jsonl").write_text("\n\n[]\n")
     Path("runs/mlartifacts").mkdir()
+    for name in ("step-00000020.keep", "step-00000040.bad", "step-"):  # a user's
+        Path("runs/odd/checkpoints", name).mkdir(parents=True)
+        Path("runs/odd/checkpoints", name, "files.json").touch()
     lines = status(capsys).splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [["empty", "new", "0"], ["odd", "new", "0"]]
     assert main(["jobs", "status", "runs/mlartifacts"]) == 2
@@ -151,6 +154,28 @@ def test_cancel_in_slurm(folder: Folder, squeue: Path, capsys: pytest.CaptureFix
     assert main(["jobs", "cancel", str(run)]) == 75
     assert "the run will not be queued again" in capsys.readouterr().err
     assert (run / "job/cancel").exists()
+
+
+def test_cancel_without_rights(folder: Folder) -> None:
+    """Somebody else's run: a sentence, and exit code 2."""
+    run = folder()
+    for path in (run, run / "job"):
+        path.chmod(0o755)
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from jobs.cancel import cancel; from hyena_dist.errors import UserError\n"
+        "os.setegid(65534); os.seteuid(65534)\n"
+        "try: cancel(Path(sys.argv[1]), False, print)\n"
+        "except UserError as error: sys.exit(str(error))"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("root alone can become someone else")
+    done = subprocess.run([sys.executable, "-c", code, run.name], cwd=run.parent, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.match(
+        r"cannot write to first/job: Permission denied; the run goes on, and its owner \w+ can", done.stderr
+    )
+    assert not (run / "job/cancel").exists()
 
 
 @pytest.mark.parametrize("options", [[], ["--now"]])

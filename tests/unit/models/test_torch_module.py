@@ -52,6 +52,21 @@ def test_a_copy_is_the_same_model_with_memory_of_its_own(made: Callable[[HyenaDN
     assert all(parameter.grad is None for parameter in original.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call:UserWarning")
+def test_a_compiled_model_is_the_same_model() -> None:
+    """By the fastest of torch's compilers, which traces as the default one does; that was tried by hand."""
+    original = model()
+    compiled = torch.compile(original, backend="aot_eager")
+    assert (compiled(IDS).logits - original(IDS).logits).abs().max() <= 1e-5
+    gradients = []
+    for found in (original, compiled):
+        original.zero_grad()
+        found(IDS, IDS, skip_logits=True).nll_sum.backward()
+        gradients.append([p.grad.clone() for p in original.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+
+
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),

@@ -12,7 +12,7 @@ from torch import Tensor
 from hyena_dist import HyenaDNA, ModelConfig, UserError, from_published_config, load_published
 from hyena_dist.models.published_config import write_fields
 from hyena_dist.models.weights_files import read_tensors
-from hyena_dist.train.evaluation.perplexity import load_for_evaluation
+from hyena_dist.train.evaluation.held_out import load_for_evaluation
 from hyena_dist.train.export import export
 
 IDS = torch.randint(7, 11, (2, 24), generator=torch.Generator().manual_seed(0))

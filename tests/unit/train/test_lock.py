@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hyena_dist.errors import UserError
+from hyena_dist.system.launch import RUN_VARIABLE
 from hyena_dist.train.lock import run_lock
 
 HOLD = "import sys, time; from pathlib import Path; from hyena_dist.train.lock import run_lock\n"
@@ -26,6 +29,23 @@ def test_held_until_its_owner_is_killed(tmp_path: Path) -> None:
         pass
     with run_lock(tmp_path, wait_s=0):
         pass
+
+
+def test_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second `train` is refused at once; a supervisor's ranks wait for those that it has ended elsewhere."""
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
+    with run_lock(tmp_path):
+        begin = time.monotonic()
+        with pytest.raises(UserError, match="is trained by process"):
+            run_lock(tmp_path).__enter__()
+        assert time.monotonic() - begin < 5
+    monkeypatch.setenv(RUN_VARIABLE, str(tmp_path))
+    with ThreadPoolExecutor() as pool:
+        with run_lock(tmp_path):
+            second = pool.submit(run_lock(tmp_path).__enter__)
+            time.sleep(2)
+            assert not second.done()
+        second.result(10)
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from hyena_dist.errors import UserError
+from hyena_dist.system.stop_signals import VARIABLE, stop_signals
 from hyena_dist.train.stop import StopSignal
 
 
@@ -17,3 +19,14 @@ def test_remembered(number: signal.Signals) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         assert stop.name == number.name
     assert [signal.getsignal(n) for n in StopSignal.SIGNALS] == before
+
+
+def test_a_signal_of_the_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert stop_signals() == (signal.SIGUSR1,)
+    for name in ("USR2", "SIGUSR2"):
+        monkeypatch.setenv(VARIABLE, name)
+        assert stop_signals() == (signal.SIGUSR1, signal.SIGUSR2)
+    monkeypatch.setenv(VARIABLE, "USR3")
+    with pytest.raises(UserError, match="HYENA_DIST_STOP_SIGNAL=USR3 is no signal; write for example USR2"):
+        stop_signals()
