@@ -142,9 +142,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "generate",
         "time for a generated base, its error and its memory, beside full forward passes",
         _bench_generate,
-        "hyena-dist bench generate --lengths 1024,16384 --out jobs/results",
+        "hyena-dist bench generate --lengths 1024,16384 --out jobs/results\n"
+        "  hyena-dist bench generate --lengths 4096 --prompt 100000 --order 3",
     )
-    generate.add_argument("--lengths", default="1024,16384", type=parse_lengths, metavar="N,N", help="%(default)s")
+    generate.add_argument("--lengths", default="1024,4096,16384", type=parse_lengths, metavar="N,N", help="%(default)s")
     generate.add_argument("--prompt", type=not_negative, default=0, metavar="N", help="bases before; %(default)s")
     generate.add_argument("--order", type=positive, default=2, metavar="N", help="default: %(default)s")
     generate.add_argument("--batch", type=positive, default=1, metavar="N", help="default: %(default)s")

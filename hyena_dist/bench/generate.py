@@ -7,7 +7,6 @@ import copy
 import os
 import time
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +39,7 @@ COLUMNS = (
     "mib",
     "formula_mib",
 )
+_DRAWN = ("length", "total_s", "forward_s")
 _WARM_UP = 256
 _FORWARDS = 4
 _MIB = 2**20
@@ -86,12 +86,10 @@ def bench_generate(lengths: list[int], case: GenerateCase, out: Path | None) -> 
     head = f"{'length':>8} {'prefill':>9} {'a base':>10} {'ratio':>6} {'of CPU':>10} {'ratio':>6} {'in all':>9}"
     print(f"{head} {'by forward':>11} {'less':>7} {'error':>8} {'memory':>9} {'formula':>9}")
     rows: list[list[Any]] = []
-    times: dict[int, Measured] = {}
     for length in lengths:
         found, memory = in_a_process(measure, length, case), _without_gaps(measure_memory, length, case)
         if isinstance(found, str) or isinstance(memory, str):
             raise UserError(f"{length:,} bases could not be measured: {found}, {memory}; take a shorter length")
-        times[length] = found
         us, cpu_us = (1e6 * each.mean() for each in (found.seconds, found.cpu_seconds))
         ratio, cpu_ratio = (us / rows[0][3], cpu_us / rows[0][5]) if rows else (1.0, 1.0)
         total = found.prefill_s + found.seconds.sum()
@@ -124,7 +122,7 @@ def bench_generate(lengths: list[int], case: GenerateCase, out: Path | None) -> 
     if out is not None:
         name = f"generate-{case.device}-{case.n_layer}x{case.d_model}-order{case.order}-prompt{case.prompt}"
         record(out, name, COLUMNS, rows, case._asdict())
-        _plot(times, out / f"{name}.png")
+        _plot(rows, out / f"{name}.png")
 
 
 def measure(length: int, case: GenerateCase) -> Measured:
@@ -217,15 +215,13 @@ def _config(case: GenerateCase, length: int) -> ModelConfig:
     )
 
 
-def _plot(times: dict[int, Measured], png: Path) -> None:
-    """Draw the seconds until each base, by generation and by forward passes."""
+def _plot(rows: list[list[Any]], png: Path) -> None:
+    """Draw the seconds that sequences take, generated and by a forward pass for each base."""
     figure, (axes,) = new_figure(4)
-    length, longest = max(times.items())
-    until = list(accumulate(longest.seconds.tolist(), initial=longest.prefill_s))
-    axes.loglog(range(1, length + 1), until[1:], color="C0")
-    lengths = sorted(times)
-    axes.loglog(lengths, [times[n].forward_s for n in lengths], "o-", color="C1")
+    lengths, totals, forwards = ([row[COLUMNS.index(name)] for row in rows] for name in _DRAWN)
+    axes.loglog(lengths, totals, "o-")
+    axes.loglog(lengths, forwards, "o-")
     axes.set_xlabel("bases")
-    axes.set_ylabel("seconds until then")
-    label_lines(axes, [(until[-1], "generate"), (longest.forward_s, "a forward pass for each base")], "")
+    axes.set_ylabel("seconds")
+    label_lines(axes, [(totals[-1], "generate"), (forwards[-1], "a forward pass for each base")], "")
     save(figure, png)
