@@ -137,6 +137,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checkpoint.add_argument(
         "--folder", type=output_folder, metavar="DIR", help="on the disk to write to; else a temporary one"
     )
+    generate = verb(
+        benches,
+        "generate",
+        "time for a generated base, its error and its memory, beside full forward passes",
+        _bench_generate,
+        "hyena-dist bench generate --lengths 1024,16384 --out jobs/results\n"
+        "  hyena-dist bench generate --lengths 4096 --prompt 100000 --order 3",
+    )
+    generate.add_argument("--lengths", default="1024,4096,16384", type=parse_lengths, metavar="N,N", help="%(default)s")
+    generate.add_argument("--prompt", type=not_negative, default=0, metavar="N", help="bases before; %(default)s")
+    generate.add_argument("--order", type=positive, default=2, metavar="N", help="default: %(default)s")
+    generate.add_argument("--batch", type=positive, default=1, metavar="N", help="default: %(default)s")
+    generate.add_argument("--d-model", type=positive, default=128, metavar="N", help="default: %(default)s")
+    generate.add_argument("--n-layer", type=positive, default=2, metavar="N", help="default: %(default)s")
+    generate.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     launches = verb(
         benches,
         "launches",
@@ -189,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     observed.add_argument("--window", type=positive, default=256, metavar="N", help="bases; default: %(default)s")
     observed.add_argument("--count", type=positive, default=1000, metavar="N", help="of each; default: %(default)s")
     observed.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, embed, variants):
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, embed, variants, generate):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 
@@ -266,6 +281,13 @@ def _bench_checkpoint(args: argparse.Namespace) -> None:
 
     case = CheckpointCase(args.d_model, args.n_layer, args.seq_length, args.ranks, args.zero, args.repeats)
     bench_checkpoint(case, args.folder, args.out)
+
+
+def _bench_generate(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.generate import GenerateCase, bench_generate
+
+    case = GenerateCase(args.d_model, args.n_layer, args.order, args.batch, args.prompt, args.device)
+    bench_generate(args.lengths, case, args.out)
 
 
 def _bench_launches(args: argparse.Namespace) -> None:

@@ -18,6 +18,9 @@ from hyena_dist.generation.prefill import prefill
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.ops import NormInput
 
+LEAST_ROWS = 4
+"""Rows from which the products of CPUs round each row alike, however many there are."""
+
 
 def memory_bytes(config: ModelConfig, batch: int, steps: int, dtype: torch.dtype = torch.float32) -> int:
     """Return the bytes that a decoder has for so many steps, beside the model's weights and the prompt's forward pass.
@@ -32,12 +35,8 @@ def memory_bytes(config: ModelConfig, batch: int, steps: int, dtype: torch.dtype
         dtype: the type of sums, fp32 unless the model is fp64.
     """
     channels = config.n_layer * (config.order - 1) * config.d_model
-    recent = config.n_layer * (config.order + 1) * config.d_model * batch * config.short_filter_order
+    recent = config.n_layer * (config.order + 1) * config.d_model * max(batch, LEAST_ROWS) * config.short_filter_order
     return (online_numbers(channels, batch, steps) + recent) * dtype.itemsize
-
-
-LEAST_ROWS = 4
-"""Rows from which the products of CPUs round each row alike, however many there are."""
 
 
 class Decoder:

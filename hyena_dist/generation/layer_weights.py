@@ -15,8 +15,11 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.block import Block
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.hyena import HyenaMixer
-from hyena_dist.ops import NormInput
+from hyena_dist.ops import Features, NormInput, implicit_filter
 from hyena_dist.parallel.linear import ColumnLinear, RowLinear
+
+POSITIONS = 2**10
+"""Lags at which filters are evaluated at once."""
 
 
 class Dense(NamedTuple):
@@ -88,8 +91,15 @@ def long_filter(mixer: HyenaMixer, length: int, dtype: torch.dtype) -> Tensor:
 
     They are evaluated once for many tokens, so in fp64: in fp32 their sines can be the largest error of all.
     """
-    kernels: Tensor = copy.deepcopy(mixer.filter_fn).double()(length)
-    return kernels.to(dtype)
+    exact = copy.deepcopy(mixer.filter_fn).double()
+    network, window = exact.implicit_filter.as_op_input(), exact.modulation.as_op_input()
+    values = exact.bias.new_empty(len(exact.bias), length, dtype=dtype)
+    z, t = exact.pos_emb(0, length, torch.float64, values.device)
+    for first in range(0, length, POSITIONS):
+        part = slice(first, first + POSITIONS)
+        skip = None if first else exact.bias
+        values[:, part] = implicit_filter(Features(z[part], t[part]), network, window, skip)
+    return values.view(exact.kernels, -1, length)
 
 
 def long_filters(model: HyenaDNA, length: int, dtype: torch.dtype) -> Tensor:

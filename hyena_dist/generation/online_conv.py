@@ -30,8 +30,9 @@ def online_numbers(channels: int, batch: int, steps: int, base: int = BASE) -> i
     sizes = [base << i for i in range(steps.bit_length()) if base << i < steps]
     spectra = sum(2 * (size + 1) * channels for size in sizes if size <= CACHED)
     largest = max(sizes, default=0)
-    # In turn with the spectrum of u: u, or the filter and its spectrum, or the inverse transform's copy and result.
-    square = 6 * largest * min(channels * batch, max(batch, SQUARE_NUMBERS // max(1, largest)))
+    width = min(channels, _width(largest, batch))
+    # The inputs, as they are padded and their spectrum; or this, and filters with theirs, which no batch multiplies.
+    square = largest * width * max(5 * batch, 2 * batch + 4)
     return steps * channels * (batch + 1) + spectra + square
 
 
@@ -109,5 +110,10 @@ class OnlineConv:
     def _pieces(self, size: int) -> Iterator[slice]:
         """Return parts of the channels of which squares of this size are transformed at once."""
         _, batch, channels = self._inputs_then_sums.shape
-        width = max(1, SQUARE_NUMBERS // (size * batch))
+        width = _width(size, batch)
         return (slice(first, first + width) for first in range(0, channels, width))
+
+
+def _width(size: int, batch: int) -> int:
+    """Return how many channels of a square are transformed at once."""
+    return max(1, SQUARE_NUMBERS // max(1, size * batch))

@@ -26,7 +26,7 @@ LINE = 80
 """Letters of a line of FASTA."""
 
 Prompt = str | Path | Mapping[str, str]
-"""Text; the path of a FASTA file, each of whose sequences is a prompt; or texts by their names."""
+"""Text; the Path of a FASTA file or a table, each of whose sequences is a prompt; or texts by their names."""
 
 
 def generate(
@@ -129,6 +129,8 @@ def _prompts(prompt: Prompt) -> list[tuple[str, Tokens]]:
             return [("sample", encode(prompt))]
         except UserError as error:
             raise UserError(f"the prompt: {error}") from error
+    if isinstance(prompt, Path) and ".bed" in (suffix.lower() for suffix in prompt.suffixes):
+        raise UserError(f"{prompt} has intervals, and prompts are sequences; give them in FASTA or in a table")
     given = as_sequences(prompt)
     return [(name, given.tokens(number)) for number, name in enumerate(given.names)]
 

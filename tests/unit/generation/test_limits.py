@@ -26,7 +26,8 @@ def test_runs(sequence: list[int], longest: int) -> None:
 
 @given(sequence=SEQUENCES, n=st.integers(2, 4))
 def test_n_grams(sequence: list[int], n: int) -> None:
-    grams = {tuple(sequence[i : i + n]) for i in range(len(sequence) - n + 1)}
+    windows = (tuple(sequence[i : i + n]) for i in range(len(sequence) - n + 1))
+    grams = {window for window in windows if 4 not in window}
     expected = [(*sequence[len(sequence) - n + 1 :], base) not in grams for base in range(4)]
     assert allowed(sequence, None, n) == (expected if any(expected) else [True] * 4)
 

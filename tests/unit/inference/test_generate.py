@@ -122,6 +122,21 @@ def test_a_terminal_sees_every_base_as_it_comes() -> None:
     assert terminal.flushed[:10] == [header + base for base in range(1, 11)]
 
 
+class Gone(io.StringIO):
+    """A stream whose reader leaves at the first flush."""
+
+    reader_left = False
+
+    def flush(self) -> None:
+        self.reader_left = True
+
+
+def test_nothing_is_generated_for_a_reader_that_left() -> None:
+    stream = Gone()
+    hyena_dist.generate(TINY, length=250, n=3, batch=1, out=stream)
+    assert len(stream.getvalue()) == len(">sample_1\n") + 80 + 1
+
+
 def test_a_reader_that_leaves_ends_it_without_an_error() -> None:
     command = [sys.executable, "-m", "hyena_dist", "generate", "--model", str(TINY), "--length", "250"]
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
@@ -148,6 +163,7 @@ def test_sequences_at_once_are_as_many_as_memory_holds(monkeypatch: pytest.Monke
         (["--length", "259"], "259 new bases after the 0 of prompt 'sample' are beyond the 258 that the model reads"),
         (["--prompt", "ACZ"], "the prompt: letter 'Z' at position 2 is not a nucleotide"),
         (["--prompts", "nowhere.fa"], "there is no file nowhere.fa"),
+        (["--prompts", "peaks.bed"], "peaks.bed has intervals, and prompts are sequences"),
         (["--temperature=-1"], "temperature -1.0 is not a number from 0 on"),
         (["--top-k", "5"], "top_k 5 is not one of 1 to 4"),
         (["--no-repeat", "1"], "no_repeat 1 would end after four bases"),
