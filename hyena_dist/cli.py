@@ -17,8 +17,8 @@ from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
+from hyena_dist.parallel.launcher_watch import end_with_launcher
 from hyena_dist.system.launch import launch_environment
-from hyena_dist.system.launcher_watch import end_with_launcher
 from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
