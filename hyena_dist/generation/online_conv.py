@@ -101,7 +101,11 @@ class OnlineConv:
         if size > CACHED:
             return self._transformed(size, piece)
         if size not in self._spectra:
-            self._spectra[size] = self._transformed(size, slice(None))
+            channels = self.kernels.shape[1]
+            kept = self.kernels.new_empty(channels, size + 1, dtype=self.kernels.dtype.to_complex())
+            for part in self._pieces(size):
+                kept[part] = self._transformed(size, part)
+            self._spectra[size] = kept
         return self._spectra[size][piece]
 
     def _transformed(self, size: int, piece: slice) -> Tensor:

@@ -67,7 +67,7 @@ def test_one_prompt_is_shared_by_the_batch() -> None:
     assert torch.equal(shared, outputs(OnlineConv(kernels, 3, sums.repeat(1, 3, 1)), u))
 
 
-@pytest.mark.parametrize(("steps", "batch"), [(1000, 1), (4096, 1), (4097, 2), (512, 8)])
+@pytest.mark.parametrize(("steps", "batch"), [(1000, 1), (4096, 1), (4097, 2), (512, 8), (1000, 16)])
 def test_memory_is_within_a_tenth_of_the_formula(steps: int, batch: int) -> None:
     channels = 256
     u = torch.zeros(batch, channels)
