@@ -31,8 +31,8 @@ def online_numbers(channels: int, batch: int, steps: int, base: int = BASE) -> i
     spectra = sum(2 * (size + 1) * channels for size in sizes if size <= CACHED)
     largest = max(sizes, default=0)
     width = min(channels, _width(largest, batch))
-    # The inputs, as they are padded and their spectrum; or this, and filters with theirs, which no batch multiplies.
-    square = largest * width * max(5 * batch, 2 * batch + 4)
+    # The inputs' spectrum, and what it is made of or turned into, or the padded filters and theirs.
+    square = largest * width * (2 * batch + max(2 * batch, 4))
     return steps * channels * (batch + 1) + spectra + square
 
 
@@ -93,25 +93,33 @@ class OnlineConv:
     def _square(self, u: Tensor, piece: slice) -> Tensor:
         """Return what inputs [U, B, channels of the piece] give to as many outputs after them."""
         size = len(u)
-        spectrum = torch.fft.rfft(u.permute(1, 2, 0).contiguous(), n=2 * size).mul_(self._spectrum(size, piece))
-        return torch.fft.irfft(spectrum, n=2 * size)[..., size:].permute(2, 0, 1)
+        spectrum = _transform(u, size).mul_(self._spectrum(size, piece))
+        return torch.fft.irfft(spectrum, n=2 * size)[..., size:].movedim(-1, 0)
 
     def _spectrum(self, size: int, piece: slice) -> Tensor:
         """Return the spectrum of the filters' first 2 size lags, [channels of the piece, size + 1]."""
         if size > CACHED:
-            return self._transformed(size, piece)
+            return _transform(self.kernels[: 2 * size, piece], size)
         if size not in self._spectra:
-            self._spectra[size] = self._transformed(size, slice(None))
+            channels = self.kernels.shape[1]
+            kept = self.kernels.new_empty(channels, size + 1, dtype=self.kernels.dtype.to_complex())
+            for part in self._pieces(size):
+                kept[part] = _transform(self.kernels[: 2 * size, part], size)
+            self._spectra[size] = kept
         return self._spectra[size][piece]
-
-    def _transformed(self, size: int, piece: slice) -> Tensor:
-        return torch.fft.rfft(self.kernels[: 2 * size, piece].t().contiguous(), n=2 * size)
 
     def _pieces(self, size: int) -> Iterator[slice]:
         """Return parts of the channels of which squares of this size are transformed at once."""
         _, batch, channels = self._inputs_then_sums.shape
         width = _width(size, batch)
         return (slice(first, first + width) for first in range(0, channels, width))
+
+
+def _transform(x: Tensor, size: int) -> Tensor:
+    """Return the spectrum of x [L, ...] with zeros up to 2 size points, [..., size + 1]."""
+    padded = x.new_zeros(*x.shape[1:], 2 * size)
+    padded[..., : len(x)] = x.movedim(0, -1)
+    return torch.fft.rfft(padded)
 
 
 def _width(size: int, batch: int) -> int:

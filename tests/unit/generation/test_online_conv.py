@@ -67,8 +67,8 @@ def test_one_prompt_is_shared_by_the_batch() -> None:
     assert torch.equal(shared, outputs(OnlineConv(kernels, 3, sums.repeat(1, 3, 1)), u))
 
 
-@pytest.mark.parametrize(("steps", "batch"), [(1000, 1), (4096, 1), (4097, 2), (512, 8)])
-def test_memory_is_within_a_tenth_of_the_formula(steps: int, batch: int) -> None:
+@pytest.mark.parametrize(("steps", "batch"), [(1000, 1), (4096, 1), (4097, 2), (512, 8), (1000, 16)])
+def test_memory_is_that_of_the_formula(steps: int, batch: int) -> None:
     channels = 256
     u = torch.zeros(batch, channels)
 
@@ -79,4 +79,4 @@ def test_memory_is_within_a_tenth_of_the_formula(steps: int, batch: int) -> None
         return conv
 
     stated = 4 * online_conv.online_numbers(channels, batch, steps)
-    assert peak_of_tensors(run) == pytest.approx(stated, rel=0.1)
+    assert peak_of_tensors(run) == pytest.approx(stated, rel=0.01)
