@@ -257,6 +257,9 @@ def _show(config: "RunConfig", world_size: int) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     if args.format == "hf":
+        from hyena_dist.hf.quiet import keep_transformers_quiet
+
+        keep_transformers_quiet()
         from hyena_dist.hf.export import export_hf
 
         export_hf(args.checkpoint, args.out)
