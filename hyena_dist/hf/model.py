@@ -22,7 +22,7 @@ from hyena_dist.models.block import Block
 from hyena_dist.models.lm import Backbone, check_cast
 from hyena_dist.models.mixers.filter import HyenaFilter, Modulation, PositionalFeatures, Sine
 from hyena_dist.models.mixers.hyena import ShortFilter
-from hyena_dist.models.token_ids import check_ids, check_some
+from hyena_dist.models.token_ids import check_some, look_up
 from hyena_dist.parallel.mesh import Mesh
 
 
@@ -155,8 +155,7 @@ class HyenaDNAModel(HyenaDNAPreTrainedModel):
         if packed is not None:
             inputs = packed.pack(inputs)
         if input_ids is not None:
-            check_ids(inputs, self.get_input_embeddings().num_embeddings)
-            inputs = self.get_input_embeddings()(inputs.long())
+            inputs = look_up(self.get_input_embeddings(), inputs.long())
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         states: list[Tensor] | None = [] if output_hidden_states else None

@@ -18,7 +18,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.models.block import Block
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.mixers.base import StepConstant
-from hyena_dist.models.token_ids import check_ids
+from hyena_dist.models.token_ids import look_up
 from hyena_dist.ops import head_nll
 from hyena_dist.parallel.linear import (
     Norm,
@@ -101,7 +101,8 @@ class Backbone(nn.Module):
             dropout_seeds: B numbers that determine what is dropped, or None.
             states: gets the residual stream before each layer, [R, B, D].
         """
-        embedded = inputs.transpose(0, 1) if inputs.is_floating_point() else self.embeddings.word_embeddings(inputs)
+        given = inputs.is_floating_point()
+        embedded = inputs.transpose(0, 1) if given else look_up(self.embeddings.word_embeddings, inputs)
         x = self.embed_dropout(embedded, dropout_seeds)
         for layer in self.layers:
             if states is not None:
@@ -174,7 +175,6 @@ class HyenaDNA(nn.Module):
             skip_logits: give the loss alone, for which neither logits nor hidden states are ever in memory whole where
                 one tensor rank has all of them: for training.
         """
-        check_ids(input_ids, self.config.padded_vocab_size)
         targets = None if targets is None else targets.long()
         x = self.backbone(input_ids, dropout_seeds)
         weight = (self.lm_head or self.backbone.embeddings.word_embeddings).weight

@@ -38,7 +38,7 @@ class Chooser(MixerModule):
         self.choose(length, batch, dtype)
 
     def choose(self, length: int, batch: int, dtype: torch.dtype) -> str:
-        fast = int(os.environ["RANK"]) % 2
+        fast = int(os.environ.get("FAST", os.environ["RANK"])) % 2
         candidates = {
             name: lambda slow=index == fast: time.sleep(0 if slow else 0.005)  # type: ignore[misc]
             for index, name in enumerate(("first", "second"))
@@ -91,7 +91,7 @@ def train_as_if_on_a_gpu(config: RunConfig, cache: Path, fast: str, last_stage: 
     """Train on a machine that finds the first ("0") or the second ("1") candidate fast; return what it has chosen."""
     os.environ[tuning.VARIABLE] = str(cache / fast)
     join_world()
-    os.environ["RANK"] = fast
+    os.environ["FAST"] = fast
     with (
         patch.object(choices, "backend_of", lambda device: "triton"),
         patch.object(HyenaMixer, "rehearse", rehearse_at_first),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hyena_dist import HyenaDNA, ModelConfig, UserError
-from hyena_dist.models.token_ids import check_ids
+from hyena_dist.models.token_ids import look_up
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,9 @@ def test_what_is_refused(ids: torch.Tensor, sentence: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_not_waited_for() -> None:
     ids = torch.zeros(2, 3, dtype=torch.long, device="cuda")
+    embedding = torch.nn.Embedding(16, 4, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        check_ids(ids, 16)
+        look_up(embedding, ids)
     finally:
         torch.cuda.set_sync_debug_mode("default")
