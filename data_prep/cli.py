@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep import handlers
 from hyena_dist.errors import UserError
-from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.system.streams import lost, output_may_fail
 from hyena_dist.verbs import output_file, positive
 
 Commands = argparse._SubParsersAction
@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m data_prep", description="From FASTA to a store for training.")
     add_arguments(parser)
-    with readers_may_leave():
+    with output_may_fail() as output:
         try:
             args = parser.parse_args(argv)
-            return args.handler(args) or 0
+            return args.handler(args) or lost(output)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

@@ -17,13 +17,14 @@ from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
+from hyena_dist.parallel.launcher_watch import end_with_launcher
 from hyena_dist.system.launch import launch_environment
-from hyena_dist.system.launcher_watch import end_with_launcher
 from hyena_dist.system.stop_signals import stop_signals
-from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.system.streams import LossyStream, lost, output_may_fail
+from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
 from hyena_dist.train.track_cli import add_arguments as add_track_arguments
-from hyena_dist.verbs import output_folder, parse_profile, parse_steps, verb
+from hyena_dist.verbs import output_folder, parse_profile, parse_resume, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 if TYPE_CHECKING:
@@ -45,16 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: that of the verb, 0 unless it says otherwise; 2 for a mistake of the user; TEMPORARY where
         another attempt may succeed; 130 after Ctrl-C.
     """
-    with readers_may_leave():
-        return _run(argv)
+    with output_may_fail() as output:
+        return _run(argv, output)
 
 
-def _run(argv: Sequence[str] | None) -> int:
+_LOGGED = {"train", "demo", "jobs"}
+"""Verbs whose output is news of a run, which its folder has too: they succeed without anybody who reads it."""
+
+
+def _run(argv: Sequence[str] | None, output: LossyStream) -> int:
     end_with_launcher()
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)
-        return args.handler(args) or 0
+        code: int = args.handler(args) or 0
+        news = args.verb in _LOGGED and not getattr(args, "dry_run", False)
+        return code if news else code or lost(output)
     except (UserError, TemporaryError) as error:
         # Under a launcher the ranks mostly come to the same sentence: the others give rank 0 time to say it, after
         # which the launcher ends them.
@@ -96,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
 
     train = verb(
         verbs,
@@ -110,7 +117,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
     train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
-    train.add_argument("--resume", choices=("auto", "never"), default="auto", help="default: auto")
+    train.add_argument(
+        "--resume",
+        type=parse_resume,
+        default="auto",
+        metavar="auto|never|STEP",
+        help="auto: from the newest intact checkpoint; never: refuse a folder that has one; STEP: back to the "
+        "checkpoint of that step, with newer ones set aside (default: auto)",
+    )
     train.add_argument(
         "--profile",
         type=parse_profile,
@@ -166,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
 
     add_track_arguments(verbs.add_parser("track", help="runs and MLflow", description="Records of runs elsewhere."))
+    add_checkpoint_arguments(verbs)
     add_job_arguments(verbs.add_parser("jobs", help="start, watch and end runs", description="Runs that last."))
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
@@ -202,12 +217,15 @@ def _train_as_told(args: argparse.Namespace) -> None:
     world_size = launch_environment().world_size
     fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
     from hyena_dist.train.run import train
+    from hyena_dist.train.stop import InterruptedRun
 
     # The watchdog, which names the stuck rank, speaks before the collectives give up.
     world = join_world(timeout_s=config.train.timeout_s + 60)
     try:
-        train(config, world, args.resume, args.profile, args.profile_steps, args.last_stage)
-    except UserError:
+        # Ranks that their launcher starts again, as torchrun can, neither go back once more nor refuse what they saved.
+        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        train(config, world, "auto" if again else args.resume, args.profile, args.profile_steps, args.last_stage)
+    except (UserError, InterruptedRun):
         shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
         raise
     shutdown()
@@ -239,6 +257,9 @@ def _show(config: "RunConfig", world_size: int) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     if args.format == "hf":
+        from hyena_dist.hf.quiet import keep_transformers_quiet
+
+        keep_transformers_quiet()
         from hyena_dist.hf.export import export_hf
 
         export_hf(args.checkpoint, args.out)

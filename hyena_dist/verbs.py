@@ -130,6 +130,21 @@ parse_lengths = numbers("--lengths", "256,1024,4096")
 """The function that reads context lengths."""
 
 
+def parse_resume(text: str) -> str | int:
+    """Return auto, never, or the number of the step to go back to.
+
+    Raises:
+        UserError: another word.
+    """
+    if text in ("auto", "never"):
+        return text
+    if not text.isdecimal():
+        raise UserError(
+            f"--resume {text} is neither auto nor never nor a step; `hyena-dist checkpoints RUN` lists them"
+        )
+    return int(text)
+
+
 def parse_profile(text: str) -> frozenset[str]:
     """Return the kinds of profile that comm, trace or comm,trace asks for.
 

@@ -44,6 +44,9 @@ def run_logged(command: Sequence[str], logs: Path) -> None:
 
 
 def _be_last() -> None:
-    """Let tee ignore signals: a rank that is asked to stop has something to say still."""
-    for number in asking():
+    """Let tee ignore signals: a rank that is asked to stop has something to say still.
+
+    With SIGPIPE among them, tee goes on with the log when nobody reads what is shown.
+    """
+    for number in (*asking(), signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from hyena_dist.errors import UserError
 from hyena_dist.system.locks import LockedError, is_locked, lock
 from hyena_dist.train import outcome
+from hyena_dist.train.checkpoint.format import latest, step_of
 from jobs.process_tree import Identity
 
 
@@ -29,12 +29,11 @@ class Standing(NamedTuple):
 
 def standing(run_dir: Path) -> Standing:
     """Return where the newest whole checkpoint was saved; its contents are not checked."""
-    named = {folder: re.fullmatch(r"step-(\d+)", folder.name) for folder in (run_dir / "checkpoints").glob("step-*")}
-    for step, folder in sorted(((int(match[1]), folder) for folder, match in named.items() if match), reverse=True):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(UserError, OSError):
+        if folder := latest(run_dir / "checkpoints"):
             saved = (folder / "files.json").stat().st_mtime
             state = read_json(folder / "state.json")
-            return Standing(step, int(state.get("stage", 0)), int(state.get("stages", 0)), saved)
+            return Standing(step_of(folder) or 0, int(state.get("stage", 0)), int(state.get("stages", 0)), saved)
     return Standing(0, 0, 0, 0.0)
 
 

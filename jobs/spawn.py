@@ -117,5 +117,6 @@ class _Tail:
     def copy(self) -> None:
         """Show what has been added since the last call."""
         if text := self._file.read():
-            sys.stdout.buffer.write(text)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # nobody looks any more, which is no reason to end
+                sys.stdout.buffer.write(text)
+                sys.stdout.flush()

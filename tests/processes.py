@@ -73,7 +73,7 @@ def run_cli(
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder) / "output", Path(folder) / "errors"
         environment = {**os.environ, **(env or {})}
-        process = SERVER.Process(target=_cli_main, args=(arguments, cwd or Path.cwd(), environment, output, errors))
+        process = SERVER.Process(target=cli_main, args=(arguments, cwd or Path.cwd(), environment, output, errors))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -88,7 +88,8 @@ def _start_processes_as_usual() -> None:
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
 
 
-def _cli_main(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], output: Path, errors: Path) -> None:
+def cli_main(arguments: tuple[str, ...], cwd: Path, environment: dict[str, str], output: Path, errors: Path) -> None:
+    """Become the command line, in a child of the server; the output may be whatever can be opened by a path."""
     for path, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(cwd)

@@ -38,6 +38,8 @@ SLOW = {
     "distributed/test_third_mixer.py::test_memory": "the memory formula of a mixer that is not ours",
     "distributed/test_mlflow_run.py": "one MLflow run over several processes' lives",
     "unit/tracking/test_mlflow_store.py": "several runs that create one MLflow store, and several people who share it",
+    "distributed/test_console.py::test_submit_without_a_reader": "jobs submit as a whole program whose reader leaves",
+    "unit/data/test_loader.py::test_a_worker_that_stops_after_it_has_read": "a data worker that stops at a bad moment",
     "distributed/test_bench_checkpoint.py": "the benchmark of checkpoints",
     "distributed/test_bench.py": "the benchmark of filters under context parallelism",
     "distributed/test_precision_warning.py": "the warning of slow bf16 comes from one rank alone",

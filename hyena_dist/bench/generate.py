@@ -57,13 +57,13 @@ class GenerateCase(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What generation of L bases took."""
+    """The times that generation of L bases took."""
 
     prefill_s: float
     seconds: NDArray[np.float64]
-    """Of each base, [L]."""
+    """The time of each base by the wall clock, [L]."""
     cpu_seconds: NDArray[np.float64]
-    """Of the thread, [L]."""
+    """The time of the thread for each base, [L]."""
     forward_s: float
     """A forward pass for each base of the continuation instead: L times the mean at lengths spread evenly over it."""
     error: float

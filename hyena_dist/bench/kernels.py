@@ -25,7 +25,7 @@ from triton.runtime import driver
 from hyena_dist.bench.launches import Bodies, Case
 from hyena_dist.errors import UserError
 from hyena_dist.ops.triton.launch import Launch, observed
-from hyena_dist.system.streams import readers_may_leave
+from hyena_dist.system.streams import lost, output_may_fail
 from hyena_dist.verbs import parse_lengths
 
 SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448}
@@ -177,6 +177,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with readers_may_leave():
-        code = main()
+    with output_may_fail() as output:
+        code = main() or lost(output)
     sys.exit(code)

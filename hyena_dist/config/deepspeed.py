@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hyena_dist.config.deepspeed_keys import check_keys
 from hyena_dist.errors import UserError
 
 OWNED = {
@@ -15,12 +16,21 @@ OWNED = {
     "gradient_clipping": "optimizer.clip_grad",
     "optimizer": "optimizer",
     "scheduler": "optimizer",
+    "amp": "precision",
     "bf16": "precision",
+    "bfloat16": "precision",
     "fp16": "precision",
     "torch_autocast": "precision",
+    "curriculum_learning": "train.curriculum",
     "data_efficiency": "train.curriculum",
+    "elasticity": "train.global_batch_size",
+    "managed_gradient_accumulation": "train.global_batch_size",
+    "tensor_parallel": "parallel.tensor_model_parallel_size",
 }
-"""Keys of DeepSpeed -> the places in RunConfig that say them. A preset may give these keys as "auto" only."""
+"""Keys of DeepSpeed -> the places in RunConfig that say them. A preset may give these keys as "auto" only.
+
+What is written for Hugging Face has "auto" in every place below a key, such as {"enabled": "auto"}.
+"""
 
 
 def presets() -> list[str]:
@@ -33,7 +43,7 @@ def read_preset(name: str) -> dict[str, Any]:
     """Read a preset by name, or any JSON file by path.
 
     Raises:
-        UserError: unknown name, unreadable JSON, or a key that RunConfig owns.
+        UserError: unknown name, unreadable JSON, a key that RunConfig owns, or what DeepSpeed does not take.
     """
     if name in presets():
         text = (resources.files("ds_configs") / f"{name}.json").read_text()
@@ -43,7 +53,10 @@ def read_preset(name: str) -> dict[str, Any]:
             near = difflib.get_close_matches(name, presets(), n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"presets: {', '.join(presets())}"
             raise UserError(f"parallel.zero '{name}' is neither a preset nor a file; {hint}")
-        text = path.read_text(errors="replace")
+        try:
+            text = path.read_text(errors="replace")
+        except OSError as error:
+            raise UserError(f"parallel.zero '{name}' cannot be read ({error.strerror}); mend its rights") from error
     try:
         preset = json.loads(text)
         if not isinstance(preset, dict):
@@ -51,9 +64,17 @@ def read_preset(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"parallel.zero '{name}' is not valid JSON ({error}); mend the file") from error
     for key, owner in OWNED.items():
-        if preset.get(key, "auto") != "auto":
+        if not _is_auto(preset.get(key, "auto")):
             raise UserError(f"parallel.zero '{name}' sets {key}, which is said by {owner}; remove it or write \"auto\"")
-    return {k: v for k, v in preset.items() if k not in OWNED}
+    preset = {k: v for k, v in preset.items() if k not in OWNED}
+    check_keys(preset, f"parallel.zero '{name}'")
+    return preset
+
+
+def _is_auto(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_auto(below) for below in value.values())
+    return bool(value == "auto")
 
 
 def compose(
@@ -107,10 +128,11 @@ class ZeroTraits(NamedTuple):
 def zero_traits(preset: dict[str, Any]) -> ZeroTraits:
     """Return the traits of a configuration, with DeepSpeed's defaults where it is silent."""
     zero = preset.get("zero_optimization", {})
+    offload = zero.get("offload_optimizer") or {}
     live = [int(zero.get(f"stage3_max_{what}", 10**9)) for what in ("live_parameters", "reuse_distance")]
     return ZeroTraits(
         stage=int(zero.get("stage", 0)),
-        offloads_optimizer=zero.get("offload_optimizer", {}).get("device", "none") == "cpu",
+        offloads_optimizer=offload.get("device", "none") == "cpu",
         persistence_threshold=int(zero.get("stage3_param_persistence_threshold", 10**5)),
         live_parameters=min(live),
     )

@@ -57,7 +57,7 @@ class RunConfig(Section):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     output_dir: Path = Field(Path("runs"), description="the run's folder is output_dir/name")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**64)
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of activations and matrix products; parameters, filters, FFTs and losses stay fp32"
     )

@@ -73,7 +73,10 @@ class TrainConfig(Section):
     log_interval: int = Field(10, gt=0, description="steps in a row of metrics, whose loss is the mean over them")
     eval_interval: int = Field(0, ge=0, description="0: only at the end")
     save_interval: int = Field(500, ge=0, description="0: only at the end")
-    keep_last: int = Field(2, gt=0, description="checkpoints to keep")
+    save_retain_interval: int = Field(
+        0, ge=0, description="checkpoints of every so many steps stay for good, a multiple of save_interval; 0: none do"
+    )
+    keep_last: int = Field(2, gt=0, description="newest checkpoints to keep, beside those that stay and pinned ones")
     async_save: bool = Field(True, description="write checkpoints while training goes on")
     on_nan: Literal["stop", "skip", "rollback"] = Field(
         "stop",
@@ -89,6 +92,16 @@ class TrainConfig(Section):
     def _one_batch(self) -> "TrainConfig":
         if (self.global_batch_size is None) == (self.global_batch_tokens is None):
             raise ValueError("train needs either global_batch_size or global_batch_tokens, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _retained_are_saved(self) -> "TrainConfig":
+        retain, save = self.save_retain_interval, self.save_interval
+        if retain and not save:
+            raise ValueError(f"save_retain_interval {retain} keeps nothing while save_interval is 0; set both")
+        if retain and retain % save:
+            fits = -(-retain // save) * save
+            raise ValueError(f"save_retain_interval {retain} is not a multiple of save_interval {save}; try {fits}")
         return self
 
     def stages(self, layouts: Sequence[tuple[ParallelConfig, int]]) -> tuple[StagePlan, ...]:

@@ -2,6 +2,7 @@
 
 import queue
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -111,30 +112,31 @@ def _stalled(step: int, timeout_s: float) -> TemporaryError:
 def _by_processes(
     read: Read, steps: range, workers: int, prefetch: int, timeout_s: float
 ) -> Generator[StepBatch, None, None]:
-    """Yield the batches, read by worker processes that are up to `prefetch` steps ahead each."""
+    """Yield the batches, read by worker processes that are up to `prefetch` steps ahead each.
+
+    A thread takes them from torch: its own limit covers the queue, and not the socket by which a worker hands over the
+    memory that a message in the queue names, where a worker that has stopped keeps whoever asks for ever.
+    """
     batches = DataLoader(
         _Steps(read),
         sampler=steps,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=prefetch,
-        timeout=timeout_s,
         collate_fn=_unchanged,
         worker_init_fn=_die_with_parent,
         generator=torch.Generator(),  # its seed for workers, which is not used, else moves torch's global generator
     )
     iterator: Any = iter(batches)
-    ahead = iter(steps)
+
+    def take(step: int) -> StepBatch:
+        batch: StepBatch | UserError = next(iterator)
+        if isinstance(batch, UserError):
+            raise batch
+        return batch
+
     try:
-        for batch in iterator:
-            next(ahead)
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader timed out" in str(error):
-            raise _stalled(next(ahead), timeout_s) from error
-        raise
+        yield from _by_a_thread(take, steps, 1, timeout_s)
     except (EOFError, OSError) as error:  # a connection that a dying worker broke can show before its death does
         time.sleep(_DYING_S)
         dead = [str(worker.pid) for worker in iterator._workers if not worker.is_alive()]
@@ -145,6 +147,8 @@ def _by_processes(
         # Not left to the garbage collector: an error's traceback would keep workers, and torch's watch over them,
         # alive.
         iterator._shutdown_workers()
+        for worker in iterator._workers:
+            worker.kill()  # one that is stopped, which would keep this process from ending, takes no other signal
 
 
 class _Steps(Dataset[StepBatch | UserError]):
@@ -169,5 +173,10 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _die_with_parent(worker: int) -> None:
-    """End this worker process when its parent ends, for torch, which passes the worker's number."""
+    """End this worker process when its parent ends, for torch, which passes the worker's number, and not before.
+
+    A terminal sends Ctrl-C and its own end to all processes: the parent then saves, for which it may need data.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent()

@@ -26,9 +26,9 @@ class Dense(NamedTuple):
     """A dense layer, bias + x @ weight."""
 
     bias: Tensor
-    """[out_features]."""
+    """The bias, [out_features]."""
     weight: Tensor
-    """[in_features, out_features], a transposed view."""
+    """The transposed weight, [in_features, out_features], a view."""
 
 
 class LayerWeights(NamedTuple):

@@ -21,7 +21,7 @@ FFT_NUMBERS = 2**21
 
 
 class Prefilled(NamedTuple):
-    """What a decoder goes on from."""
+    """The state that a decoder goes on from."""
 
     hidden: Tensor
     """The residual stream after the last layer at the last position, [B, D]."""

@@ -23,7 +23,7 @@ MEMORY = 2**30
 
 
 class Settings(NamedTuple):
-    """How sequences are generated."""
+    """The way in which sequences are generated."""
 
     length: int
     """Bases of a continuation, L."""

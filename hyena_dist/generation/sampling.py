@@ -17,7 +17,7 @@ from hyena_dist.errors import UserError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a base is drawn from a model's logits.
+    """The way in which a base is drawn from a model's logits.
 
     Raises:
         UserError: a number out of its range.
@@ -44,7 +44,7 @@ class Sampling:
         """Return what each base is drawn with, float64 [B, 4].
 
         Args:
-            logits: of A, C, G and T, [B, 4].
+            logits: those of A, C, G and T, [B, 4].
             allowed: which of them may follow, [B, 4], at least one in each row; all if None.
         """
         if allowed is not None:

@@ -27,7 +27,7 @@ LINE = 80
 """Letters of a line of FASTA."""
 
 Prompt = str | Path | Mapping[str, str]
-"""Text; the Path of a FASTA file or a table, each of whose sequences is a prompt; or texts by their names."""
+"""A text, the Path of a FASTA file or a table, each of whose sequences is a prompt, or texts by their names."""
 
 
 def generate(
@@ -76,7 +76,7 @@ def generate(
             base; if not given, the sequences are returned.
         device: where a model is loaded to. A model that is given stays where it is.
         dtype: the type a model is cast to when it is loaded.
-        modulation_shift: for published models; see `load_published`.
+        modulation_shift: shift of the decay of published models, as in `load_published`.
 
     Returns:
         The sequences, n of the first prompt, then n of the next; None with `out`.

@@ -1,4 +1,4 @@
-"""Whether a run goes on from a checkpoint: as the run that it is, or as one whose curriculum has become longer."""
+"""Decides whether a run goes on from a checkpoint, as the run that it is or as one whose curriculum is longer now."""
 
 from pathlib import Path
 

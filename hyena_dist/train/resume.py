@@ -10,11 +10,13 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.config.schedule import StagePlan
 from hyena_dist.errors import UserError
 from hyena_dist.parallel.world import World
-from hyena_dist.train.checkpoint.format import list_checkpoints, newest_intact
+from hyena_dist.train.checkpoint.format import checkpoint_folders, newest_intact
+from hyena_dist.train.checkpoint.keep import intact_of_step, set_aside_newer
 from hyena_dist.train.continuation import check_continues
 from hyena_dist.train.state import TrainState, read_state
 
-Resume = Literal["auto", "never"]
+Resume = Literal["auto", "never"] | int
+"""The checkpoint to continue: the newest intact one, none at all, or that of a step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def find_resume_point(
         asked: the run as its user wrote it, which run.yaml keeps.
         data: the fingerprint of the data at hand, which must be the checkpoint's.
         world: all ranks.
-        resume: "auto" continues the newest intact checkpoint, "never" refuses a folder that has one.
+        resume: "auto" continues the newest intact checkpoint, "never" refuses a folder that has one, a number continues
+            the checkpoint of that step.
         last_stage: the stage, counted from 1, after which these processes end; the last if not given.
 
     Raises:
@@ -97,13 +100,19 @@ def find_resume_point(
 def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resume) -> Path | None:
     """Return the checkpoint that the run continues, if there is one, and write run.yaml; on the main process.
 
+    Newer ones, which are damaged or were left by going back, are set aside: the next attempt must not take them up.
+
     Raises:
-        UserError: a checkpoint of another run or other data, one at all with resume "never", or no right to write.
+        UserError: a checkpoint of another run or other data, one at all with resume "never", none of the step that was
+            asked for, some of which none is intact, or no right to write.
     """
     checkpoints = config.run_dir / "checkpoints"
-    if resume == "never" and list_checkpoints(checkpoints):
+    if resume == "never" and checkpoint_folders(checkpoints):
         raise UserError(f"{config.run_dir} has checkpoints; pass --resume auto to continue or choose another name=...")
-    found = newest_intact(checkpoints, lambda text: print(text, flush=True))
+    if isinstance(resume, int):
+        found: Path | None = intact_of_step(checkpoints, resume)
+    else:
+        found = newest_intact(checkpoints, _say)
     if found:
         if check_continues(found, config):
             print(
@@ -118,4 +127,10 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
         (config.run_dir / "run.yaml").write_text(dump_record(asked))
     except OSError as error:
         raise UserError(f"cannot write to {config.run_dir}: {error.strerror}; choose another output_dir") from error
+    if found:
+        set_aside_newer(found, _say)
     return found
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

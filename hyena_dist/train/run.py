@@ -8,6 +8,7 @@ from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.parallel.world import World
 from hyena_dist.plan.fit import fit
+from hyena_dist.profile.memory import describe_out_of_memory
 from hyena_dist.profile.watchdog import describe_collective_failure
 from hyena_dist.train import outcome
 from hyena_dist.train.lock import run_lock
@@ -16,7 +17,7 @@ from hyena_dist.train.objective import Objective
 from hyena_dist.train.outcome import Ending, Outcome
 from hyena_dist.train.pretraining import Pretraining
 from hyena_dist.train.resume import Resume, find_resume_point
-from hyena_dist.train.stop import StopSignal
+from hyena_dist.train.stop import InterruptedRun, StopSignal
 
 
 def train(
@@ -37,7 +38,7 @@ def train(
         config: the run; what is `auto` is planned for these ranks.
         world: from join_world.
         resume: "auto" continues from the newest intact checkpoint of the run's folder, "never" refuses a folder that
-            has one.
+            has one, and a number goes back to the checkpoint of that step; newer ones are set aside.
         profile: "comm" prints what each logged step sent and keeps it in communication.csv; "trace" records the
             operators of some steps.
         profile_steps: first and last step of a trace, counted from where these processes enter each stage.
@@ -48,7 +49,9 @@ def train(
         How it ended; outcome.json in the run's folder says the same.
 
     Raises:
-        UserError: a configuration, data or checkpoint that cannot be used, a full disk, or a loss that is no number.
+        UserError: a configuration, data or checkpoint that cannot be used, a full disk, too little memory, or a loss
+            that is no number.
+        InterruptedRun: Ctrl-C, after which all was saved.
         TemporaryError: another rank or the storage is gone or stuck, or the run goes back to its last checkpoint.
     """
     asked = config
@@ -73,12 +76,20 @@ def train(
             claimed = True
             point = find_resume_point(config, asked, optimised.fingerprint, world, resume, last_stage)
             loop = Loop(config, optimised, point, world, profile, profile_steps)
-            return loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
+            result = loop.to_the_end(stop, on_hang=lambda message: tell(TemporaryError(message)))
+            if result.outcome == "stopped" and stop.name == "SIGINT":
+                raise InterruptedRun
+            return result
         except (UserError, TemporaryError) as error:
             tell(error)
             raise
-        except RuntimeError as error:
-            failure = describe_collective_failure(error)
+        except (RuntimeError, MemoryError) as error:
+            step, place, _ = loop.phases.where() if loop else (0, "start", 0.0)
+            failure: UserError | TemporaryError | None = describe_out_of_memory(
+                error, f"rank {world.rank} at step {step:,} ({place})"
+            )
+            if failure is None and isinstance(error, RuntimeError):
+                failure = describe_collective_failure(error)
             if failure is None:
                 raise
             tell(failure)

@@ -1,4 +1,4 @@
-"""Does to a run what happens to runs: kills its processes at random moments, fills its disk."""
+"""Does to a run what happens to runs: kills its processes, console and MLflow at random moments, fills its disk."""
 
 import contextlib
 import random
@@ -13,8 +13,11 @@ import psutil
 
 from hyena_dist.train.checkpoint.format import check, list_checkpoints
 from hyena_dist.train.outcome import read
+from tests.chaos.mlflow_server import MlflowServer
 
-VICTIMS = ("rank", "worker", "launcher", "supervisor", "disk")
+VICTIMS = ("rank", "worker", "launcher", "supervisor", "disk", "console", "mlflow")
+_SURVIVED = ("disk", "console", "mlflow")
+"""Victims whose end is none of the run's."""
 _TINY = 2048
 """Bytes that a file may have on a full disk."""
 
@@ -26,20 +29,26 @@ class Monkey:
         command: the supervisor's; it is started again where it has ended.
         run_dir: the run's folder.
         boundaries: steps at which the curriculum changes.
+        server: the MLflow server that the run sends to.
         seed: what all that is random begins from.
     """
 
-    def __init__(self, command: Sequence[str], run_dir: Path, boundaries: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, command: Sequence[str], run_dir: Path, boundaries: Sequence[int], server: MlflowServer, seed: int
+    ) -> None:
         self.command, self.run_dir, self.boundaries = list(command), run_dir, list(boundaries)
+        self.server = server
         self.random = random.Random(seed)
         self.strikes: Counter[str] = Counter()
         self.moments: Counter[str] = Counter()
         self.newest = 0
+        self.round: list[str] = []
+        """Victims that are still to be struck before one is struck again."""
 
     @property
     def kills(self) -> int:
-        """Strikes but for full disks."""
-        return self.strikes.total() - self.strikes["disk"]
+        """Strikes that the run had to be started again after."""
+        return self.strikes.total() - sum(self.strikes[victim] for victim in _SURVIVED)
 
     def finish(self, kills: int, limit_s: float) -> None:
         """Strike until so many processes were killed, then let the run end.
@@ -49,7 +58,12 @@ class Monkey:
         """
         deadline = time.monotonic() + limit_s
         while True:
-            with subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as supervisor:
+            with (
+                subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as supervisor,
+                subprocess.Popen(["cat"], stdin=supervisor.stdout, stdout=subprocess.DEVNULL) as self.console,
+            ):
+                assert supervisor.stdout is not None
+                supervisor.stdout.close()  # the console alone reads it
                 try:
                     while supervisor.poll() is None:
                         assert time.monotonic() < deadline, f"struck {self.strikes}, now at {self._step()}"
@@ -71,10 +85,14 @@ class Monkey:
         moment = self.random.choice(("starting", "training", "training", "saving", "boundary"))
         if not self._wait_for(moment, supervisor):
             return
-        victim = self.random.choice(VICTIMS)
+        if not self.round:
+            self.round = self.random.sample(VICTIMS, len(VICTIMS))
+        victim = self.round.pop()
         with contextlib.suppress(psutil.NoSuchProcess, IndexError):
             hit = self._find(supervisor.pid, victim)
-            if victim == "disk":
+            if victim == "mlflow":
+                self.server.kill(away_s=self.random.uniform(0, 5))
+            elif victim == "disk":
                 _, hard = hit.rlimit(resource.RLIMIT_FSIZE)
                 hit.rlimit(resource.RLIMIT_FSIZE, (_TINY, hard))
             else:
@@ -110,17 +128,18 @@ class Monkey:
             IndexError: there is none now.
         """
         supervisor = psutil.Process(pid)
-        if victim == "supervisor":
-            return supervisor
         below = supervisor.children(recursive=True)
         ranks = [p for p in below if "RANK" in p.environ() and "tests.chaos.train" in p.cmdline()]
-        kinds = {
+        found = {
+            "supervisor": [supervisor],
             "launcher": [p for p in below if "spawn" in p.cmdline()],
             "rank": [p for p in ranks if "RANK" not in p.parent().environ()],
             "worker": [p for p in ranks if "RANK" in p.parent().environ()],
+            "console": [psutil.Process(self.console.pid)] if self.console.poll() is None else [],
+            # Once the run has a record there, without which it would rightly be refused.
+            "mlflow": [self.server.process] if self.server.up and (self.run_dir / "mlflow.json").exists() else [],
         }
-        found = kinds["rank" if victim == "disk" else victim]
-        return self.random.choice(found)
+        return self.random.choice(found["rank" if victim == "disk" else victim])
 
     def _step(self) -> int:
         """The number of rows of metrics, about that of steps."""
@@ -129,7 +148,8 @@ class Monkey:
         return 0
 
     def _look(self) -> None:
-        """Whole checkpoints stay, and are what they were saved as."""
+        """Whole checkpoints stay, and are what they were saved as; the server comes back."""
+        self.server.look()
         found = list_checkpoints(self.run_dir / "checkpoints")
         newest = max((int(p.name.removeprefix("step-")) for p in found), default=0)
         assert newest >= self.newest, f"step {self.newest} was saved, {newest} is left"

@@ -1,14 +1,14 @@
 """Whatever is killed and whenever, a run computes what it computes undisturbed.
 
-CHAOS_KILLS=50 (`make test-chaos`) kills more often than the default, which every test run can afford; full disks and
-NaN come on top.
+CHAOS_KILLS=50 (`make test-chaos`) kills more often than the default, which every test run can afford; full disks, NaN,
+and the ends of the console and of the MLflow server come on top.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,13 @@ import pytest
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train.checkpoint.format import latest
+from tests.chaos.mlflow_server import MlflowServer
 from tests.chaos.monkey import VICTIMS, Monkey
 from tests.distributed.training import curve
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
-STEPS = 18 * KILLS
+STEPS = 24 * KILLS
 """Steps of each stage: enough for every attempt to get somewhere, and none to the end."""
 
 
@@ -46,9 +47,17 @@ def samples(run_dir: Path) -> dict[tuple[int, int], set[int]]:
     return found
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
+    with MlflowServer(tmp_path) as server:
+        yield server
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
-def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chaos(
+    make_config: Callable[..., RunConfig], tmp_path: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("CHAOS_NAN", f"{STEPS // 2},{STEPS + 1},{2 * STEPS + 7}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -61,14 +70,15 @@ def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatc
     runs = []
     for name in ("undisturbed", "disturbed"):
         data = make_config().data.model_copy(update={"workers": 1})
-        config = make_config(name=name, train=train, data=data.model_dump())
+        tracking = {"mlflow": name == "disturbed", "uri": server.uri, "system_metrics": False}
+        config = make_config(name=name, train=train, data=data.model_dump(), tracking=tracking)
         config.run_dir.mkdir()
         (config.run_dir / "run.yaml").write_text(dump_config(config))
         runs.append(config.run_dir)
     whole, struck = runs
     subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
-    monkey = Monkey(command(struck), struck, [STEPS, 2 * STEPS], seed=KILLS)
+    monkey = Monkey(command(struck), struck, [STEPS, 2 * STEPS], server, seed=KILLS)
     monkey.finish(KILLS, limit_s=300 + 60 * KILLS)
     print(f"{monkey.kills} kills: strikes {dict(monkey.strikes)}, moments {dict(monkey.moments)}")
     if KILLS >= 50:
@@ -85,3 +95,20 @@ def test_chaos(make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatc
     assert len({*expected}) == 2 * 3 * STEPS
     assert {key: sums for key, sums in seen.items() if key in expected} == seen
     assert all(seen[key] <= expected[key] for key in seen)
+    # What the server missed while it was away, `track sync` sends.
+    server.start()
+    server.wait()
+    subprocess.run([sys.executable, "-m", "hyena_dist", "track", "sync", str(struck)], check=True)
+    assert sent(server, struck) == {row["step"]: row["train/loss"] for row in curve(struck) if "train/loss" in row}
+
+
+def sent(server: MlflowServer, run_dir: Path) -> dict[int, float]:
+    """Return the losses that the server has of a run, which is the only one there and has finished."""
+    import mlflow
+
+    client = mlflow.MlflowClient(server.uri)
+    [run] = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert (run.info.run_name, run.info.status) == (run_dir.name, "FINISHED")
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert len({point.step for point in history}) == len(history), "none came twice"
+    return {point.step: point.value for point in history}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import pytest
 
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
-from hyena_dist.errors import UserError
+from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.train import outcome, pretraining
 from hyena_dist.train.lock import run_lock
+from hyena_dist.train.loop import Loop
 from tests.distributed.conftest import Calm
 from tests.distributed.training import train_here
 from tests.processes import run_cli, run_ranks
@@ -108,6 +110,54 @@ def test_nan_stops_the_run(make_config: Callable[..., RunConfig]) -> None:
     for answer in run_ranks(2, refusal, config):
         assert "gradient norm is" in answer
         assert "lower optimizer.lr" in answer
+
+
+def starve(config: RunConfig, hungry: int) -> tuple[str, str]:
+    """Train where a rank can have hardly any memory from its first step on; return how that is said, and written."""
+    accumulate = Loop._accumulate
+
+    def starved(self: Loop, *args: Any) -> Any:
+        if self.mesh.world.rank == hungry:
+            have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (have + 2**20, resource.RLIM_INFINITY))
+        return accumulate(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "_accumulate", starved)
+        try:
+            said = refusal(config)
+        except TemporaryError as error:
+            said = str(error)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found = outcome.read(config.run_dir)
+    assert found is not None
+    return said, f"{found.outcome}: {found.message}"
+
+
+def test_out_of_memory(make_config: Callable[..., RunConfig]) -> None:
+    """One rank says it and the run has failed, so that nobody starts it again; what the others hear is no news."""
+    stages = [{"seq_length": 2048, "train_iters": 3}]
+    train = TRAIN | {"curriculum": stages, "global_batch_size": 32}
+    model = {"d_model": 64, "n_layer": 2, "l_max": 2048, "filter_order": 16}
+    config = make_config(train=train, model=model, evaluation={"lengths": [2048], "max_tokens": 4096})
+    others, starved = run_ranks(2, starve, config, 1)
+    assert starved[0].startswith("rank 1 at step 1 (")
+    assert " is out of memory" in starved[0]
+    assert "lower train.micro_batch_size, set parallel.activation_checkpointing=true" in starved[0]
+    assert starved[1] == others[1] == f"failed: {starved[0]}"
+
+
+def test_what_deepspeed_alone_refuses(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"zero_optimization": {"stage": 1}, "communication_data_type": "fp7"}')
+    [answer] = run_ranks(1, refusal, make_config(train=TRAIN, parallel={"zero": str(tmp_path / "mine.json")}))
+    assert answer.startswith("DeepSpeed does not take what parallel.zero says (")
+    assert answer.endswith("; mend the JSON file")
+
+
+def test_the_largest_seed(make_config: Callable[..., RunConfig]) -> None:
+    assert run_ranks(1, refusal, make_config(train=TRAIN, seed=2**64 - 1)) == ["started"]
+    with pytest.raises(UserError, match="seed = 18446744073709551616 is not valid: input should be less than"):
+        make_config(seed=2**64)
 
 
 def test_finished_run_is_scored_as_asked(finished: RunConfig) -> None:

@@ -14,7 +14,9 @@ import pytest
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
 from hyena_dist.models.published import load_published
+from hyena_dist.parallel.world import join_world
 from hyena_dist.train.checkpoint.format import check, list_checkpoints, newest_intact
+from hyena_dist.train.run import train
 from tests.distributed.conftest import Calm
 from tests.distributed.training import curve, train_here
 from tests.processes import Ranks, run_ranks
@@ -112,6 +114,24 @@ def test_killed_while_saving(rank: int, reached: str, make_config: Callable[...,
     run_ranks(2, train_here, config)
     assert curve(config.run_dir) == curve(calm(2, train=KILLED))
     assert {p.name for p in folder.iterdir()} == {"step-00000004", "step-00000006"}
+
+
+def train_again(config: RunConfig, resume: int) -> None:
+    train(config, join_world(timeout_s=60), resume=resume)
+
+
+def test_back_to_a_step(make_config: Callable[..., RunConfig], calm: Calm) -> None:
+    """A run that goes back computes the same again; what it had come to since is set aside, and every N-th stays."""
+    config = make_config(train=KILLED | {"save_retain_interval": 2, "keep_last": 1})
+    run_ranks(2, train_here, config)
+    folder = config.run_dir / "checkpoints"
+    assert {p.name for p in folder.iterdir()} == {f"step-0000000{step}" for step in (2, 4, 6)}
+    run_ranks(2, train_again, config, 2)
+    aside = {"step-00000004.aside-1", "step-00000006.aside-1"}
+    assert {p.name for p in folder.iterdir()} == {"step-00000002", "step-00000004", "step-00000006", *aside}
+    assert curve(config.run_dir) == curve(calm(2, train=KILLED))
+    again, before = (folder / name / "model.safetensors" for name in ("step-00000006", "step-00000006.aside-1"))
+    assert again.read_bytes() == before.read_bytes()
 
 
 def test_corrupt_checkpoint_is_passed_over(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:

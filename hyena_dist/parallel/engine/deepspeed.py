@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hyena_dist.config.deepspeed import compose, zero_traits
+from hyena_dist.errors import UserError
 from hyena_dist.parallel.compat.imports import compiling_when_called, import_deepspeed
 from hyena_dist.parallel.engine import private
 from hyena_dist.parallel.mesh import Mesh
@@ -76,6 +77,9 @@ class Engine:
         micro_batch_size: sequences of a forward pass on this rank.
         clip_grad: largest global 2-norm of the gradient; 0 for no limit.
         enter: told when backward begins, and when the reduction of gradients that follows it does.
+
+    Raises:
+        UserError: DeepSpeed does not take the preset.
     """
 
     def __init__(
@@ -100,10 +104,14 @@ class Engine:
         if zero.offloads_optimizer and not torch.cuda.is_available():
             # Offload on a CPU keeps torch's AdamW: DeepSpeed's kernel would be compiled for nothing.
             self.config["zero_force_ds_cpu_optimizer"] = False
-        with compiling_when_called():
-            self.engine, *_ = deepspeed.initialize(
-                model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
-            )
+        try:
+            with compiling_when_called():
+                self.engine, *_ = deepspeed.initialize(
+                    model=model, optimizer=optimizer, config=self.config, mpu=_MeshForDeepSpeed(mesh)
+                )
+        except (ValueError, AssertionError, deepspeed.DeepSpeedConfigError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise UserError(f"DeepSpeed does not take what parallel.zero says ({said}); mend the JSON file") from error
         self.model = model
         self._enter = enter
         self._announce_reduction()

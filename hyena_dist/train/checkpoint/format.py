@@ -11,6 +11,7 @@ Tensors are whole and have their parameters' names, so that any layout of ranks 
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ _FREE = {
         "log_interval": True,
         "eval_interval": True,
         "save_interval": True,
+        "save_retain_interval": True,
         "keep_last": True,
         "micro_batch_size": True,
         "micro_batch_tokens": True,
@@ -49,22 +51,61 @@ def model_folder(path: Path) -> Path:
     """Return the folder of config.json and weights: a run's newest checkpoint or `path` itself, its files checked.
 
     Raises:
-        UserError: a run without a checkpoint, or damaged files.
+        UserError: a run without a checkpoint, or files that are damaged or cannot be read.
     """
     runs = path / "checkpoints"
-    if runs.is_dir():
-        newest = latest(runs)
-        if newest is None:
-            raise UserError(f"{runs} holds no whole checkpoint; train first or name another folder")
-        path = newest
-    if (path / "files.json").is_file():
+    if folders := checkpoint_folders(runs):
+        whole = list_checkpoints(runs)
+        if not whole:
+            raise UserError(f"{folders[-1]} is not whole, since it has no files.json; name another folder")
+        path = whole[-1]
+    elif runs.is_dir():
+        raise UserError(f"{runs} holds no whole checkpoint; train first or name another folder")
+    if _is_whole(path):
         check(path)
     return path
 
 
+def step_of(path: Path) -> int | None:
+    """Return the step in the name of a checkpoint; None for names that are not ours, such as step-00000020.copy."""
+    match = re.fullmatch(r"step-(\d{8,})", path.name)
+    return int(match[1]) if match else None
+
+
+def checkpoint_folders(directory: Path) -> list[Path]:
+    """Return what has the name of a checkpoint in a folder, whole or not, oldest first; nothing if there is no folder.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    try:
+        found = [(step, path) for path in directory.iterdir() if (step := step_of(path)) is not None]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(
+            f"cannot read {directory} ({error.strerror}); ask its owner for the right to, or name another folder"
+        ) from error
+    return [path for _, path in sorted(found)]
+
+
 def list_checkpoints(directory: Path) -> list[Path]:
-    """Return the whole checkpoints of a folder, oldest first."""
-    return sorted(p for p in directory.glob("step-*") if (p / "files.json").is_file())
+    """Return the whole checkpoints of a folder, oldest first; where that cannot be read, `check` says why.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    return [path for path in checkpoint_folders(directory) if _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        (path / "files.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def latest(directory: Path) -> Path | None:
@@ -72,34 +113,54 @@ def latest(directory: Path) -> Path | None:
     return next(reversed(list_checkpoints(directory)), None)
 
 
-def check(path: Path) -> None:
-    """Compare sizes and hashes of a checkpoint's files.
+def check(path: Path, contents: bool = True) -> None:
+    """Compare the files of a checkpoint with what was saved.
+
+    Args:
+        path: the checkpoint.
+        contents: whether to compare hashes too, for which all is read, and not sizes alone.
 
     Raises:
-        UserError: the first file that is missing or differs.
+        UserError: the first file that is missing, differs or cannot be read.
     """
     try:
         files = json.loads((path / "files.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a whole checkpoint (files.json unreadable); name another") from error
-    for name, expected in files.items():
+        expected = {name: (int(size), str(sha256)) for name, (size, sha256) in files.items()}
+    except OSError as error:
+        raise UserError(f"{path / 'files.json'} cannot be read ({error.strerror}); name another checkpoint") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a whole checkpoint (files.json is damaged); name another") from error
+    for name, (size, sha256) in expected.items():
+        file = path / name
         try:
-            same = fingerprint(path / name) == expected
-        except OSError:
+            same = file.stat().st_size == size and (not contents or fingerprint(file) == [size, sha256])
+        except FileNotFoundError:
             same = False
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}); see to the disk, or name another") from error
         if not same:
-            raise UserError(f"{path / name} is missing or not what was saved; delete {path} and use the one before")
+            raise UserError(f"{file} is missing or not what was saved; delete {path} and use the one before")
 
 
 def newest_intact(directory: Path, note: Callable[[str], None]) -> Path | None:
-    """Return the newest checkpoint whose files have the hashes they were saved with; note what is passed over."""
-    for path in reversed(list_checkpoints(directory)):
+    """Return the newest checkpoint whose files have the hashes they were saved with; note what is passed over.
+
+    Raises:
+        UserError: there are checkpoints and none of them is intact.
+    """
+    folders = checkpoint_folders(directory)
+    for path in reversed(folders):
         try:
             check(path)
         except UserError as error:
-            note(f"WARNING: {error}; falling back to an older checkpoint")
+            note(f"WARNING: {error}")
         else:
             return path
+    if folders:
+        raise UserError(
+            f"none of the {len(folders)} checkpoints in {directory} is intact, as the warnings say; bring one back "
+            f"from a copy, or start anew with name=..."
+        )
     return None
 
 

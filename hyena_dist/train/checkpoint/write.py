@@ -6,9 +6,9 @@ its name when all files are on the disk; until then it is a hidden one, which th
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
@@ -24,9 +24,13 @@ from hyena_dist.parallel.engine.fragments import Fragment, moments, weights
 from hyena_dist.parallel.engine.gather import assemble, exchange, together
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.system.files import replace_atomically, sync
-from hyena_dist.train.checkpoint.format import fingerprint, latest, list_checkpoints
+from hyena_dist.train.checkpoint.format import fingerprint, latest
+from hyena_dist.train.checkpoint.keep import Retention, is_pinned, pin
 from hyena_dist.train.checkpoint.tensor_file import TensorFile, file_order
 from hyena_dist.train.state import TrainState
+
+_LEFT = re.compile(r"\.step-\d{8,}\.(partial|replaced|dropped)")
+"""The names of folders that a process leaves when it is killed while it saves."""
 
 
 class CheckpointWriter:
@@ -36,7 +40,7 @@ class CheckpointWriter:
         directory: the folder that holds the checkpoints.
         engine: what is saved.
         model_files: texts by file name that are kept beside the weights.
-        config: the run; async_save and keep_last count here.
+        config: the run; async_save, keep_last and save_retain_interval count here.
         mesh: this rank's groups; `mesh.world.background` must be left to this object.
         say: told of each checkpoint on the main process, perhaps from another thread.
     """
@@ -56,6 +60,7 @@ class CheckpointWriter:
         self._mesh = mesh
         self._say = say
         self._texts = {**model_files, "run.yaml": dump_config(config)}
+        self._retention = Retention(config.train.keep_last, config.train.save_retain_interval, say)
         self._copies: list[Tensor] = []
         self._saved: tuple[int, dict[str, str]] | None = None
         self._thread: Thread | None = None
@@ -160,7 +165,7 @@ class CheckpointWriter:
             ) from error
         self._saved = step, texts
         if mesh.world.is_main:
-            _drop(list_checkpoints(directory)[: -self._config.train.keep_last])
+            self._retention.saved(final)
             self._say(f"step {step:,}: saved {final}")
 
 
@@ -228,8 +233,9 @@ def _tensor_writer(
 
 
 def _make_folder(partial: Path) -> None:
-    for left in partial.parent.glob(".step-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for left in partial.parent.glob(".step-*"):
+        if _LEFT.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
 
 
@@ -242,16 +248,9 @@ def _complete(partial: Path, final: Path, texts: dict[str, str], files: dict[str
     (partial / "files.json").write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
     sync(partial / "files.json")
     sync(partial)
-    if final.exists():  # a corrupt one that was passed over
+    if is_pinned(final):
+        pin(partial)
+    if final.exists():  # what is not whole, or was saved with another state
         os.replace(final, partial.with_suffix(".replaced"))
     replace_atomically(partial, final)
     shutil.rmtree(partial.with_suffix(".replaced"), ignore_errors=True)
-
-
-def _drop(checkpoints: list[Path]) -> None:
-    """Remove checkpoints, each out of sight first: one that is half removed is none."""
-    for path in checkpoints:
-        hidden = path.with_name(f".{path.name}.dropped")
-        with suppress(OSError):  # of no harm to the new one; the next save tries again
-            os.replace(path, hidden)
-        shutil.rmtree(hidden, ignore_errors=True)

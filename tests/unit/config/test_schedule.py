@@ -114,3 +114,15 @@ def test_a_derived_micro_batch_is_the_largest_that_fits() -> None:
     stages = config_with(global_batch_size=24, micro_batch_tokens=64 * 5).stages(2)
     assert [s.micro_batch_size for s in stages] == [4, 1]
     assert [s.gradient_accumulation_steps for s in stages] == [3, 12]
+
+
+@pytest.mark.parametrize(
+    ("save", "retain", "message"),
+    [
+        (500, 1200, "save_retain_interval 1200 is not a multiple of save_interval 500; try 1500"),
+        (0, 1200, "save_retain_interval 1200 keeps nothing while save_interval is 0; set both"),
+    ],
+)
+def test_what_stays_must_be_saved(save: int, retain: int, message: str) -> None:
+    assert message in refusal(lambda: config_with(save_interval=save, save_retain_interval=retain))
+    assert config_with(save_interval=500, save_retain_interval=1500).train.save_retain_interval == 1500

@@ -215,3 +215,24 @@ def test_storage_that_does_not_answer(workers: int) -> None:
             next(batches)
     with Loader(stall, range(2, 4), workers=workers, prefetch=2, timeout_s=1) as loader:
         assert [batch.step for batch in loader] == [2, 3]
+
+
+def test_a_worker_that_stops_after_it_has_read() -> None:
+    """A worker announces batches in a queue, and hands their memory over by a socket: it no longer answers there."""
+    script = (
+        "import os, signal, sys, time, psutil\n"
+        "from hyena_dist.data.loader import Loader\n"
+        "from hyena_dist.errors import TemporaryError\n"
+        "from tests.unit.data.test_loader import read\n"
+        "with Loader(read, range(9), workers=1, prefetch=4, timeout_s=1) as batches:\n"
+        "    next(iter(batches))\n"
+        "    time.sleep(1)\n"
+        "    [worker] = [p.pid for p in psutil.Process().children() if p.cmdline() == psutil.Process().cmdline()]\n"
+        "    os.kill(worker, signal.SIGSTOP)\n"
+        "    try: list(batches)\n"
+        "    except TemporaryError as error: print(error)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "did not come within data.timeout_s = 1 s" in done.stdout, done.stderr
+    assert done.returncode == 0

@@ -69,6 +69,17 @@ def test_what_ranks_are_told(start: Start, tmp_path: Path) -> None:
     assert int(words[6]) > 1023
 
 
+def test_nobody_looks(start: Start, tmp_path: Path) -> None:
+    """A reader that leaves, such as head, ends no rank."""
+    process = start("print('first'); [(time.sleep(0.3), print(n, flush=True)) for n in range(6)]", 1)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first\n"
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert (tmp_path / "logs/rank-00000.log").read_text().split() == ["first", *"012345"]
+    process.stdout = None  # for the fixture, which would read it
+
+
 @pytest.mark.parametrize(("failing", "code", "said"), [
     ("sys.exit('what is wrong')", 1, "ended with exit code 1"),
     ("sys.exit(75)", 75, "ended with exit code 75"),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hyena_dist.cli import main
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.train import outcome
+from jobs.run_state import standing
 from jobs.status import _budget, _duration
 from tests.unit.jobs.conftest import Supervised
 
@@ -70,6 +72,15 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["jobs", "status", *arguments]) == 0
     return capsys.readouterr().out
+
+
+def test_a_copy_of_a_checkpoint_is_none(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    """A user's copy beside the checkpoints, whatever its name, neither breaks `status` nor counts."""
+    run = folder()
+    for name in ("step-00000020.keep", "step-00000040.bad", "step-mine"):
+        shutil.copytree(run / "checkpoints/step-00000004", run / "checkpoints" / name)
+    assert standing(run).step == 4
+    assert "first" in status(capsys)
 
 
 def test_a_run_that_died(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

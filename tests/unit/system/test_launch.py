@@ -1,4 +1,4 @@
-"""What launchers tell a process, as deepspeed, torchrun, mpirun and srun do."""
+"""Launchers tell a process its place, each by variables of its own: deepspeed, torchrun, mpirun and srun."""
 
 import re
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -30,3 +31,30 @@ def test_a_signal_of_the_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "USR3")
     with pytest.raises(UserError, match="HYENA_DIST_STOP_SIGNAL=USR3 is no signal; write for example USR2"):
         stop_signals()
+
+
+def test_a_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A launcher passes on the SIGINT that the terminal has sent already, which is no second one."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.name == "SIGINT"
+        assert capfd.readouterr().err.count("Ctrl-C: saving, then stopping; once more ends without saving") == 1
+        now += 5
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_was_ignored_is(number: signal.Signals) -> None:
+    """The background of a shell and nohup ignore signals, which must not change that."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), number)
+            assert stop.name is None
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

@@ -1,6 +1,9 @@
 """The checkpoints that a run may continue, and the folders in which a model is found."""
 
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ from hyena_dist.train.checkpoint.format import check_compatible, model_folder
 from hyena_dist.train.checkpoint.load import load_optimizer, load_tensors
 from hyena_dist.train.checkpoint.tensor_file import write_tensors
 from hyena_dist.train.export import write_model
+from tests.checkpoints import write_checkpoint
 
 STAGES = [{"seq_length": 32, "train_iters": 2}, {"seq_length": 64, "train_iters": 2}]
 TRAIN = {"curriculum": STAGES, "global_batch_size": 8}
@@ -45,6 +49,7 @@ def saved(tmp_path: Path) -> Path:
         {"train": TRAIN | {"micro_batch_size": 4, "micro_batch_tokens": 64, "save_interval": 1}},
         {"train": second_stage(micro_batch_size=2)},
         {"train": second_stage(parallel={"context_parallel_size": 2, "zero": "zero3"})},
+        {"train": TRAIN | {"keep_last": 5, "save_retain_interval": 1000}},
         {"train": TRAIN | {"async_save": False, "on_nan": "skip", "spike_sigma": 6.0, "timeout_s": 60.0}},
         {"evaluation": {"lengths": [64]}, "tracking": {"mlflow": False}},
         {"data": {"path": "https://example.org/shards", "workers": 3, "prefetch": 5, "timeout_s": 9.0}},
@@ -127,6 +132,42 @@ def test_where_a_model_is(tmp_path: Path) -> None:
     (tmp_path / "empty/checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="holds no whole checkpoint; train first"):
         model_folder(tmp_path / "empty")
+
+
+def sentence_for_others(path: Path) -> str:
+    """Return what model_folder says to a user without rights; root, who has all, becomes nobody for it."""
+    script = (
+        "import os, sys; from pathlib import Path; from hyena_dist.train.checkpoint.format import model_folder\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "try: model_folder(Path(sys.argv[1]))\n"
+        "except Exception as error: print(f'{type(error).__name__}: {error}')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_checkpoint_that_may_not_be_read() -> None:
+    """Whoever lacks the right to read a run is told so, and not to train first."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        run = Path(folder) / "run"
+        checkpoint = write_checkpoint(run / "checkpoints", 10)
+        assert sentence_for_others(run) == ""
+        for closed in (checkpoint / "files.json", checkpoint / "state.json", checkpoint, run / "checkpoints", run):
+            mode = closed.stat().st_mode
+            closed.chmod(0)
+            assert sentence_for_others(run).startswith("UserError: "), closed
+            assert "Permission denied" in sentence_for_others(run), closed
+            closed.chmod(mode)
+
+
+def test_a_checkpoint_that_is_not_whole(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoints", 10).joinpath("files.json").unlink()
+    with pytest.raises(UserError, match=r"step-00000010 is not whole, since it has no files\.json"):
+        model_folder(tmp_path)
+    (tmp_path / "checkpoints/step-00000010/files.json").write_text('{"state.json": 3}')
+    with pytest.raises(UserError, match=r"files\.json is damaged"):
+        model_folder(tmp_path)
 
 
 @pytest.mark.parametrize(("state", "updates"), [({"step": 3}, 3.0), ({"step": 3, "updates": 2, "skipped": [2]}, 2.0)])
