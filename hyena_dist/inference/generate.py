@@ -1,6 +1,6 @@
 """New sequences from a trained model: continuations of prompts, or sequences from nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 
 from hyena_dist.data.tokenizer import LETTERS, Tokens, decode, encode
 from hyena_dist.errors import UserError
+from hyena_dist.generation.layer_weights import hyena_layers
 from hyena_dist.generation.limits import Limits
 from hyena_dist.generation.samples import Settings, at_once, continuations
 from hyena_dist.generation.sampling import Sampling
@@ -85,15 +86,22 @@ def generate(
     """
     sampling = Sampling(temperature, top_k, top_p)
     Limits(max_run, no_repeat)
-    for what, value, least in (("length", length, 1), ("n", n, 1), ("batch", batch or 1, 1), ("seed", seed, 0)):
+    for what, value, least in (
+        ("length", length, 1),
+        ("n", n, 1),
+        ("batch", 1 if batch is None else batch, 1),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise UserError(f"{what} {value} is not a whole number from {least} on")
-    if isinstance(out, str | Path):
-        check_output(Path(out), SUFFIXES)
-        if Path(out).exists():
+    file = Path(out) if isinstance(out, str | Path) else None
+    if file is not None:
+        check_output(file, SUFFIXES)
+        if file.exists():
             raise UserError(f"{out} is there already and is not replaced; remove it, or name another file")
     prompts = _prompts(prompt)
     loaded = load_here(model, device, dtype, modulation_shift)
+    hyena_layers(loaded)  # refuses other layers before anything is written
     for name, tokens in prompts:
         if len(tokens) + length > loaded.config.l_max:
             raise UserError(
@@ -102,19 +110,17 @@ def generate(
             )
     settings = Settings(length, sampling, max_run, no_repeat, seed)
     groups = _groups(loaded, prompts, settings, n, batch or at_once(loaded, length))
-    if out is None:
-        return [text for group in groups for text in group.texts(with_prompt)]
-    if isinstance(out, str | Path):
-        fasta = StringIO()
-        with WorkProgress("generating", len(prompts) * n * length) as progress:
-            for group in groups:
-                group.write(fasta, with_prompt, progress.advance)
-        write_atomically(Path(out), fasta.getvalue())
-        return None
-    for group in groups:
-        group.write(out, with_prompt)
-        if getattr(out, "reader_left", False):
-            break
+    with WorkProgress("generating", len(prompts) * n * length, enabled=file is not None) as progress:
+        if out is None:
+            return [made for group in groups for made in group.texts(with_prompt, progress)]
+        text = StringIO()
+        stream = text if isinstance(out, str | Path) else out
+        for group in groups:
+            group.write(stream, with_prompt, progress)
+            if _reader_left(stream):
+                break
+    if file is not None:
+        write_atomically(file, text.getvalue())
     return None
 
 
@@ -143,19 +149,19 @@ class _Group(NamedTuple):
     tokens: Iterator[Tokens]
     """The next token of each, uint8 [B], again and again."""
 
-    def texts(self, with_prompt: bool, advance: Callable[[int], object] = int) -> list[str]:
+    def texts(self, with_prompt: bool, progress: WorkProgress) -> list[str]:
         """Generate all, and return them."""
         columns = []
         for column in self.tokens:
             columns.append(column)
-            advance(len(column))
+            progress.advance(len(column))
         rows = LETTERS[np.stack(columns, axis=1)]
         return [self.prompt * with_prompt + row.tobytes().decode() for row in rows]
 
-    def write(self, to: TextIO, with_prompt: bool, advance: Callable[[int], object] = int) -> None:
+    def write(self, to: TextIO, with_prompt: bool, progress: WorkProgress) -> None:
         """Write all as FASTA; a single one as its bases come, until the reader leaves."""
         if len(self.names) > 1:
-            for name, text in zip(self.names, self.texts(with_prompt, advance), strict=True):
+            for name, text in zip(self.names, self.texts(with_prompt, progress), strict=True):
                 lines = (text[first : first + LINE] for first in range(0, len(text), LINE))
                 to.write("\n".join((f">{name}", *lines, "")))
             return
@@ -170,9 +176,9 @@ class _Group(NamedTuple):
                 to.write("\n")
             if written % at_once == 0:
                 to.flush()
-                if getattr(to, "reader_left", False):
+                if _reader_left(to):
                     return
-            advance(1)
+            progress.advance(1)
         to.write("\n" * (written % LINE > 0))
 
 
@@ -184,3 +190,8 @@ def _groups(
             numbers = range(first, min(first + batch, n))
             names = [f"{name}_{number + 1}" for number in numbers]
             yield _Group(names, decode(tokens), continuations(model, tokens, settings, numbers, of))
+
+
+def _reader_left(stream: TextIO) -> bool:
+    """Return whether nobody reads what goes to a stream of `system.streams`."""
+    return getattr(stream, "reader_left", False)

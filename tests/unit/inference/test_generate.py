@@ -198,3 +198,17 @@ def test_a_model_that_gives_nan_is_an_error() -> None:
         model.backbone.ln_f.bias.fill_(torch.nan)
     with pytest.raises(UserError, match="the model gives NaN or infinite logits"):
         hyena_dist.generate(model, "ACGT", length=5)
+
+
+def test_a_model_with_attention_is_refused_before_anything_is_written() -> None:
+    config = hyena_dist.ModelConfig(d_model=8, layer_pattern="HA", num_attention_heads=2)
+    stream = io.StringIO()
+    with pytest.raises(UserError, match="layer_pattern HA has layers of kind A"):
+        hyena_dist.generate(hyena_dist.HyenaDNA(config), length=5, out=stream)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("what", ["length", "n", "batch"])
+def test_numbers_below_one_are_refused(what: str) -> None:
+    with pytest.raises(UserError, match=f"{what} 0 is not a whole number from 1 on"):
+        hyena_dist.generate(TINY, **{what: 0})
