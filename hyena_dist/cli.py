@@ -17,7 +17,6 @@ from hyena_dist.inference.embed_cli import add_arguments as add_embed_arguments
 from hyena_dist.inference.generate_cli import add_arguments as add_generate_arguments
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
-from hyena_dist.parallel.launcher_watch import end_with_launcher
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
@@ -55,7 +54,10 @@ _LOGGED = {"train", "demo", "jobs"}
 
 
 def _run(argv: Sequence[str] | None, output: LossyStream) -> int:
-    end_with_launcher()
+    if "LOCAL_RANK" in os.environ:
+        from hyena_dist.parallel.launcher_watch import end_with_launcher
+
+        end_with_launcher()
     try:
         args, rest = _parser().parse_known_args(argv)
         _take_overrides(args, rest)

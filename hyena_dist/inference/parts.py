@@ -76,7 +76,7 @@ class PartFolder:
         job: what the parts depend on, as JSON: input, model, options. How many processes do it is not among it.
 
     Raises:
-        UserError: the folder holds the parts of another job.
+        UserError: the folder holds the parts of another job, or is a file.
     """
 
     def __init__(self, out: Path, job: dict[str, Any]) -> None:
@@ -85,8 +85,11 @@ class PartFolder:
         self._header = self.folder / _HEADER
         text = _as_text(job)
         known_text = ""
+        if self.folder.is_file():
+            raise UserError(f"{self.folder} is a file, where parts of {out} would be kept; remove it")
         while not known_text:
-            with suppress(FileNotFoundError):  # a process that has ended the job removes the folder meanwhile
+            # A process that has ended the job removes the folder meanwhile, perhaps between two steps of mkdir.
+            with suppress(FileNotFoundError, FileExistsError):
                 self.folder.mkdir(exist_ok=True)
                 if not self._header.exists():
                     write_atomically(self._header, text)

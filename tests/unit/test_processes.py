@@ -33,6 +33,6 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = run_cli("train", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: hyena-dist train")
-    done = run_cli("train", "run.yaml", cwd=tmp_path, env={"RANK": "1"})
+    done = run_cli("train", "run.yaml", cwd=tmp_path, env={"RANK": "1", "WORLD_SIZE": "2"})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error on rank 1: cannot read the run file run.yaml")
