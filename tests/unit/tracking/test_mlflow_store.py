@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,18 +48,24 @@ def as_another(root: Path) -> str:
         return str(error)
 
 
-def test_a_store_of_another_user_is_opened_or_refused_in_a_sentence(tmp_path: Path) -> None:
-    database = tmp_path / "mlflow.db"
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everybody may write to: pytest's own let nobody else in."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_a_store_of_another_user_is_opened_or_refused_in_a_sentence(shared: Path) -> None:
+    database = shared / "mlflow.db"
     with creating(f"sqlite:///{database}"):
         assert database.stat().st_mode & 0o777 == 0o666 & ~_umask()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
     database.chmod(0o444)
-    (tmp_path / ".mlflow.db.lock").chmod(0o444)
-    [said] = Ranks(1, as_another, tmp_path).results()
+    (shared / ".mlflow.db.lock").chmod(0o444)
+    [said] = Ranks(1, as_another, shared).results()
     assert said == f"{database} belongs to {database.owner()} and you may not write it, which chmod g+w allows"
     database.chmod(0o666)
-    assert Ranks(1, as_another, tmp_path).results() == ["opened"], "a lock of another user is in nobody's way"
+    assert Ranks(1, as_another, shared).results() == ["opened"], "a lock of another user is in nobody's way"
 
 
 def test_a_store_that_cannot_be_written_is_one_sentence_of_a_run(tmp_path: Path) -> None:
