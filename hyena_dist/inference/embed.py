@@ -22,7 +22,7 @@ from hyena_dist.inference.embedding_files import (
 )
 from hyena_dist.inference.embedding_parts import STRANDS, PartLayout
 from hyena_dist.inference.hidden import Rows, layer_numbers
-from hyena_dist.inference.load import Model, load_here, model_hash
+from hyena_dist.inference.load import Model, evaluating, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
 from hyena_dist.models.lm import HyenaDNA
@@ -140,19 +140,15 @@ def embed(
 
 
 def _compute(folder: PartFolder, layout: PartLayout, model: HyenaDNA, given: Sequences, launch: Launch) -> None:
-    """Do this process's share of the parts, with the model in evaluation mode."""
+    """Do this process's share of the parts."""
 
     def part(number: int, path: Path) -> None:
         batch = [given.tokens(i) for i in layout.batches[number].tolist()]
         layout.write(path, model, given.names, batch, number)
 
     sizes = [int(layout.lengths[batch].sum()) for batch in layout.batches]
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         folder.compute("embedding", sizes, part, launch.rank, launch.world_size)
-    finally:
-        model.train(was_training)
 
 
 def _check(option: str, value: str, known: Iterable[str]) -> None:

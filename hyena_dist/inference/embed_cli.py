@@ -3,7 +3,7 @@
 import argparse
 
 from hyena_dist.errors import UserError
-from hyena_dist.inference.arguments import add_common_arguments
+from hyena_dist.inference.arguments import add_common_arguments, model_options, say_written
 from hyena_dist.verbs import positive, verb
 
 _ABOUT = """
@@ -72,7 +72,6 @@ def _layers(text: str) -> tuple[int, ...] | None:
 
 def _embed(args: argparse.Namespace) -> None:
     from hyena_dist.inference.embed import embed
-    from hyena_dist.ops.precision import DTYPES
 
     embed(
         args.model,
@@ -84,10 +83,6 @@ def _embed(args: argparse.Namespace) -> None:
         bin_size=args.bin_size,
         strands=args.strands,
         store=args.store,
-        device=args.device,
-        dtype=DTYPES[args.dtype],
-        max_tokens_per_batch=args.max_tokens_per_batch,
-        modulation_shift=args.modulation_shift,
+        **model_options(args),
     )
-    if args.out.exists():  # else other processes are still at their share, and the last of them says it
-        print(f"wrote {args.out}")
+    say_written([args.out])

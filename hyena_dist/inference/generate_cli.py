@@ -41,7 +41,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     generate.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     generate.add_argument(
-        "--dtype", choices=("fp32", "bf16"), default="fp32", help="of activations (default: %(default)s)"
+        "--dtype", choices=("fp32", "bf16"), default="fp32", help="of weights and activations (default: %(default)s)"
     )
     generate.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
 

@@ -1,6 +1,8 @@
 """Loading of a trained model to use it."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -65,6 +67,18 @@ def load_here(model: Model, device: str, dtype: torch.dtype | None, modulation_s
     if device == "cuda" and torch.cuda.is_available():
         device = f"cuda:{local_gpu(launch_environment().local_rank, torch.cuda.device_count())}"
     return load(model, device=device, dtype=dtype, modulation_shift=modulation_shift)
+
+
+@contextmanager
+def evaluating(model: HyenaDNA) -> Iterator[None]:
+    """Within the block, a model drops nothing; afterwards each of its modules is in the mode that it came in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def model_hash(model: HyenaDNA) -> str:

@@ -42,7 +42,7 @@ def check_output(out: Path, suffixes: Sequence[str]) -> None:
         )
     if not out.parent.is_dir():
         raise UserError(f"{out} cannot be written, since there is no folder {out.parent}; make it, or name another")
-    partial = out.with_name(f"{out.name}.partial")
+    partial = _folder_of(out)
     try:
         tempfile.TemporaryFile(dir=partial if partial.is_dir() else out.parent).close()
     except OSError as error:
@@ -81,7 +81,7 @@ class PartFolder:
 
     def __init__(self, out: Path, job: dict[str, Any]) -> None:
         self.out = out
-        self.folder = out.with_name(f"{out.name}.partial")
+        self.folder = _folder_of(out)
         self._header = self.folder / _HEADER
         text = _as_text(job)
         known_text = ""
@@ -102,6 +102,11 @@ class PartFolder:
                 f"name another --out"
             )
 
+    @staticmethod
+    def is_open(out: Path) -> bool:
+        """Return whether there is a folder of parts of an output."""
+        return _folder_of(out).is_dir()
+
     @classmethod
     def of_unfinished(cls, out: Path, job: dict[str, Any]) -> "PartFolder | None":
         """Open the folder of a job, or return None if the job has made its output, so that no work is left.
@@ -109,7 +114,7 @@ class PartFolder:
         Raises:
             UserError: the output was there before, and is not replaced; or the folder holds the parts of another job.
         """
-        left = out.with_name(f"{out.name}.partial")
+        left = _folder_of(out)
         header = left / _HEADER
         if out.exists() and left.exists() and (not header.exists() or header.read_text() == _as_text(job)):
             shutil.rmtree(left, ignore_errors=True)  # a process was killed in `remove`
@@ -175,6 +180,10 @@ class PartFolder:
 
     def _is_whole(self, count: int) -> bool:
         return self._header.exists() and all(self.path(number).exists() for number in range(count))
+
+
+def _folder_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
 
 
 def _as_text(job: dict[str, Any]) -> str:

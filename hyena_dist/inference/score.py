@@ -20,7 +20,7 @@ from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
 from hyena_dist.data.tokenizer import Tokens, reverse_complement
 from hyena_dist.errors import UserError
 from hyena_dist.inference.batches import batches_by_length, pad_right
-from hyena_dist.inference.load import Model, load_here, model_hash
+from hyena_dist.inference.load import Model, evaluating, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.score_files import SUFFIXES, write_scores
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
@@ -128,7 +128,8 @@ def score(
     job = describe_job("score", given.fingerprint, model_hash(loaded), options)
 
     def part(number: int, to: Path) -> None:
-        work.write(to, loaded, number)
+        with evaluating(loaded):
+            work.write(to, loaded, number)
 
     if path is None:
         with tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from hyena_dist.inference.arguments import add_common_arguments
+from hyena_dist.inference.arguments import add_common_arguments, model_options, say_written
 from hyena_dist.verbs import positive, verb
 
 _ABOUT = """
@@ -36,7 +36,6 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _score(args: argparse.Namespace) -> None:
     from hyena_dist.inference.score import score
-    from hyena_dist.ops.precision import DTYPES
 
     score(
         args.model,
@@ -46,10 +45,6 @@ def _score(args: argparse.Namespace) -> None:
         strands=args.strands,
         per_base=args.per_base,
         overlap=args.overlap,
-        device=args.device,
-        dtype=DTYPES[args.dtype],
-        max_tokens_per_batch=args.max_tokens_per_batch,
-        modulation_shift=args.modulation_shift,
+        **model_options(args),
     )
-    if args.out.exists():  # else other processes are still at their share, and the last of them says it
-        print(f"wrote {args.out}")
+    say_written([args.out])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hyena_dist.data.text.contigs import Contigs
 from hyena_dist.errors import UserError
 from hyena_dist.inference.likelihoods import scored_bases
+from hyena_dist.inference.load import evaluating
 from hyena_dist.inference.parts import PartFolder
 from hyena_dist.inference.variant_check import Survey, describe, reasons, ref_agrees
 from hyena_dist.inference.variant_files import write_variants
@@ -44,7 +45,8 @@ class VariantWork(NamedTuple):
                 np.save(file, self._score(records))
 
         sizes = [windows * self.likelihoods.shape.length * self.strands for windows in found.sizes]
-        folder.compute("variants", sizes, part, rank, world_size)
+        with evaluating(self.likelihoods.model):
+            folder.compute("variants", sizes, part, rank, world_size)
 
     def read(self, folder: PartFolder) -> Iterator[Scored]:
         """Yield the records with what all parts say of them."""

@@ -18,7 +18,7 @@ from hyena_dist.inference.variant_windows import WindowShape
 from hyena_dist.inference.variant_work import BLOCK, VariantWork
 from hyena_dist.inference.vcf import VariantSource, as_variants
 from hyena_dist.inference.window_likelihoods import WindowLikelihoods
-from hyena_dist.parallel.world import launch_environment
+from hyena_dist.system.launch import launch_environment
 
 STRANDS = {"one": 1, "both": 2}
 WINDOW = 1024
@@ -104,10 +104,14 @@ def score_variants(
             folder = PartFolder(Path(scratch, "scores"), job)
             work.compute(folder, found, 0, 1)
             return gather(list(work.read(folder)))
-    if not _are_made_already(outs):
-        folder, launch = PartFolder(outs[0], job), launch_environment()
-        work.compute(folder, found, launch.rank, launch.world_size)
-        folder.merge(len(found.sizes), lambda merged: work.write(folder, merged, outs, job, say))
+    if not PartFolder.is_open(outs[0]):  # else others may be left of a job that was killed before its first
+        for path in outs[1:]:
+            is_made_already(path)
+    unfinished = PartFolder.of_unfinished(outs[0], job)
+    if unfinished is not None:
+        launch = launch_environment()
+        work.compute(unfinished, found, launch.rank, launch.world_size)
+        unfinished.merge(len(found.sizes), lambda merged: work.write(unfinished, merged, outs, job, say))
     return None
 
 
@@ -127,13 +131,3 @@ def _window(window: int | None, l_max: int) -> int:
             f"a window of {window:,} bases is longer than the {l_max:,} (l_max) that the model reads; shorten it"
         )
     return window or min(WINDOW, l_max)
-
-
-def _are_made_already(outs: Sequence[Path]) -> bool:
-    """Return whether other processes have ended the job since this one started.
-
-    Raises:
-        UserError: an output was there before; but for one that a killed job has left before its first.
-    """
-    going_on = outs[0].with_name(f"{outs[0].name}.partial").is_dir()
-    return all([is_made_already(path) for path in (outs[:1] if going_on else outs)])

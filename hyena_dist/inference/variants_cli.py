@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from hyena_dist.inference.arguments import add_model_arguments
+from hyena_dist.inference.arguments import add_model_arguments, model_options, say_written
 from hyena_dist.verbs import positive, verb
 
 _ABOUT = """
@@ -75,7 +75,6 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _variants(args: argparse.Namespace) -> None:
     from hyena_dist.inference.variants import score_variants
-    from hyena_dist.ops.precision import DTYPES
 
     score_variants(
         args.model,
@@ -87,12 +86,7 @@ def _variants(args: argparse.Namespace) -> None:
         strands=args.strands,
         region=args.region,
         ref_mismatch=args.ref_mismatch,
-        device=args.device,
-        dtype=DTYPES[args.dtype],
-        max_tokens_per_batch=args.max_tokens_per_batch,
-        modulation_shift=args.modulation_shift,
+        **model_options(args),
         say=print,
     )
-    for out in args.out:
-        if out.exists():  # else other processes are still at their share, and the last of them says it
-            print(f"wrote {out}")
+    say_written(args.out)

@@ -1,7 +1,10 @@
 """`hyena_dist.load` takes folders and files, and says in a sentence what it does not take."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,3 +52,20 @@ def test_weights_that_are_not_numbers(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "out/model.safetensors")
     with pytest.raises(UserError, match=r"1 of the 16 values of backbone.ln_f.weight are NaN"):
         hyena_dist.load(tmp_path / "out")
+
+
+def test_a_model_in_training_drops_nothing_and_stays_in_its_mode() -> None:
+    model = hyena_dist.load(TINY)
+    texts = {"a": "ACGTTGCATTGCA"}
+    uses: list[Callable[[], Any]] = [
+        lambda: hyena_dist.score(model, texts).log_likelihood,  # type: ignore[union-attr]
+        lambda: hyena_dist.embed(model, texts).layers[2],  # type: ignore[union-attr]
+        lambda: hyena_dist.score_variants(model, [("a", 3, "G", "T")], texts, position=0).delta,  # type: ignore
+    ]
+    expected = [use() for use in uses]
+    model.backbone.layers.train()
+    model.backbone.embed_dropout.train()
+    modes = [module.training for module in model.modules()]
+    for use, value in zip(uses, expected, strict=True):
+        np.testing.assert_array_equal(use(), value)
+    assert [module.training for module in model.modules()] == modes

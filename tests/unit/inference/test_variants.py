@@ -297,3 +297,14 @@ def test_a_job_that_is_killed_goes_on_with_other_processes_to_the_same_bytes(tmp
     assert not folder.exists()
     assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in killed]
     assert (tmp_path / "k.vcf.gz.tbi").stat().st_size > 0
+
+
+def test_a_job_that_was_killed_while_it_tidied_up_has_ended(files: tuple[Path, Path], tmp_path: Path) -> None:
+    vcf, genome = files
+    outs = [tmp_path / "x.vcf", tmp_path / "x.parquet"]
+    hyena_dist.score_variants(TINY, vcf, genome, out=outs, window=32)
+    (tmp_path / "x.vcf.partial").mkdir()  # without its header, which goes first
+    before = [path.read_bytes() for path in outs]
+    hyena_dist.score_variants(TINY, vcf, genome, out=outs, window=32)
+    assert [path.read_bytes() for path in outs] == before
+    assert not (tmp_path / "x.vcf.partial").exists()
