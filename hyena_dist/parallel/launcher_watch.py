@@ -51,9 +51,11 @@ def _facts(process: psutil.Process) -> tuple[dict[str, str], set[str]]:
 def _watch(needed: list[psutil.Process]) -> None:
     while not (gone := [process.pid for process in needed if not _lives(process)]):
         time.sleep(_LOOK_S)
-    if os.environ["RANK"] == "0":
-        with contextlib.suppress(OSError):
-            print(f"the launcher, process {gone[0]}, is gone: its ranks stop", file=sys.stderr, flush=True)
+    # Each rank says it for itself: the first to look may have stopped all others before they look.
+    with contextlib.suppress(OSError):
+        line = f"rank {os.environ['RANK']}: the launcher, process {gone[0]}, is gone: this rank stops\n"
+        sys.stderr.write(line)
+        sys.stderr.flush()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)

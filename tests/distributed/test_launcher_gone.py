@@ -85,5 +85,5 @@ def test_ranks_save_and_end(
     assert ended.outcome == "stopped"
     assert ended.step == standing(tmp_path / "run").step > 0
     output = (tmp_path / "output").read_text()
-    assert f"the launcher, process {launcher.pid}, is gone: its ranks stop" in output
+    assert f"the launcher, process {launcher.pid}, is gone: this rank stops" in output
     assert "stopped and saved at step" in output
