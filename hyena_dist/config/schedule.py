@@ -139,6 +139,11 @@ class TrainConfig(Section):
         per_step = max(1, self.batch_of(stage) * stage.seq_length)  # 0: such a run is refused before it starts
         return -(-(stage.tokens or 0) // per_step)
 
+    @property
+    def total_tokens(self) -> int:
+        """The tokens of the whole curriculum, padding included, however many ranks there are."""
+        return sum(self.steps_of(stage) * self.batch_of(stage) * stage.seq_length for stage in self.curriculum)
+
     def _batches(self, stage: CurriculumStage, dp: int, fits_all: int) -> tuple[int, int]:
         """Return the sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
         factors = self._factors(stage, dp)

@@ -21,7 +21,8 @@ from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
-from hyena_dist.models.published import load_weights, published_config, read_tensors
+from hyena_dist.models.published import load_weights, published_config
+from hyena_dist.models.weights_files import find_weights, read_tensors
 from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.transfer import to_device
@@ -86,9 +87,9 @@ class Pretraining(Objective[TokenBatch]):
         return HyenaDNA(self.config.model, mesh, DTYPES[self.config.precision])
 
     def load_model(self, checkpoint: Path, model: nn.Module, mesh: Mesh) -> None:
-        """Copy the weights of a checkpoint, position grids of a published model included."""
+        """Copy the weights of a checkpoint or a published model, whose position grids are kept."""
         assert isinstance(model, HyenaDNA)
-        weights = checkpoint / "model.safetensors"
+        weights = find_weights(checkpoint)
         load_weights(model, read_tensors(weights), source=weights)
 
     def model_files(self, model: nn.Module) -> Mapping[str, str]:
