@@ -16,12 +16,12 @@ from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
+from hyena_dist.tasks.finetune_cli import add_arguments as add_finetune_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.train.continue_cli import add_arguments as add_continue_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
 from hyena_dist.train.track_cli import add_arguments as add_track_arguments
-from hyena_dist.train.train_cli import add_arguments as add_train_arguments
-from hyena_dist.verbs import output_folder, verb
+from hyena_dist.verbs import output_folder, parse_profile, parse_resume, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
 
 _EPILOG = """examples:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv, output)
 
 
-_LOGGED = {"train", "continue", "demo", "jobs"}
+_LOGGED = {"train", "continue", "finetune", "demo", "jobs"}
 """Verbs whose output is news of a run, which its folder has too: they succeed without anybody who reads it."""
 
 
@@ -102,8 +102,47 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # the deepspeed launcher passes it
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, dest="verb")
 
-    add_train_arguments(verbs)
+    train = verb(
+        verbs,
+        "train",
+        "pretrain as a run file says",
+        _train,
+        "hyena-dist train run.yaml optimizer.lr=3e-4\n"
+        "  deepspeed --num_gpus 8 --module hyena_dist train run.yaml\n"
+        "  torchrun --nproc_per_node 8 -m hyena_dist train run.yaml\n"
+        "  srun --ntasks-per-node 8 --gpus-per-node 8 python -m hyena_dist train run.yaml",
+    )
+    train.add_argument("run", type=Path, metavar="RUN.yaml", help="the run (jobs/recipes has examples)")
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example train.micro_batch_size=4")
+    train.add_argument(
+        "--resume",
+        type=parse_resume,
+        default="auto",
+        metavar="auto|never|STEP",
+        help="auto: from the newest intact checkpoint; never: refuse a folder that has one; STEP: back to the "
+        "checkpoint of that step, with newer ones set aside (default: auto)",
+    )
+    train.add_argument(
+        "--profile",
+        type=parse_profile,
+        default=frozenset(),
+        metavar="WHAT",
+        help="comm: bytes and calls sent per step, beside the formulas; trace: operators of some steps, for Perfetto; "
+        "comm,trace: both",
+    )
+    train.add_argument(
+        "--profile-steps",
+        type=parse_steps,
+        default=(3, 5),
+        metavar="FIRST-LAST",
+        help="steps that a trace holds, counted from where these processes enter each stage (default: 3-5)",
+    )
+    train.add_argument("--last-stage", type=int, metavar="K", help="save and stop after stage K (counted from 1)")
+    train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
+    train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
+
     add_continue_arguments(verbs)
+    add_finetune_arguments(verbs)
     add_evaluate_arguments(verbs)
 
     export = verb(
@@ -145,6 +184,40 @@ def _parser() -> argparse.ArgumentParser:
     add_bench_arguments(verbs.add_parser("bench", help="time and memory beside others'", description="Measure."))
     verb(verbs, "doctor", "versions, devices, back ends, and what is missing for what", _doctor, "hyena-dist doctor")
     return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    from hyena_dist.train.launched import ignore_early_stops
+
+    ignore_early_stops()
+    if "trace" in args.profile:
+        # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from hyena_dist.train.outcome import told_to_supervisor
+
+    with told_to_supervisor():
+        _train_as_told(args)
+
+
+def _train_as_told(args: argparse.Namespace) -> None:
+    from hyena_dist.plan.fit import fit
+    from hyena_dist.train.init import load_run
+
+    config = load_run(args.run, args.overrides)
+    if args.last_stage is not None and not 1 <= args.last_stage <= len(config.train.curriculum):
+        raise UserError(
+            f"--last-stage {args.last_stage} is none of the {len(config.train.curriculum)} stages of the run"
+        )
+    if args.dry_run:
+        from hyena_dist.plan.show import show
+
+        show(fit(config, args.world_size), args.world_size)
+        return
+    from hyena_dist.tasks.objectives import objective_of
+    from hyena_dist.train.launched import train_launched
+
+    objective = objective_of(config)
+    train_launched(config, objective, args.resume, args.profile, args.profile_steps, args.last_stage)
 
 
 def _export(args: argparse.Namespace) -> None:

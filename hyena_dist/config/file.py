@@ -26,11 +26,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
     """
-    return parse_config(read_tree(path, overrides), str(path))
+    return parse_config(load_tree(path, overrides), str(path))
 
 
-def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file and apply `key=value` overrides; what the keys mean is not looked at.
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides, whatever the keys.
 
     Raises:
         UserError: unreadable file, or an override that is none.
@@ -43,18 +43,9 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
-    override(tree, overrides)
+    for override in overrides:
+        _apply(tree, override)
     return tree
-
-
-def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set keys of a tree as `key=value` says.
-
-    Raises:
-        UserError: an override that is none, or whose key lies below a plain value.
-    """
-    for text in overrides:
-        _apply(tree, text)
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyena_dist.errors import UserError
-from hyena_dist.train.train_cli import add_training_options, run_training
-from hyena_dist.verbs import verb
+from hyena_dist.verbs import parse_resume, positive, verb
 
 if TYPE_CHECKING:
     from hyena_dist.config.run import RunConfig
@@ -34,40 +33,65 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help="a run, a checkpoint, a published or -hf folder, or a file of weights"
     )
-    add_training_options(parser, "[RUN.yaml] KEY=VALUE", "the run (that of MODEL if not given), and what differs")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="[RUN.yaml] KEY=VALUE",
+        help="the run (that of MODEL if not given), and what differs",
+    )
     parser.add_argument(
         "--optimizer",
         choices=("fresh", "keep"),
         help="of a new run: AdamW anew, or with the moments of a checkpoint of ours (default: fresh)",
     )
     parser.add_argument("--add-stage", metavar="STAGE", help="one more stage at the end of the curriculum")
+    parser.add_argument(
+        "--resume", type=parse_resume, default="auto", metavar="auto|never|STEP", help="as for train (default: auto)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the complete run and its stages, then stop")
+    parser.add_argument("--world-size", type=positive, default=1, metavar="N", help="ranks that --dry-run plans for")
 
 
 def _continue(args: argparse.Namespace) -> None:
-    def load() -> "RunConfig":
-        from hyena_dist.config.file import override, parse_config, read_tree
-        from hyena_dist.train.init import complete
+    from hyena_dist.train.launched import ignore_early_stops, train_launched
+    from hyena_dist.train.outcome import told_to_supervisor
 
-        words = list(args.overrides)
-        file = Path(words.pop(0)) if words and "=" not in words[0] else run_file(args.model)
-        tree = read_tree(file, words)
-        if args.add_stage is not None:
-            stages = (tree.get("train") or {}).get("curriculum") or []
-            override(tree, [f"train.curriculum.{len(stages)}={args.add_stage}"])
-        if _is_own(args.model, tree):
-            if args.optimizer is not None:
-                raise UserError(
-                    f"--optimizer {args.optimizer} is for new runs, and {args.model} itself goes on as it is; name the "
-                    f"new run by name=..."
-                )
-            return parse_config(tree, str(file))
-        tree["init"] = {"model": str(args.model), "optimizer": args.optimizer or "fresh"}
-        return complete(tree, str(file))
+    ignore_early_stops()
+    with told_to_supervisor():
+        config = _load(args)
+        if args.dry_run:
+            from hyena_dist.plan.fit import fit
+            from hyena_dist.plan.show import show
 
-    run_training(args, load)
+            show(fit(config, args.world_size), args.world_size)
+            return
+        from hyena_dist.train.pretraining import Pretraining
+
+        train_launched(config, Pretraining, args.resume)
 
 
-def run_file(model: Path) -> Path:
+def _load(args: argparse.Namespace) -> "RunConfig":
+    from hyena_dist.config.file import load_tree, parse_config
+    from hyena_dist.train.init import complete
+
+    words = list(args.overrides)
+    file = Path(words.pop(0)) if words and "=" not in words[0] else _run_file(args.model)
+    tree = load_tree(file, words)
+    if args.add_stage is not None:
+        stages = (tree.get("train") or {}).get("curriculum") or []
+        tree = load_tree(file, [*words, f"train.curriculum.{len(stages)}={args.add_stage}"])
+    if _is_own(args.model, tree):
+        if args.optimizer is not None:
+            raise UserError(
+                f"--optimizer {args.optimizer} is for new runs, and {args.model} itself goes on as it is; name the "
+                f"new run by name=..."
+            )
+        return parse_config(tree, str(file))
+    tree["init"] = {"model": str(args.model), "optimizer": args.optimizer or "fresh"}
+    return complete(tree, str(file))
+
+
+def _run_file(model: Path) -> Path:
     """Return the run.yaml of a run or checkpoint.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import load_config, parse_config, read_tree
+from hyena_dist.config.file import load_config, load_tree, parse_config
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.errors import UserError
@@ -26,7 +26,7 @@ def load_run(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: what `load_config` and `complete` refuse.
     """
-    return complete(read_tree(path, overrides), str(path))
+    return complete(load_tree(path, overrides), str(path))
 
 
 def complete(tree: dict[str, Any], source: str) -> RunConfig:
