@@ -105,7 +105,7 @@ class Finetuning(Objective[LabelledBatch]):
             mesh,
         )
         data = self.config.data
-        return _open(Loader(read, steps, workers=data.workers, prefetch=data.prefetch, timeout_s=data.timeout_s))
+        return open_loader(Loader(read, steps, workers=data.workers, prefetch=data.prefetch, timeout_s=data.timeout_s))
 
     def loss(self, model: Callable[..., Any], micro_batch: LabelledBatch, device: torch.device) -> Tensor:
         """Return this rank's share of the summed loss of the known labels."""
@@ -138,7 +138,7 @@ class Finetuning(Objective[LabelledBatch]):
             return Evaluation(logged, lines, best=best.step == step, ends=ends)
         record = {}
         chosen = model if best.step == step else self._at(best.step, mesh)
-        for split in self.scored:
+        for split in (name for name in HELD_OUT if name in self.data.splits):
             record[split], predictions = self.measured_on(split, chosen, alive)
             path = predictions_file(self.config.run_dir, split)
             mesh.world.on_main(lambda of=predictions, to=path: of.save(to))  # type: ignore[misc]
@@ -193,6 +193,7 @@ class Finetuning(Objective[LabelledBatch]):
 
 
 @contextmanager
-def _open(loader: Loader[Batch[LabelledBatch]]) -> Iterator[Iterable[Batch[LabelledBatch]]]:
+def open_loader(loader: Loader[Batch[LabelledBatch]]) -> Iterator[Iterable[Batch[LabelledBatch]]]:
+    """Read batches ahead within the block."""
     with loader:
         yield loader

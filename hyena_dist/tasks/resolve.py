@@ -56,6 +56,8 @@ def complete(tree: Tree, source: str) -> RunConfig:
         if epochs is not None:
             raise UserError(f"{source} gives task.epochs and train.curriculum, which both say how long; leave one out")
         return parse_config(tree, source)
+    if (tree["task"].get("data") or {}).get("format") == "species":
+        raise UserError(f"{source} has no train.curriculum, and random windows of species have no epochs; add one")
     if not {"global_batch_size", "global_batch_tokens"} & train.keys():
         train["global_batch_size"] = BATCH
     # All else is checked before the data is read, which may take long.
