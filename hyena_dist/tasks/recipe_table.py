@@ -24,8 +24,8 @@ class Recipe(NamedTuple):
     """The metric of `paper`, one of tasks/metrics.py."""
     paper: float | None
     """The published figure in percent; None if there is none."""
-    read: bool
-    """Whether the figure was read in the paper or in a text that quotes it; otherwise it is from memory of the paper."""
+    checked: bool
+    """Whether the figure was checked against the paper, or a text that quotes it, when this was written."""
     data: str
     """Where the data comes from: mostly a command that brings it."""
     tree: dict[str, Any]
@@ -62,13 +62,13 @@ def describe_recipes() -> list[str]:
         members = [recipe for recipe in known.values() if recipe.family == family]
         lines += ["", f"{family}: {members[0].data}"]
         for each in members:
-            figure = "    -" if each.paper is None else f"{each.paper:5.1f}{' ' if each.read else '*'}"
+            figure = "    -" if each.paper is None else f"{each.paper:5.1f}{' ' if each.checked else '*'}"
             lines.append(f"  {each.name:{width}}  {each.metric:9}{figure:6}  {each.about}")
     return [
         f"{'  recipe':{width + 2}}  {'metric':9}{'paper':6}  what it tells apart",
         *lines,
         "",
-        "* the paper's figure as remembered, read neither in the paper nor in a text that quotes it",
+        "* nobody could check this figure against the paper when the recipe was written",
         "start one with `hyena-dist finetune RECIPE model=...`; with --dry-run it is shown as a file to copy and edit",
     ]
 
@@ -82,8 +82,8 @@ def _family(document: dict[str, Any]) -> list[Recipe]:
             _put(tree, key.split("."), value)
         metric = task.get("metric", document["metric"])
         data = task.get("data", document["data"])
-        read = task.get("read", False)
-        found.append(Recipe(name, document["title"], task["about"], metric, task.get("paper"), read, data, tree))
+        checked = task.get("checked", False)
+        found.append(Recipe(name, document["title"], task["about"], metric, task.get("paper"), checked, data, tree))
     return found
 
 
