@@ -26,6 +26,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
     """
+    return parse_config(read_tree(path, overrides), str(path))
+
+
+def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides; what the keys mean is not looked at.
+
+    Raises:
+        UserError: unreadable file, or an override that is none.
+    """
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -34,9 +43,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
-    for override in overrides:
-        _apply(tree, override)
-    return parse_config(tree, str(path))
+    override(tree, overrides)
+    return tree
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set keys of a tree as `key=value` says.
+
+    Raises:
+        UserError: an override that is none, or whose key lies below a plain value.
+    """
+    for text in overrides:
+        _apply(tree, text)
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:

@@ -11,6 +11,9 @@ import yaml
 
 from hyena_dist.errors import UserError
 
+OWN_DATA = "own-data"
+"""Name of the recipe for sequences that no paper is about."""
+
 
 class Recipe(NamedTuple):
     """A task with its settings."""
@@ -50,7 +53,9 @@ def find_recipe(name: str) -> Recipe:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise UserError(f"there is no recipe {name!r}; did you mean {near[0]!r}? `hyena-dist finetune --list` shows all")
+    raise UserError(
+        f"{name} is neither a file nor a recipe; the nearest recipe is {near[0]}, and `hyena-dist finetune --list` shows all"
+    )
 
 
 def describe_recipes() -> list[str]:

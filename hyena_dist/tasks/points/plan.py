@@ -32,7 +32,7 @@ class PointsConfig(Section):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, seeds: Any) -> Any:
-        return tuple(range(seeds)) if isinstance(seeds, int) else seeds
+        return tuple(range(seeds)) if isinstance(seeds, int) and seeds >= 0 else seeds
 
 
 class Point(NamedTuple):
@@ -118,7 +118,7 @@ def _settings(sweep: Any) -> list[dict[str, Any]]:
 
 
 def _name(setting: Mapping[str, Any], seed: int | None, fold: int | None) -> str:
-    parts = [f"{key.rpartition('.')[2]}-{_text(value)}" for key, value in setting.items()]
+    parts = [f"{key.rpartition('.')[2]}-{_text(value).rpartition('/')[2]}" for key, value in setting.items()]
     parts += [f"seed-{seed}"] if seed is not None else []
     parts += [f"fold-{fold}"] if fold is not None else []
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(parts)) or "point"
