@@ -12,7 +12,7 @@ from hyena_dist.system.files import write_atomically
 from hyena_dist.tasks.bootstrap import Interval
 from hyena_dist.tasks.metrics import HEADLINE, metrics
 from hyena_dist.tasks.points.plan import Point
-from hyena_dist.tasks.predictions import read_predictions
+from hyena_dist.tasks.predictions import Predictions
 
 SPLITS = ("valid", "test")
 _LOWER = {"mse"}
@@ -47,7 +47,7 @@ def read_points(folder: Path, points: Sequence[Point]) -> tuple[list[Found], str
         for split in SPLITS:
             file = folder / point.name / f"predictions-{split}.parquet"
             if file.exists():
-                predictions = read_predictions(file)
+                predictions = Predictions.load(file)
                 headline = HEADLINE[predictions.kind]
                 values |= {f"{split}/{name}": v for name, v in metrics(predictions).items() if "/" not in name}
         found.append(Found(point, values))
