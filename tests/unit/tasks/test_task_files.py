@@ -22,7 +22,8 @@ def test_recipe_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), [("my.csv", "my"), ("My genes (2).tsv.gz", "My-genes-2"), ("folder", "folder"), ("__.csv", "task")]
+    ("file", "name"),
+    [("my.csv", "my"), ("My genes (2).tsv.gz", "My-genes-2"), ("folder", "folder"), ("__.csv", "task")],
 )
 def test_sequences_alone(tmp_path: Path, file: str, name: str) -> None:
     (tmp_path / file).write_text("sequence,label\n")

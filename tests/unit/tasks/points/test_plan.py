@@ -33,7 +33,12 @@ def test_overrides_are_what_the_run_file_takes() -> None:
     (point,) = plan_points(PointsConfig(seeds=(7,), sweep=({"optimizer.lr": 1e-5, "model": "runs/chr 20"},)))
     overrides = dict(text.split("=", 1) for text in point.overrides(0))
     values = {key: yaml.safe_load(value) for key, value in overrides.items()}
-    assert values == {"name": "lr-1e-05_model-chr-20_seed-7", "optimizer.lr": "1e-05", "model": "runs/chr 20", "seed": 7}
+    assert values == {
+        "name": "lr-1e-05_model-chr-20_seed-7",
+        "optimizer.lr": "1e-05",
+        "model": "runs/chr 20",
+        "seed": 7,
+    }
     (point, _) = plan_points(PointsConfig(folds=2))
     assert point.overrides(2) == ['name="fold-0"', "task.data.folds=2", "task.data.fold=0"]
 
