@@ -35,11 +35,9 @@ def bench_finetune(case: FinetuneCase, out: Path | None) -> None:
         begin = time.monotonic()
         for name, found in _compare_on(each, case).items():
             seconds = round(time.monotonic() - begin)
-            rows += [
-                [name, each.metric, found.examples, found.after, found.before, *found.gain, floor, beaten.value]
-                + [*beaten.margin, seconds]
-                for floor, beaten in found.floors.items()
-            ]
+            for floor, beaten in found.floors.items():
+                models = (each.metric, found.examples, found.after, found.before, *found.gain)
+                rows.append([name, *models, floor, beaten.value, *beaten.margin, seconds])
             print("\n".join(_describe(name, each.metric, found)), flush=True)
         if out is not None:
             record(out, "finetune-quick" if case.quick else "finetune", COLUMNS, rows, case._asdict())
