@@ -170,4 +170,6 @@ def of_intervals(source: str, genome: Contigs, places: Iterable[Interval]) -> Se
     for name, interval in found.items():
         about.write(f"{name}\0{interval}\0")
     fingerprint = hashlib.sha256(about.getvalue().encode()).hexdigest()
-    return Sequences(list(found), np.array([end - start for _, start, end, _ in intervals], np.int64), tokens, fingerprint)
+    return Sequences(
+        list(found), np.array([end - start for _, start, end, _ in intervals], np.int64), tokens, fingerprint
+    )

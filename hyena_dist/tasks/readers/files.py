@@ -10,7 +10,8 @@ from hyena_dist.errors import UserError
 from hyena_dist.tasks.readers.class_folders import is_class_folders, read_class_folders
 from hyena_dist.tasks.readers.fasta import has_label, read_labelled_fasta
 from hyena_dist.tasks.readers.rows import Rows, split_named
-from hyena_dist.tasks.readers.tables import Say, read_labelled_table
+from hyena_dist.tasks.readers.tables import read_labelled_table
+from hyena_dist.tracking.work_progress import Say
 
 FORMATS = {
     ".csv": "table",
@@ -38,7 +39,9 @@ def read_rows(settings: TaskData, say: Say) -> list[Rows]:
     """
     if settings.path is not None:
         path = _existing(settings.path)
-        if settings.format == "class_folders" or (settings.format == "auto" and path.is_dir() and is_class_folders(path)):
+        if settings.format == "class_folders" or (
+            settings.format == "auto" and path.is_dir() and is_class_folders(path)
+        ):
             return [read_class_folders(path)]
         files = _files_in(path) if path.is_dir() else [_File(path, None)]
     else:
@@ -82,7 +85,9 @@ def _files_in(folder: Path) -> list[_File]:
             f"task.data.path, or one for each split with task.data.train and task.data.test"
         )
     return [
-        file._replace(label=stem) if stem and FORMATS.get(suffix_of(file.path), "fasta") == "fasta" and not has_label(file.path) else file
+        file._replace(label=stem)
+        if stem and FORMATS.get(suffix_of(file.path), "fasta") == "fasta" and not has_label(file.path)
+        else file
         for file, stem in files
     ]
 

@@ -1,6 +1,7 @@
 """Tables of labelled sequences, or of labelled intervals of a genome: CSV, TSV, Parquet and BED."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hyena_dist.data.text.table import read_table, suffix_of
 from hyena_dist.errors import UserError
 from hyena_dist.inference.sequences import NAMES, Interval, Sequences, encoded, of_intervals, read_bed, whole
 from hyena_dist.tasks.readers.rows import Rows, distinct, splits_in
+from hyena_dist.tracking.work_progress import Say
 
 LABELS = ("label", "labels", "class", "target")
 """Columns of which the first that is there has the labels, where nobody names columns."""
@@ -22,7 +24,6 @@ _PLACES = {
 _SCORES = ("score",)
 Columns = Mapping[str, list[Any]]
 """Values by the name of the column."""
-Say = Callable[[str], object]
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
@@ -103,7 +104,9 @@ def _of_genome(
     called = {str(contig): _name_in(genome, str(contig)) for contig in contigs}
     other = [f"{contig} is {name}" for contig, name in called.items() if contig != name]
     if other:
-        say(f"{source}: contigs have other names in {settings.genome}: {', '.join(other[:5])}{' ...' * (len(other) > 5)}")
+        say(
+            f"{source}: contigs have other names in {settings.genome}: {', '.join(other[:5])}{' ...' * (len(other) > 5)}"
+        )
     if names is None:
         turned = ("(-)" if strand == "-" else "" for strand in strands)
         names = [f"{c}:{s}-{e}{t}" for c, s, e, t in zip(contigs, starts, ends, turned, strict=True)]
@@ -123,11 +126,16 @@ def _of_genome(
 
 
 def _name_in(genome: Contigs, contig: str) -> str:
-    """Return the name of a contig in a genome that may write chr20 for 20, or 20 for chr20."""
-    if contig in genome.numbers:
-        return contig
+    """Return the name of a contig in a genome, which may write chr20 for 20, 20 for chr20, or Human:chr20:1 for chr20.
+
+    A name of which nobody can say which contig it means is returned as it is.
+    """
     other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
-    return other if other in genome.numbers else contig
+    for name in (contig, other):
+        if name in genome.numbers:
+            return name
+    parts = [name for name in genome.numbers if contig in re.split(r"[:|.]", name)]
+    return parts[0] if len(parts) == 1 else contig
 
 
 def _label_columns(source: str, columns: Columns, settings: TaskData, others: list[str]) -> list[str]:
@@ -135,7 +143,9 @@ def _label_columns(source: str, columns: Columns, settings: TaskData, others: li
     if settings.labels:
         missing = next((label for label in settings.labels if label not in columns), None)
         if missing is not None:
-            raise UserError(f"{source} has no column {missing!r}, but {_some(columns)}; name the labels by one of these")
+            raise UserError(
+                f"{source} has no column {missing!r}, but {_some(columns)}; name the labels by one of these"
+            )
         return list(settings.labels)
     called = _find(columns, LABELS)
     rest = [called] if called else [column for column in columns if column and column not in others]
