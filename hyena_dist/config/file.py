@@ -26,11 +26,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
     """
-    return parse_config(read_tree(path, overrides), str(path))
+    return parse_config(load_tree(path, overrides), str(path))
 
 
-def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file and apply `key=value` overrides; what the keys mean is not looked at.
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides, whatever the keys.
 
     Raises:
         UserError: unreadable file, or an override that is none.

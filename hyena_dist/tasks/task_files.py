@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import override, read_tree
+from hyena_dist.config.file import override, load_tree
 from hyena_dist.tasks.recipe_table import OWN_DATA, find_recipe
 
 
 def read_task(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the content of a task file, with `key=value` overrides; a recipe and plain sequences make one.
+
+    The run has the file's name if nothing says another.
 
     Args:
         source: a YAML file, the name of a recipe, or a file or folder of labelled sequences.
@@ -20,7 +22,7 @@ def read_task(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         UserError: A file that is no YAML, an override that is none, or neither a file nor a recipe of that name.
     """
     if source.endswith((".yaml", ".yml")):
-        return read_tree(source, overrides)
+        return {"name": Path(source).stem} | load_tree(source, overrides)
     if Path(source).exists():
         tree = find_recipe(OWN_DATA).tree
         tree["task"]["data"] = {"path": source}

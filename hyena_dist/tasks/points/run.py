@@ -1,5 +1,6 @@
 """The points of a task as processes: side by side, each a run of its own, and none twice."""
 
+import copy
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from hyena_dist.config.file import override
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import write_atomically
 from hyena_dist.system.launch import RUN_VARIABLE, launch_environment
@@ -16,6 +18,7 @@ from hyena_dist.system.locks import LockedError, lock
 from hyena_dist.system.process_tree import Stopping, Tree
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.tasks.points.plan import Point, PointsConfig, plan_points
+from hyena_dist.tasks.resolve import complete
 from hyena_dist.tracking.work_progress import Say
 from hyena_dist.train import outcome
 
@@ -48,6 +51,7 @@ def run_points(tree: Mapping[str, Any], folder: Path, config: PointsConfig, say:
     if launch_environment().world_size > 1:
         raise UserError("points run side by side, so start them without a launcher; or start each point with one")
     points = plan_points(config)
+    _check(tree, points, config.folds)
     _claim(tree, folder)
     try:
         with lock(folder / ".points.lock", wait_s=1.0, note=str(os.getpid())):
@@ -64,6 +68,14 @@ def is_finished(folder: Path, point: Point) -> bool:
     """Return whether a point has been trained and reported on."""
     ended = outcome.read(folder / point.name)
     return ended is not None and ended.outcome == "finished"
+
+
+def _check(tree: Mapping[str, Any], points: Sequence[Point], folds: int) -> None:
+    """Refuse a task, or a setting of the sweep, that cannot work: before one of many points runs."""
+    for point in {point.group: point for point in points}.values():
+        changed = copy.deepcopy(dict(tree))
+        override(changed, point.overrides(folds))
+        complete(changed, point.name)
 
 
 def _claim(tree: Mapping[str, Any], folder: Path) -> None:
