@@ -43,9 +43,18 @@ def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
-    for override in overrides:
-        _apply(tree, override)
+    override(tree, overrides)
     return tree
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set keys of a tree as `key=value` says.
+
+    Raises:
+        UserError: an override that is none, or whose key lies below a plain value.
+    """
+    for text in overrides:
+        _apply(tree, text)
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:

@@ -126,7 +126,7 @@ def _words(examples: Examples) -> Iterator[tuple[NDArray[np.int64], NDArray[np.u
         owners = np.flatnonzero(block == number)
         lengths = examples.lengths[owners] + 1  # an N between sequences, which no k-mer has
         tokens = np.full(lengths.sum() + K, N, np.uint8)
-        for i, end in zip(owners, np.cumsum(lengths), strict=True):
+        for i, end in zip(owners.tolist(), np.cumsum(lengths).tolist(), strict=True):
             tokens[end - 1 - examples.lengths[i] : end - 1] = examples.read(i)
         codes, known = canonical_codes(tokens)
         yield np.repeat(owners, lengths)[known[: lengths.sum()]], codes[: lengths.sum()][known[: lengths.sum()]]
@@ -144,11 +144,11 @@ def canonical_codes(tokens: Tokens) -> tuple[NDArray[np.uint32], NDArray[np.bool
     windows = tokens.size - K + 1
     other = (tokens < A) | (tokens >= A + len(BASES))
     digits = np.where(other, 0, tokens - np.uint8(A)).astype(np.uint32)
-    forward = np.zeros(windows, np.uint32)
-    turned = np.zeros(windows, np.uint32)
+    forward: NDArray[np.uint32] = np.zeros(windows, np.uint32)
+    turned: NDArray[np.uint32] = np.zeros(windows, np.uint32)
     for at in range(K):
         digit = digits[at : at + windows]
-        forward = forward << 2 | digit
+        forward = (forward << np.uint32(2)) | digit
         turned |= (3 - digit) << np.uint32(2 * at)
     others = np.r_[0, np.cumsum(other)]
     return np.minimum(forward, turned), others[K:] == others[:windows]

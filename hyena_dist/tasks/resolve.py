@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import load_tree, parse_config
+from hyena_dist.config.file import parse_config
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
 from hyena_dist.models.published_config import model_config, read_config
 from hyena_dist.tasks.labelled_data import labelled_data
+from hyena_dist.tasks.task_files import read_task
 from hyena_dist.train.checkpoint.format import model_folder
 
 Tree = dict[str, Any]
@@ -22,11 +23,9 @@ WARMUP = 0.1
 """The share of training in which the learning rate rises, as in the paper's fine-tuning."""
 
 
-def load_task(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a task file and complete it, as `complete` does; the run has the file's name if it says none."""
-    tree = load_tree(path, overrides)
-    tree.setdefault("name", path.stem)
-    return complete(tree, str(path))
+def load_task(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read what `read_task` does, and complete it."""
+    return complete(read_task(str(source), overrides), str(source))
 
 
 def complete(tree: Tree, source: str) -> RunConfig:
