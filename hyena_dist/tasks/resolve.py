@@ -54,7 +54,7 @@ def complete(tree: Tree, source: str) -> RunConfig:
     if "curriculum" in train:
         if epochs is not None:
             raise UserError(f"{source} gives task.epochs and train.curriculum, which both say how long; leave one out")
-        return parse_config(tree, source)
+        return parse_config(tree if tree["model"] else tree | {"model": {"l_max": _positions(train)}}, source)
     if (tree["task"].get("data") or {}).get("format") == "species":
         raise UserError(f"{source} has no train.curriculum, and random windows of species have no epochs; add one")
     if not {"global_batch_size", "global_batch_tokens"} & train.keys():
@@ -123,6 +123,12 @@ def architecture_of(model: Path) -> Tree:
     fields = model_config(read_config(folder.parent if folder.is_file() else folder), None)
     # The head of the language model, which may be its own, has no part in a task.
     return fields.model_copy(update={"tie_embeddings": True}).model_dump(mode="json")
+
+
+def _positions(train: Tree) -> int:
+    """Return the positions that a model from scratch needs for a curriculum, those of the usual model at least."""
+    stages = [stage for stage in train["curriculum"] or () if isinstance(stage, dict)]
+    return max([ModelConfig().l_max, *(n for stage in stages if isinstance(n := stage.get("seq_length"), int))])
 
 
 def _unit(parallel: Tree) -> int:
