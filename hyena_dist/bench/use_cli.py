@@ -82,7 +82,16 @@ def add_use_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser
     finetune.add_argument("--at-once", type=positive, default=2, metavar="N", help="runs; default: %(default)s")
     finetune.add_argument("--quick", action="store_true", help="two small sets and few steps, to see that it works")
     finetune.add_argument("--search", action="store_true", help="try the settings of `search` by valid instead")
-    return [generate, embed, variants, finetune]
+    reached = verb(
+        benches,
+        "reached",
+        "steps, tokens and seconds until runs, with length warm-up or without, were as good as each other",
+        _bench_reached,
+        "hyena-dist bench reached runs/warm-up runs/none --metric valid/accuracy --out jobs/results",
+    )
+    reached.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run")
+    reached.add_argument("--metric", default="valid/accuracy", metavar="NAME", help="default: %(default)s")
+    return [generate, embed, variants, finetune, reached]
 
 
 def _bench_generate(args: argparse.Namespace) -> None:
@@ -131,3 +140,9 @@ def _bench_finetune(args: argparse.Namespace) -> None:
     names = tuple(filter(None, args.sets.split(",")))
     case = FinetuneCase(args.model, args.data, args.runs, names, args.seeds, args.at_once, args.quick)
     (search_settings if args.search else bench_finetune)(case, args.out)
+
+
+def _bench_reached(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.reached import bench_reached
+
+    bench_reached(args.runs, args.metric, args.out)
