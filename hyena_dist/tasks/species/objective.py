@@ -131,8 +131,8 @@ class SpeciesClassification(Finetuning):
         return [
             f"{len(self.species)} species of {config.data.path}: {', '.join(self.species)}",
             *(
-                f"scored at context {length:,}: {', '.join(f'{len(of):,} {split} windows' for split, of in splits.items())}"
-                for length, splits in self.windows.items()
+                f"scored at context {n:,}: {', '.join(f'{len(of):,} {split} windows' for split, of in splits.items())}"
+                for n, splits in self.windows.items()
             ),
             f"{self.task.model}, {config.model.num_parameters:,} parameters; {self._trained:,} trained "
             f"({self.task.tune})",
