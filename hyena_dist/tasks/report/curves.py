@@ -3,6 +3,7 @@
 Each is written with what it shows in a CSV beside it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ COLOURS = (
 )  # fmt: skip
 """Colours of lines: those of Okabe and Ito, and three more."""
 _DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 2, 1, 2)), (0, (8, 3)))
-_MOST_POINTS = 500
+_MOST_POINTS = 400
 _MOST_COUNTS = 15
 """Classes up to which a confusion matrix has its counts written into it."""
 
@@ -41,12 +42,14 @@ def plot_confusion(predictions: Predictions, out_png: Path) -> None:
     rows = [(names[t], names[p], counts[t, p]) for t in range(size) for p in range(size)]
     write_csv(out_png, ("true", "predicted", "count"), rows)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, (axes,) = new_figure(min(3.0 + 0.45 * size, 8.0))
+    side = min(2.6 + 0.45 * size, 8.0)
+    figure, (axes,) = new_figure(side)
+    figure.set_size_inches(side + 1.2, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= _MOST_COUNTS:
-        for (t, p), count in np.ndenumerate(counts):
+        for t, p in np.argwhere(counts):
             colour = "white" if shares[t, p] > 0.6 else "black"
-            axes.text(p, t, f"{count:,}", ha="center", va="center", color=colour, fontsize=9 if size < 8 else 7)
+            axes.text(p, t, f"{counts[t, p]:,}", ha="center", va="center", color=colour, fontsize=9 if size < 8 else 7)
     turned = size > 4 or max(map(len, names)) > 12
     axes.set_xticks(range(size), names, rotation=45 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(size), names)
@@ -54,7 +57,7 @@ def plot_confusion(predictions: Predictions, out_png: Path) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.colorbar(image, label="share of the true class", fraction=0.046)
     save(figure, out_png)
 
 
@@ -67,18 +70,20 @@ def plot_curves(predictions: Predictions, floors: Mapping[str, Predictions], roc
         roc_png: The picture of true against false positive rate; its CSV gets the same stem.
         pr_png: The picture of precision against recall; its CSV gets the same stem.
     """
-    drawn = [(column, {"color": colour}) for column, colour in zip(_columns(predictions), COLOURS, strict=False)]
+    drawn: list[tuple[Column, dict[str, Any]]] = [
+        (column, {"color": colour}) for column, colour in zip(_columns(predictions), COLOURS, strict=False)
+    ]
     if len(drawn) == 1:
-        drawn[0] = (drawn[0][0]._replace(name="model"), drawn[0][1])
+        drawn = [(drawn[0][0]._replace(name="model"), drawn[0][1])]
         for (name, floor), dashes in zip(floors.items(), _DASHES, strict=False):
             column = next(iter(_columns(floor)))._replace(name=name)
             drawn.append((column, {"color": GREY, "linestyle": dashes, "zorder": 1}))
     curves = [(column, style, *_curves(column)) for column, style in drawn]
-    share = float(drawn[0][0].truth.mean()) if len(predictions.classes) == 2 and drawn else None
-    _plot(
-        roc_png, [(c, s, roc, auroc) for c, s, roc, _, auroc, _ in curves], "false positive rate", "true positive rate"
-    )
-    _plot(pr_png, [(c, s, pr, auprc) for c, s, _, pr, _, auprc in curves], "recall", "precision", share)
+    roc = [(column, style, points, area) for column, style, points, _, area, _ in curves]
+    _plot(roc_png, roc, "false positive rate", "true positive rate", chance=(0, 1))
+    pr = [(column, style, points, area) for column, style, _, points, _, area in curves]
+    share = float(drawn[0][0].truth.mean()) if drawn and drawn[0][0].name == "model" else math.nan
+    _plot(pr_png, pr, "recall", "precision", chance=(share, share))
 
 
 def plot_scatter(predictions: Predictions, out_png: Path, most: int = 4) -> None:
@@ -128,8 +133,9 @@ def _curves(column: Column) -> tuple[NDArray[Any], NDArray[Any], float, float]:
 
 
 def _thinned(points: NDArray[Any]) -> NDArray[Any]:
-    """Return at most _MOST_POINTS of the points, the first and the last among them."""
-    return points[np.unique(np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int))]
+    """Return at most 2 _MOST_POINTS of the points: more of the first ones, between which precision jumps."""
+    steps = (np.linspace(0, len(points) - 1, _MOST_POINTS), np.geomspace(1, len(points), _MOST_POINTS) - 1)
+    return points[np.unique(np.concatenate(steps).round().astype(int))]
 
 
 def _plot(
@@ -137,18 +143,20 @@ def _plot(
     curves: list[tuple[Column, dict[str, Any], NDArray[Any], float]],
     x: str,
     y: str,
-    chance: float | None = None,
+    chance: tuple[float, float],
 ) -> None:
     rows = [(column.name, *point) for column, _, points, _ in curves for point in points.tolist()]
     write_csv(out_png, ("class", x.replace(" ", "_"), y.replace(" ", "_")), rows)
     figure, (axes,) = new_figure(5)
     for column, style, points, area in curves:
         axes.plot(*points.T, label=f"{column.name}  {area:.3f}", linewidth=1.6, **style)
-    if x == "recall" and chance is not None:
-        axes.axhline(chance, color=GREY, linewidth=0.6, zorder=0)
-    if x != "recall":
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=0)
+    axes.plot([0, 1], chance, color=GREY, linewidth=0.6, zorder=0)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel=x, ylabel=y, aspect="equal")
-    legend = {"title": "area below", "alignment": "left", "loc": "center left", "bbox_to_anchor": (1.03, 0.5)}
+    legend: dict[str, Any] = {
+        "title": "area below",
+        "alignment": "left",
+        "loc": "center left",
+        "bbox_to_anchor": (1.03, 0.5),
+    }
     axes.legend(frameon=False, **legend)
     save(figure, out_png)

@@ -56,8 +56,9 @@ class Results:
         }
 
     def for_mlflow(self, task: str) -> dict[str, float]:
-        """Return what MLflow shows: task/NAME/METRIC, with METRIC_low and METRIC_high, METRIC_without_leaks and
-        floor_METHOD_METRIC; of all classes together, and only what is defined.
+        """Return what MLflow shows of all classes together, where it is defined.
+
+        Names are task/NAME/METRIC, with METRIC_low and METRIC_high, METRIC_without_leaks and floor_METHOD_METRIC.
         """
         found: dict[str, float] = {}
         for method, measured in self.test.items():
@@ -93,9 +94,10 @@ def measure_all(
     clean = {}
     if 0 < len(leaking) < len(test):
         clean = {name: measure(each.without(leaking), draws) for name, each in methods.items()}
+    measured = {name: measure(each, draws) for name, each in methods.items()}
     return Results(
-        headline=published.metric if published else HEADLINE[test.kind],
-        test={name: measure(each, draws) for name, each in methods.items()},
+        headline=published.metric if published and published.metric in measured[MODEL] else HEADLINE[test.kind],
+        test=measured,
         without_leaks=clean,
         valid=metrics(predictions["valid"]) if "valid" in predictions else {},
         gains={name: paired_difference([floor], [test], draws) for name, floor in floors.items()},

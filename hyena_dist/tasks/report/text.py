@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from hyena_dist.tasks.balance import describe_balance
+from hyena_dist.tasks.balance import balance
 from hyena_dist.tasks.bootstrap import Interval
 from hyena_dist.tasks.labelled import LabelledData
 from hyena_dist.tasks.leaks import LEAK_KINDS, Leaks
@@ -14,27 +14,46 @@ _MOST_CLASSES = 50
 """Classes that a table shows; task.json has all."""
 
 
+_ABOUT = {
+    "majority": "majority, the shares of the classes in train, or the mean of numbers",
+    "kmer": "kmer, logistic (of numbers ridge) regression on the frequencies of 5-mers, or of bases the shares of the "
+    "classes around the same 5-mer",
+    "onehot": "onehot, the same regression on the 80 bases in the middle",
+    "cnn": "cnn, the small convolutional network that is the baseline of GenomicBenchmarks",
+}
+"""What each floor is, by name."""
+
+
 def verdict(results: Results) -> list[str]:
     """Return sentences that say what the model reaches, and whether it is above each floor."""
     metric = results.headline
     found = [f"The model's {metric} of test is {_with_interval(results.test[MODEL][metric])}."]
     for name, gains in results.gains.items():
         gain = gains[metric]
-        place = "not told from" if not gain.excludes_zero else "above" if gain.value > 0 else "BELOW"
-        found.append(f"It is {place} the floor {name}: the difference is {_with_interval(gain, '+.3f')}.")
+        if math.isnan(gain.value):
+            found.append(f"The floor {name} has no {metric}.")
+            continue
+        place = "above" if gain.value > 0 else "BELOW"
+        if not gain.excludes_zero:
+            place = f"not clearly {place}"
+        found.append(f"It is {place} the floor {name}: by {_with_interval(gain, '+.3f')}.")
     if published := results.published:
         found.append(f"Published: {metric} {published.value:.3f} ({published.source}).")
     return found
 
 
+def floors_of(results: Results) -> str:
+    """Return a sentence that says what the floors are."""
+    known = [_ABOUT.get(name, name) for name in results.gains]
+    return f"Floors, fitted on train: {'; '.join(known)}." if known else "No floor was fitted."
+
+
 def metric_table(results: Results) -> Table:
     """Return the metrics of all classes together, of each method, the metric of comparison first."""
-    metrics = [name for name in results.test[MODEL] if "/" not in name]
-    metrics.sort(key=lambda name: name != results.headline)
     header = ["metric", *_methods(results), *(["model on valid"] if results.valid else [])]
     header += ["published"] if results.published else []
     rows = []
-    for metric in metrics:
+    for metric in _of_all_classes(results):
         row = [metric, *(_with_interval(measured[metric]) for measured in results.test.values())]
         row += [_number(results.valid[metric])] if results.valid else []
         if results.published:
@@ -59,23 +78,17 @@ def leaks_of(results: Results, leaks: Leaks) -> list[str | Table]:
         "Sequences of a held-out split that train has too: the same bases, the same on the other strand, or nearly so.",
         Table(["split", "sequences", *kinds, "together"], rows),
     ]
+    if "test" not in leaks or not leaks["test"].all_held_out.size:
+        return [*found, "No sequence of test leaks, so there is one figure."]
     if not results.without_leaks:
-        return found if rows and rows[-1][-1] != "0" else [*found, "No example of test leaks, so there is one figure."]
+        return [*found, "All sequences of test leak, so there is no figure without them."]
     header = ["metric of test", *(f"{name}, {how}" for name in _methods(results) for how in ("all", "without leaks"))]
-    metrics = [name for name in results.test[MODEL] if "/" not in name]
-    metrics.sort(key=lambda name: name != results.headline)
-    both = [
-        [
-            metric,
-            *(
-                _with_interval(of[name][metric])
-                for name in results.test
-                for of in (results.test, results.without_leaks)
-            ),
-        ]
-        for metric in metrics
+    sides = [(results.test[name], results.without_leaks[name]) for name in results.test]
+    table = [
+        [metric, *(_with_interval(measured[metric]) for pair in sides for measured in pair)]
+        for metric in _of_all_classes(results)
     ]
-    return [*found, "With and without the examples of test that leak:", Table(header, both)]
+    return [*found, "With and without the sequences of test that leak:", Table(header, table)]
 
 
 def class_table(results: Results, data: LabelledData) -> Table | None:
@@ -91,13 +104,31 @@ def class_table(results: Results, data: LabelledData) -> Table | None:
     return Table(header, rows)
 
 
-def data_of(data: LabelledData) -> list[str]:
-    """Return sentences that say what the data is: its kind, and the size and balance of each split."""
-    labels = "targets" if data.kind == "regression" else "classes"
-    return [
-        f"{data.kind.replace('_', ' ')}, {len(data.classes)} {labels}; fingerprint {data.fingerprint}.",
-        *describe_balance(data),
-    ]
+def data_of(data: LabelledData) -> list[str | Table]:
+    """Return what the data is: its kind, the size of each split, and the balance of the classes there."""
+    found: list[str | Table] = [f"Labels: {data.kind.replace('_', ' ')}. Fingerprint: {data.fingerprint}."]
+    for name, split in data.splits.items():
+        lengths = f"{split.lengths.min():,} to {split.lengths.max():,} bases, {split.lengths.mean():,.0f} in the mean"
+        found.append(f"{name}: {len(split):,} sequences of {lengths}.")
+    by_split = balance(data)
+    what = {"regression": "mean", "per_base": "bases"}.get(data.kind, "sequences")
+    rows = []
+    for name in data.classes[:_MOST_CLASSES]:
+        counts = [of[name] for of in by_split.values()]
+        rows.append([name, *(f"{n:,.4g}" if data.kind == "regression" else f"{n:,}" for n in counts)])
+        if data.kind != "regression":
+            totals = [len(data.splits[s]) if data.kind != "per_base" else sum(by_split[s].values()) for s in by_split]
+            rows[-1] += [f"{n / total:.1%}" for n, total in zip(counts, totals, strict=True)]
+    header = ["class", *(f"{what} of {split}" for split in by_split)]
+    if data.kind != "regression":
+        header += [f"share of {split}" for split in by_split]
+    return [*found, Table(header, rows)]
+
+
+def _of_all_classes(results: Results) -> list[str]:
+    """Return the names of the metrics of all classes together, the one of comparison first."""
+    found = [name for name in results.test[MODEL] if "/" not in name]
+    return sorted(found, key=lambda name: name != results.headline)
 
 
 def _methods(results: Results) -> Sequence[str]:

@@ -53,7 +53,7 @@ def write_task_report(
     pictures = _draw(plots, predictions["test"], floors, history, results)
     verdict = text.verdict(results)
     sections = [
-        Section("Result", [*verdict, text.metric_table(results), pictures.pop("comparison")]),
+        Section("Result", [*verdict, pictures.pop("comparison"), text.metric_table(results), text.floors_of(results)]),
         Section("Leaks between splits", text.leaks_of(results, leaks)),
         *([Section("By class", [table])] if (table := text.class_table(results, data)) else []),
         *(Section(title, [picture]) for title, picture in pictures.items()),
