@@ -65,8 +65,8 @@ def plot_curves(predictions: Predictions, floors: Mapping[str, Predictions], roc
     """Draw the ROC and the precision-recall curve of each class, of at most ten, the most frequent ones.
 
     Args:
-        predictions: of the model.
-        floors: of simple methods; drawn where there is one curve alone.
+        predictions: what the model predicts.
+        floors: what simple methods predict; drawn where the model has one curve alone.
         roc_png: The picture of true against false positive rate; its CSV gets the same stem.
         pr_png: The picture of precision against recall; its CSV gets the same stem.
     """

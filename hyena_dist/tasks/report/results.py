@@ -82,9 +82,9 @@ def measure_all(
     """Measure the predictions of test, of the model and of the floors, with and without the examples that leak.
 
     Args:
-        predictions: of the model, by split.
-        floors: of simple methods for test, by name.
-        leaks: of the splits.
+        predictions: what the model predicts, by split.
+        floors: what simple methods predict of test, by name.
+        leaks: what `find_leaks` has found.
         published: the paper's figure.
         draws: resamples of each interval.
     """

@@ -38,7 +38,7 @@ def verdict(results: Results) -> list[str]:
             place = f"not clearly {place}"
         found.append(f"It is {place} the floor {name}: by {_with_interval(gain, '+.3f')}.")
     if published := results.published:
-        found.append(f"Published: {metric} {published.value:.3f} ({published.source}).")
+        found.append(f"Published: {published.metric} {published.value:.3f} ({published.source}).")
     return found
 
 
