@@ -44,7 +44,7 @@ def plot_confusion(predictions: Predictions, out_png: Path) -> None:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(2.6 + 0.45 * size, 8.0)
     figure, (axes,) = new_figure(side)
-    figure.set_size_inches(side + 1.2, side)
+    figure.set_size_inches(side + 1 + 0.08 * max(map(len, names)), side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= _MOST_COUNTS:
         for t, p in np.argwhere(counts):
