@@ -66,6 +66,6 @@ def check_lengths(data: LabelledData, l_max: int, special: int = 0) -> None:
             too_long = int((split.lengths > longest).sum())
             raise UserError(
                 f"sequence {split.names[number]!r} of {name} has {split.lengths[number]:,} bases and the model takes "
-                f"{longest:,} at most (as {too_long:,} of {len(split):,} there); cut them, or take a model with a "
-                f"longer l_max"
+                f"{longest:,} at most (as {too_long:,} of {len(split):,} there); set task.max_length={longest} to take "
+                f"their middle, or take a model with a longer l_max"
             )

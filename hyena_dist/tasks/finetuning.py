@@ -158,7 +158,7 @@ class Finetuning(Objective[LabelledBatch]):
             most=self.config.model.l_max // self.unit * self.unit,
             batch_tokens=self.config.evaluation.micro_batch_tokens,
             both_strands=self.task.average_strands,
-            alive=alive,
+            report=lambda _: alive(),
         )
         predictions = self.labelling.predictions(examples, outputs)
         labels = torch.from_numpy(np.ascontiguousarray(predictions.labels))
