@@ -8,6 +8,7 @@ from hyena_dist.config.task import TaskConfig
 from hyena_dist.system.files import write_atomically
 from hyena_dist.tasks.best import Best, Goal
 from hyena_dist.tasks.labelled import LabelledData
+from hyena_dist.tasks.leaks import Leaks
 from hyena_dist.tasks.predictions import Predictions
 from hyena_dist.tracking import read_metrics
 from hyena_dist.train.checkpoint.keep import find_step
@@ -19,7 +20,7 @@ def predictions_file(run_dir: Path, split: str) -> Path:
     return run_dir / f"predictions-{split}.parquet"
 
 
-def write_finished(run: RunRecord, task: TaskConfig, data: LabelledData, goal: Goal) -> dict[str, Any]:
+def write_finished(run: RunRecord, task: TaskConfig, data: LabelledData, leaks: Leaks, goal: Goal) -> dict[str, Any]:
     """Write summary.json and, unless the task wants none, the report of a run, and tell people the result.
 
     Returns:
@@ -48,14 +49,15 @@ def write_finished(run: RunRecord, task: TaskConfig, data: LabelledData, goal: G
         run.note(f"{split}: {goal.metric} {metrics[goal.metric]:.4f}, loss {metrics['loss']:.4f}")
     run.note(f"best weights: {checkpoint}")
     if task.report:
-        _write_report(run, task, data, {split: Predictions.load(path) for split, path in predictions.items()})
+        _write_report(run, task, data, leaks, {split: Predictions.load(path) for split, path in predictions.items()})
     return summary
 
 
-def _write_report(run: RunRecord, task: TaskConfig, data: LabelledData, predictions: dict[str, Predictions]) -> None:
+def _write_report(
+    run: RunRecord, task: TaskConfig, data: LabelledData, leaks: Leaks, predictions: dict[str, Predictions]
+) -> None:
     """Write the report, beside simple methods on the same data, and tell people its verdict."""
     from hyena_dist.tasks.floors.run import run_floors  # scikit-learn and matplotlib, which no step needs
-    from hyena_dist.tasks.leaks import find_leaks
     from hyena_dist.tasks.report.write import Published, write_task_report
 
     figure = task.published
@@ -65,7 +67,7 @@ def _write_report(run: RunRecord, task: TaskConfig, data: LabelledData, predicti
         data,
         predictions,
         run_floors(data, task.floors, run.config.output_dir / "floors", say=run.note),
-        find_leaks(data),
+        leaks,
         read_metrics(run.folder / "metrics.jsonl"),
         None if figure is None else Published(figure.metric, figure.value, figure.source),
         [f"Model: {task.model}, tune {task.tune}, pooling {task.pooling}, seed {run.config.seed}."],
