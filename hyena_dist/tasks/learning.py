@@ -65,7 +65,8 @@ class LabelLearning(Objective[MicroBatch]):
 
     def describe_data(self) -> list[str]:
         """Return lines about the data for people: sizes, classes, and leaks."""
-        return [*describe_data(self.data), *describe_leaks(self.leaks)]
+        told = zip(self.leaks.values(), describe_leaks(self.leaks), strict=True)
+        return [*describe_data(self.data), *(f"WARNING: {line}" for leak, line in told if leak.all_held_out.size)]
 
     @property
     def scored(self) -> Mapping[str, Any]:
