@@ -11,10 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hyena_dist.config.run import RunConfig
+from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import as_url
 
 _SQLITE = "sqlite:///"
+_FILES = ("path", "train", "valid", "test", "genome")
+"""Fields of `task.data` that name files."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -22,6 +25,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
+    """
+    return parse_config(load_tree(path, overrides), str(path))
+
+
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides, whatever the keys.
+
+    Raises:
+        UserError: unreadable file, or an override that is none.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text())
@@ -33,7 +45,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
     for override in overrides:
         _apply(tree, override)
-    return parse_config(tree, str(path))
+    return tree
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
@@ -47,6 +59,8 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 def dump_config(config: BaseModel) -> str:
     """Return the resolved configuration as YAML that load_config reads back."""
     tree = config.model_dump(mode="json")
+    if tree.get("task", ...) is None:
+        del tree["task"]
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
         tree[section][key] = "auto"
@@ -63,6 +77,10 @@ def dump_record(config: RunConfig) -> str:
     data, tracking = tree["data"], tree["tracking"]
     if as_url(data["path"]) is None:
         data["path"] = os.path.abspath(data["path"])
+    if task := tree.get("task"):
+        task["data"] |= {key: os.path.abspath(path) for key in _FILES if (path := task["data"][key])}
+        if task["model"] != SCRATCH:
+            task["model"] = os.path.abspath(task["model"])
     if (tracking["uri"] or "").startswith(_SQLITE):
         tracking["uri"] = _SQLITE + os.path.abspath(tracking["uri"].removeprefix(_SQLITE))
     for parallel in (tree["parallel"], *(stage.get("parallel", {}) for stage in tree["train"]["curriculum"])):
