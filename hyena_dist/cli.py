@@ -20,6 +20,7 @@ from hyena_dist.inference.variants_cli import add_arguments as add_variants_argu
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
+from hyena_dist.tasks.embeddings.probe_cli import add_arguments as add_probe_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
 from hyena_dist.train.track_cli import add_arguments as add_track_arguments
@@ -170,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     add_score_arguments(verbs)
     add_variants_arguments(verbs)
     add_embed_arguments(verbs)
+    add_probe_arguments(verbs)
     add_generate_arguments(verbs)
 
     add_data_arguments(

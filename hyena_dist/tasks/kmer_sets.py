@@ -145,4 +145,4 @@ def canonical_codes(tokens: Tokens) -> tuple[NDArray[np.uint32], NDArray[np.bool
         forward = forward << 2 | digit
         turned |= (3 - digit) << np.uint32(2 * at)
     others = np.r_[0, np.cumsum(other)]
-    return np.minimum(forward, turned), others[K:] == others[: windows]
+    return np.minimum(forward, turned), others[K:] == others[:windows]
