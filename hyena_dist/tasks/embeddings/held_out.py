@@ -13,6 +13,7 @@ from hyena_dist.errors import UserError
 from hyena_dist.tasks.embeddings.classifiers import INNER_FOLDS, fit
 from hyena_dist.tasks.embeddings.features import Features
 from hyena_dist.tasks.labelled import Examples, LabelledData
+from hyena_dist.tasks.strands import strand_hash
 
 Rows = NDArray[np.int64]
 
@@ -67,7 +68,7 @@ def plan(data: LabelledData, folds: int | None, seed: int = 0) -> Plan:
             raise UserError("the set has no test split; give one, or ask for cross-validation with --folds 5")
         pairs = [(np.flatnonzero(named != "test"), np.flatnonzero(named == "test"))]
     else:
-        pairs = list(_stratified(examples.labels, folds, seed))
+        pairs = list(_dealt(examples, folds, seed))
     for train, _ in pairs:
         _check_classes(examples.labels[train], data.classes)
     return Plan(examples, tuple(pairs))
@@ -124,16 +125,19 @@ def _together(parts: Sequence[Examples]) -> Examples:
     )
 
 
-def _stratified(labels: NDArray[np.int64], folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    from sklearn.model_selection import StratifiedKFold
+def _dealt(examples: Examples, folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
+    """Yield train and test of each fold: classes in equal shares, a sequence and its copies on either strand in one."""
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    counts = np.bincount(labels)
-    if counts[counts > 0].min() < folds:
+    fewest = np.bincount(examples.labels).min()
+    if fewest < folds:
         raise UserError(
-            f"{folds} folds need {folds} sequences of each class and the smallest has {counts[counts > 0].min()}; "
-            f"ask for fewer folds, or leave the class out"
+            f"{folds} folds need {folds} sequences of each class and the smallest has {fewest}; ask for fewer folds, "
+            f"or leave the class out"
         )
-    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
+    copies = [strand_hash(examples.read(number)) for number in range(len(examples))]
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    yield from dealer.split(np.zeros(len(copies)), examples.labels, np.array(copies, np.uint64))
 
 
 def _check_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
