@@ -1,4 +1,4 @@
-"""What classifiers see of a sequence: a frozen model's mean hidden states, or how often each k-mer comes.
+"""What classifiers see of a sequence: the mean hidden states of a frozen model.
 
 Shapes: N sequences, F features.
 """
@@ -10,7 +10,6 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from hyena_dist.data.tokenizer import BASES, A
 from hyena_dist.inference.embed import embed
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.tasks.embeddings.pieces import cut
@@ -26,7 +25,6 @@ def mean_states(
     *,
     layers: Sequence[int] | None = (-1,),
     strands: str = "one",
-    max_bases: int | None = None,
     max_tokens_per_batch: int = 2**16,
 ) -> Features:
     """Return the mean over the bases of each sequence of the states of layers, side by side, [N, F].
@@ -39,13 +37,12 @@ def mean_states(
         cache: x.zarr, which the states of pieces are written to; a killed job goes on, a finished one is read.
         layers: as `embed` takes them; None for all.
         strands: `one`, `both` (averaged) or `concat` (side by side).
-        max_bases: how many bases of each sequence are read, from its start; all if not given.
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
 
     Raises:
         UserError: what `cut` and `embed` refuse.
     """
-    pieces = cut(examples, model.config.l_max, max_bases)
+    pieces = cut(examples, model.config.l_max)
     embed(
         model,
         pieces.sequences,
@@ -57,16 +54,3 @@ def mean_states(
     states = zarr.open_group(cache, mode="r")["layers"]
     numbers = sorted(int(name) for name in states.array_keys())
     return np.concatenate([pieces.join(states[str(number)][:]) for number in numbers], axis=1)
-
-
-def kmer_frequencies(examples: Examples, k: int, max_bases: int | None = None) -> Features:
-    """Return how often each of the 4^k words comes in each sequence, as a share of all without N, [N, 4^k]."""
-    found = np.zeros((len(examples), 4**k), np.float32)
-    for row, number in zip(found, range(len(examples)), strict=True):
-        tokens = examples.read(number)[:max_bases]
-        if len(tokens) < k:
-            continue
-        windows = np.lib.stride_tricks.sliding_window_view(tokens - np.uint8(A), k)  # below A wraps around
-        known = windows[(windows < len(BASES)).all(1)]
-        row[:] = np.bincount(known @ 4 ** np.arange(k), minlength=4**k) / max(1, len(known))
-    return found

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.tokenizer import Tokens
 from hyena_dist.errors import UserError
 from hyena_dist.tasks.embeddings.classifiers import INNER_FOLDS, fit
 from hyena_dist.tasks.embeddings.features import Features
@@ -42,12 +43,13 @@ class Outcome(NamedTuple):
     """The settings that were chosen in each fold."""
 
 
-def plan(data: LabelledData, folds: int | None, seed: int = 0) -> Plan:
+def plan(data: LabelledData, folds: int | None, max_bases: int | None = None, seed: int = 0) -> Plan:
     """Return which sequences are predicted from which: test from train and valid, or all in stratified folds.
 
     Args:
         data: classes, one of each sequence.
         folds: the number of folds that all splits together are dealt to; if not given, the splits are kept.
+        max_bases: how many bases of each sequence are read, from its start; all if not given.
         seed: draws the folds.
 
     Raises:
@@ -59,7 +61,7 @@ def plan(data: LabelledData, folds: int | None, seed: int = 0) -> Plan:
             f"of classes, or use finetune"
         )
     parts = list(data.splits.values())
-    examples = _together(parts)
+    examples = _together(parts, max_bases)
     named = np.repeat(list(data.splits), [len(part) for part in parts])
     if len(data.classes) < 2:
         raise UserError("the set has one class alone; give sequences of two classes or more")
@@ -109,17 +111,18 @@ def best_inside(planned: Plan, outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-def _together(parts: Sequence[Examples]) -> Examples:
-    """Return the examples of all splits, one after the other."""
+def _together(parts: Sequence[Examples], max_bases: int | None) -> Examples:
+    """Return the examples of all splits, one after the other, or the first bases of each."""
     starts = np.cumsum([0, *(len(part) for part in parts)])
+    lengths = np.concatenate([part.lengths for part in parts])
 
-    def read(number: int) -> Any:
+    def read(number: int) -> Tokens:
         part = int(np.searchsorted(starts, number, side="right")) - 1
-        return parts[part].read(number - int(starts[part]))
+        return parts[part].read(number - int(starts[part]))[:max_bases]
 
     return Examples(
         [name for part in parts for name in part.names],
-        np.concatenate([part.lengths for part in parts]),
+        lengths if max_bases is None else np.minimum(lengths, max_bases),
         np.concatenate([part.labels for part in parts]),
         read,
     )

@@ -33,23 +33,22 @@ class Pieces(NamedTuple):
         return np.add.reduceat(means * weights[:, None], first).astype(np.float32)
 
 
-def cut(examples: Examples, longest: int, max_bases: int | None = None) -> Pieces:
+def cut(examples: Examples, longest: int) -> Pieces:
     """Cut each sequence into as few pieces of nearly equal length as fit, so that none is a small remainder.
 
     Args:
         examples: N sequences.
         longest: bases of a piece at most.
-        max_bases: how many bases of each sequence are read, from its start; all if not given.
 
     Raises:
-        UserError: a sequence has no A, C, G or T in what is read.
+        UserError: a sequence has no A, C, G or T.
     """
     names: list[str] = []
     pieces: list[Tokens] = []
     owner: list[int] = []
     digest = hashlib.sha256()
     for number, name in enumerate(examples.names):
-        tokens = examples.read(number)[:max_bases]
+        tokens = examples.read(number)
         parts = [part for part in np.array_split(tokens, max(1, -(-len(tokens) // longest))) if is_base(part).any()]
         if not parts:
             raise UserError(f"sequence {name!r} has no A, C, G or T to take an embedding of; leave it out")

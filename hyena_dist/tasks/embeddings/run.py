@@ -10,10 +10,11 @@ import torch
 from hyena_dist.config.task_data import TaskData
 from hyena_dist.inference.load import Model, load_here
 from hyena_dist.tasks.embeddings.classifiers import check_classifiers, in_words
-from hyena_dist.tasks.embeddings.features import Features, kmer_frequencies, mean_states
+from hyena_dist.tasks.embeddings.features import Features, mean_states
 from hyena_dist.tasks.embeddings.held_out import Outcome, Plan, best_inside, plan, predict
 from hyena_dist.tasks.embeddings.picture import draw
 from hyena_dist.tasks.embeddings.report import Probed, write_report
+from hyena_dist.tasks.floors.features import kmer_frequencies
 from hyena_dist.tasks.labelled import LabelledData
 from hyena_dist.tasks.leaks import find_leaks
 from hyena_dist.tasks.predictions import Predictions
@@ -73,7 +74,7 @@ def probe(
     options = options or Probe()
     check_classifiers(options.classifiers)
     labelled = data if isinstance(data, LabelledData) else read_labelled(data)
-    planned = plan(labelled, options.folds, options.seed)
+    planned = plan(labelled, options.folds, options.max_bases, options.seed)
     loaded = load_here(model, device, dtype, modulation_shift)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,6 @@ def probe(
         folder / "embeddings.zarr",
         layers=options.layers,
         strands=options.strands,
-        max_bases=options.max_bases,
         max_tokens_per_batch=options.max_tokens_per_batch,
     )
     draw(states, planned.examples.labels, labelled.classes, planned.examples.names, folder / "tsne.png", options.seed)
@@ -113,7 +113,7 @@ def probe(
 def _features(states: Features, planned: Plan, options: Probe) -> Iterator[tuple[str, Features]]:
     yield MODEL, states
     for k in options.kmers:
-        yield f"{k}-mers", kmer_frequencies(planned.examples, k, options.max_bases)
+        yield f"{k}-mers", kmer_frequencies(planned.examples, k)
 
 
 def _outcomes(

@@ -1,4 +1,4 @@
-"""Features: states of sequences longer than the model reads, and frequencies of k-mers."""
+"""Mean states: those of sequences longer than the model reads, and those that are there already."""
 
 from pathlib import Path
 
@@ -7,9 +7,8 @@ import pytest
 
 import hyena_dist
 from hyena_dist.data.tokenizer import decode
-from hyena_dist.tasks.embeddings.features import kmer_frequencies, mean_states
+from hyena_dist.tasks.embeddings.features import mean_states
 from tests.unit.tasks.embeddings.sets import examples
-from tests.unit.tasks.embeddings.test_pieces import given_texts
 
 TINY = Path(__file__).parents[3] / "golden" / "tiny"
 
@@ -39,14 +38,3 @@ def test_states_are_read_again_and_those_of_other_options_are_refused(tmp_path: 
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "x.zarr").rglob("*")}
     with pytest.raises(hyena_dist.errors.UserError, match="is not what this would make"):
         mean_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path / "x.zarr", layers=(0,))
-
-
-def test_kmers_are_counted_as_text_has_them() -> None:
-    texts = ["ACGTNACGTTT", "AC", "NNNN", "TTTTT"]
-    found = kmer_frequencies(given_texts(*texts), 3)
-    assert found.shape == (4, 64)
-    words = [["ACG", "CGT", "ACG", "CGT", "GTT", "TTT"], [], [], ["TTT"] * 3]
-    for row, expected in zip(found, words, strict=True):
-        counts = [expected.count(word) / len(expected) for word in dict.fromkeys(expected)]
-        assert sorted(row[row > 0]) == pytest.approx(sorted(counts))
-    np.testing.assert_array_equal(kmer_frequencies(given_texts(texts[0]), 3, max_bases=4).nonzero()[1].size, 2)

@@ -25,6 +25,15 @@ def test_splits_are_kept_and_read_as_they_were() -> None:
             np.testing.assert_array_equal(planned.examples.read(first + number), data.splits[split].read(number))
 
 
+def test_the_first_bases_alone_are_read() -> None:
+    data = three_splits()
+    planned = plan(data, None, max_bases=40)
+    assert planned.examples.lengths.max() == 40
+    for number, length in enumerate(planned.examples.lengths[:16]):
+        np.testing.assert_array_equal(planned.examples.read(number), data.splits["train"].read(number)[:40])
+        assert len(planned.examples.read(number)) == length
+
+
 def test_folds_test_each_row_once_with_every_class() -> None:
     planned = plan(three_splits(), 3)
     assert planned.tested.tolist() == list(range(30))
