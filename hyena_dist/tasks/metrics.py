@@ -6,6 +6,7 @@ Shapes: R rows, C classes or targets.
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def _class_metrics(labels: Tensor, scores: Tensor, classes: Sequence[str]) -> di
         return dict.fromkeys((*_CLASS_METRICS, *(f"f1/{name}" for name in classes)), math.nan)
     count = len(classes)
     predicted = scores.argmax(1)
-    size = {"num_classes": count, "average": "none"}
+    size: dict[str, Any] = {"num_classes": count, "average": "none"}
     true, taken = (torch.bincount(each, minlength=count) for each in (labels, predicted))
     recall = _where(true > 0, classification.multiclass_recall(predicted, labels, **size))
     f1 = _where(true + taken > 0, classification.multiclass_f1_score(predicted, labels, **size))
