@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from hyena_dist.config.task_data import TaskData
+from hyena_dist.inference.hidden import layer_numbers
 from hyena_dist.inference.load import Model, load_here
 from hyena_dist.tasks.embeddings.classifiers import check_classifiers, in_words
 from hyena_dist.tasks.embeddings.features import Features, mean_states
@@ -76,6 +77,8 @@ def probe(
     labelled = data if isinstance(data, LabelledData) else read_labelled(data)
     planned = plan(labelled, options.folds, options.max_bases, options.seed)
     loaded = load_here(model, device, dtype, modulation_shift)
+    if options.layers is not None:
+        layer_numbers(options.layers, loaded.config.n_layer)  # refuses others before there is a folder
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     states = mean_states(
