@@ -11,10 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hyena_dist.config.run import RunConfig
+from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import as_url
 
 _SQLITE = "sqlite:///"
+_FILES = ("path", "train", "valid", "test", "genome")
+"""Fields of `task.data` that name files."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -47,6 +50,8 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 def dump_config(config: BaseModel) -> str:
     """Return the resolved configuration as YAML that load_config reads back."""
     tree = config.model_dump(mode="json")
+    if tree.get("task", ...) is None:
+        del tree["task"]
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
         tree[section][key] = "auto"
@@ -63,6 +68,10 @@ def dump_record(config: RunConfig) -> str:
     data, tracking = tree["data"], tree["tracking"]
     if as_url(data["path"]) is None:
         data["path"] = os.path.abspath(data["path"])
+    if task := tree.get("task"):
+        task["data"] |= {key: os.path.abspath(path) for key in _FILES if (path := task["data"][key])}
+        if task["model"] != SCRATCH:
+            task["model"] = os.path.abspath(task["model"])
     if (tracking["uri"] or "").startswith(_SQLITE):
         tracking["uri"] = _SQLITE + os.path.abspath(tracking["uri"].removeprefix(_SQLITE))
     for parallel in (tree["parallel"], *(stage.get("parallel", {}) for stage in tree["train"]["curriculum"])):

@@ -17,6 +17,7 @@ from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.schedule import CurriculumStage, StagePlan, TrainConfig
 from hyena_dist.config.section import Section
+from hyena_dist.config.task import TaskConfig
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import check_local
 
@@ -70,6 +71,7 @@ class RunConfig(Section):
     train: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    task: TaskConfig | None = Field(None, description="what a model is fine-tuned for; a run without it pretrains")
     auto: tuple[str, ...] = Field((), description="what was given as `auto` and is not planned yet; see AUTO")
 
     @model_validator(mode="before")
@@ -87,6 +89,15 @@ class RunConfig(Section):
                 tree[section] = {k: v for k, v in values.items() if k != key}
                 auto.append(path)
         return tree | {"auto": auto}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_names_data(cls, tree: Any) -> Any:
+        """Take the labelled sequences for the data of a run that names no other."""
+        task = tree.get("task") if isinstance(tree, dict) else None
+        labelled = task.get("data") if isinstance(task, dict) else None
+        named = (labelled.get("path") or labelled.get("train")) if isinstance(labelled, dict) else None
+        return tree | {"data": {"path": named} | (tree.get("data") or {})} if named else tree
 
     @field_validator("output_dir")
     @classmethod

@@ -1,0 +1,56 @@
+"""TaskConfig: what a model is fine-tuned for; a run without this section pretrains."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hyena_dist.config.section import Section
+from hyena_dist.config.task_data import TaskData
+
+SCRATCH = "scratch"
+"""The name of the model that nothing has trained yet."""
+
+
+class LoraConfig(Section):
+    """The adapters of `tune: lora`: low-rank matrices beside the projections and the MLP of each layer."""
+
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(16.0, gt=0, description="the adapter's output is multiplied by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class TaskConfig(Section):
+    """A task: labelled sequences, and how a model learns their labels."""
+
+    data: TaskData
+    model: str = Field(SCRATCH, description="a run, a checkpoint, a published or -hf folder; or scratch")
+    pooling: Literal["mean", "last", "first", "max"] = Field(
+        "mean", description="what the head sees of the hidden states: mean or max over A, C, G, T, or one position's"
+    )
+    tune: Literal["full", "frozen", "lora"] = Field(
+        "full", description="what is trained beside the head: all, nothing, or adapters"
+    )
+    lora: LoraConfig = LoraConfig()
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
+    )
+    reverse_complement: bool = Field(False, description="train on the other strand half of the time")
+    average_strands: bool = Field(False, description="predictions are the mean over both strands")
+    epochs: float | None = Field(
+        None, gt=0, description="passes over train, 10 if not given: becomes train.curriculum, which says it from then"
+    )
+    max_length: int | None = Field(
+        None, gt=0, description="longer sequences are cut to the bases in their middle; none is cut if not given"
+    )
+    best_by: str | None = Field(
+        None, description="metric of valid whose best weights make the predictions, such as loss; by kind if not given"
+    )
+    patience: int | None = Field(
+        None, gt=0, description="evaluations without a better one after which training ends; never if not given"
+    )
+
+    @model_validator(mode="after")
+    def _adapters_are_used(self) -> "TaskConfig":
+        if self.tune != "lora" and self.lora != LoraConfig():
+            raise ValueError(f"task.lora is set and task.tune is {self.tune}; set task.tune=lora")
+        return self
