@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from hyena_dist.config.in_context import InContextConfig
 from hyena_dist.config.section import Section
 from hyena_dist.config.task_data import TaskData
 
@@ -31,6 +32,9 @@ class TaskConfig(Section):
         "full", description="what is trained beside the head: all, nothing, or adapters"
     )
     lora: LoraConfig = LoraConfig()
+    in_context: InContextConfig | None = Field(
+        None, description="answers in letters after the sequence, in place of a head, for which pooling and tune are"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
     )

@@ -1,6 +1,7 @@
 """The model's answers: probabilities of the classes' letters at the position after a query."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from hyena_dist.tasks.in_context.contexts import LETTERS, Context
 
 
 def letter_log_likelihoods(
-    model: Callable[..., nn.Module], inputs: Tensor, answers: Tensor, classes: int, vocab_size: int, mesh: Mesh
+    model: Callable[..., Any], inputs: Tensor, answers: Tensor, classes: int, vocab_size: int, mesh: Mesh
 ) -> Tensor:
     """Return the log-likelihood in nats of each class's letter after the answer positions.
 

@@ -34,7 +34,9 @@ class SoftPrompt(nn.Module):
         embedding = model.backbone.embeddings.word_embeddings
         bases = torch.randint(BASES[0], BASES[-1] + 1, (1, tokens))
         with torch.no_grad():
-            start = look_up(embedding, bases.to(embedding.weight.device))[:, 0].clone()  # as a random sequence, to begin with
+            start = look_up(embedding, bases.to(embedding.weight.device))[
+                :, 0
+            ].clone()  # as a random sequence, to begin with
         self.prompt_embeddings = nn.Parameter(start)
         """The prompt, [n, D]; it is named as what does not decay."""
         self.register_buffer("average", start.clone())
