@@ -16,7 +16,7 @@ class LoraConfig(Section):
     """The adapters of `tune: lora`: low-rank matrices beside the projections and the MLP of each layer."""
 
     rank: int = Field(8, gt=0)
-    alpha: float = Field(16.0, gt=0, description="the adapter's output is multiplied by alpha / rank")
+    alpha: int = Field(16, gt=0, description="the adapter's output is multiplied by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

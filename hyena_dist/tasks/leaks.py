@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.tasks.labelled import LabelledData
+from hyena_dist.tasks.kmer_sets import similar_pairs
+from hyena_dist.tasks.labelled import Examples, LabelledData
+from hyena_dist.tasks.strands import hashes
 
-K = 11
-"""Bases of a k-mer."""
 SIMILARITY = 0.5
 """Jaccard similarity of sets of k-mers from which on two sequences are near-duplicates."""
 
@@ -50,4 +50,35 @@ Leaks = Mapping[str, SplitLeaks]
 
 def find_leaks(data: LabelledData) -> Leaks:
     """Return the leaks of valid and test to train."""
-    raise NotImplementedError
+    train = data.splits["train"]
+    return {name: leaks_between(split, train) for name, split in data.splits.items() if name != "train"}
+
+
+def leaks_between(held_out: Examples, train: Examples) -> SplitLeaks:
+    """Return which of the held-out sequences train has too."""
+    written, either = hashes(held_out)
+    train_written, train_either = hashes(train)
+    exact = _first_index(written, train_written)
+    turned = np.where(exact < 0, _first_index(either, train_either), -1)
+    # Near-duplicates are looked for among distinct sequences.
+    _, ours_at, ours_of = np.unique(either, return_index=True, return_inverse=True)
+    _, theirs_at, theirs_of = np.unique(train_either, return_index=True, return_inverse=True)
+    i, j, similarity = similar_pairs(held_out.take(ours_at), train.take(theirs_at), SIMILARITY)
+    most = np.full(ours_at.size, -1)
+    order = np.lexsort((-theirs_at[j], similarity))  # the last one written is the most similar, then the first of these
+    most[i[order]] = theirs_at[j[order]]
+    near = np.where((exact < 0) & (turned < 0), most[ours_of], -1)
+    partners: dict[LeakKind, NDArray[np.int64]] = {"exact": exact, "reverse_complement": turned, "near": near}
+    return SplitLeaks(
+        held_out={kind: np.flatnonzero(partner >= 0) for kind, partner in partners.items()},
+        train={kind: partner[partner >= 0] for kind, partner in partners.items()},
+        all_train=np.flatnonzero(np.isin(train_either, either) | np.isin(theirs_of, j)),
+        size=len(held_out),
+    )
+
+
+def _first_index(wanted: NDArray[np.uint64], among: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the first index of each hash among others, or -1."""
+    values, first = np.unique(among, return_index=True)
+    at = np.minimum(np.searchsorted(values, wanted), values.size - 1)
+    return np.where(values[at] == wanted, first[at], -1)

@@ -3,7 +3,6 @@
 Shapes: B batch, S positions, C classes or targets.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

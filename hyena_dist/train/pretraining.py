@@ -133,7 +133,7 @@ class Pretraining(Objective[TokenBatch]):
         return step_flops(self.config, stage)
 
     def evaluate(
-        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]
+        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, step: int, final: bool, alive: Callable[[], None]
     ) -> Evaluation | None:
         """Score held-out windows: at every context length at the end, at the longest that suits in between."""
         assert isinstance(model, HyenaDNA)
@@ -186,7 +186,7 @@ class Pretraining(Objective[TokenBatch]):
         return model.share_filters(micro_batches if late_gradients else 1)
 
     @contextmanager
-    def _batches(self, loader: Loader) -> Iterator[Iterable[Batch[TokenBatch]]]:
+    def _batches(self, loader: Loader[StepBatch]) -> Iterator[Iterable[Batch[TokenBatch]]]:
         with loader:
             yield map(self._batch, loader)
 

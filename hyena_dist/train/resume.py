@@ -49,8 +49,8 @@ class ResumePoint:
 
     @property
     def finished(self) -> bool:
-        """Whether the whole curriculum is done already."""
-        return self.state.step >= self.last_step
+        """Whether the whole curriculum is done already, or the objective has ended the run."""
+        return self.state.ended or self.state.step >= self.last_step
 
     @property
     def in_last_segment(self) -> bool:

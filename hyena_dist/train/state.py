@@ -42,6 +42,12 @@ class TrainState:
     """Summed loss and weight of each step that the next row of metrics will hold the mean of."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """The kernels that were chosen by timing, as in ops/tuning.py, so that the next processes take the same."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """What the objective remembers of its evaluations, as JSON."""
+    best_step: int | None = None
+    """The step of the best evaluation, whose checkpoint stays; None where the objective names none."""
+    ended: bool = False
+    """Whether the objective ended the run at this step, before the last one of its curriculum."""
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
@@ -70,6 +76,12 @@ class TrainState:
             fields["unreported"] = self.unreported
         if self.choices:
             fields["choices"] = self.choices
+        if self.memory:
+            fields["memory"] = self.memory
+        if self.best_step is not None:
+            fields["best_step"] = self.best_step
+        if self.ended:
+            fields["ended"] = True
         if self.evaluation is not None:
             fields |= {"evaluation": self.evaluation, "scored": self.scored}
         return json.dumps(fields, indent=2) + "\n"
