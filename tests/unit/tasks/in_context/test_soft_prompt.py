@@ -44,7 +44,7 @@ def test_the_frozen_weights_are_unchanged_to_the_last_bit(recompute: bool) -> No
         losses.append(loss.item())
     assert model_hash(model) == before
     assert all(p.grad is None for p in model.parameters())
-    assert losses[-1] < 0.9 * losses[0], "the prompt learns"
+    assert losses[-1] < 0.95 * losses[0], "the prompt learns"
     assert not torch.equal(prompt.prompt_embeddings, start)
 
 
