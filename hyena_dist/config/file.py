@@ -26,6 +26,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
     """
+    return parse_config(load_tree(path, overrides), str(path))
+
+
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides, whatever the keys.
+
+    Raises:
+        UserError: unreadable file, or an override that is none.
+    """
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -36,7 +45,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
     for override in overrides:
         _apply(tree, override)
-    return parse_config(tree, str(path))
+    return tree
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:

@@ -17,7 +17,6 @@ class LoraConfig(Section):
 
     rank: int = Field(8, gt=0)
     alpha: int = Field(16, gt=0, description="the adapter's output is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class TaskConfig(Section):
@@ -39,7 +38,9 @@ class TaskConfig(Section):
         "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
     )
     reverse_complement: bool = Field(False, description="train on the other strand half of the time")
-    average_strands: bool = Field(False, description="predictions are the mean over both strands")
+    average_strands: bool = Field(
+        False, description="predictions are made from the mean of what the model gives for both strands"
+    )
     epochs: float | None = Field(
         None, gt=0, description="passes over train, 10 if not given: becomes train.curriculum, which says it from then"
     )

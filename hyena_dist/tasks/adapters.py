@@ -43,9 +43,8 @@ def add_adapters(model: SequenceModel, settings: LoraConfig) -> None:
         for name, child in list(parent.named_children()):
             if name in TARGETS and isinstance(child, ColumnLinear | RowLinear):
                 setattr(parent, name, _Linear(child))
-    adapters = peft.LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=list(TARGETS)
-    )
+    # No dropout of peft's, which would draw from torch's random state: a resumed run would not drop the same.
+    adapters = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(TARGETS))
     peft.inject_adapter_in_model(adapters, model.backbone)
     for name, parameter in model.backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)

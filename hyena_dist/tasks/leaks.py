@@ -13,9 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.tasks.kmer_sets import similar_pairs
+from hyena_dist.errors import UserError
+from hyena_dist.tasks.kmer_sets import K, similar_pairs
 from hyena_dist.tasks.labelled import Examples, LabelledData
 from hyena_dist.tasks.strands import hashes
+from hyena_dist.tracking.work_progress import Say
 
 SIMILARITY = 0.5
 """Jaccard similarity of sets of k-mers from which on two sequences are near-duplicates."""
@@ -52,6 +54,43 @@ def find_leaks(data: LabelledData) -> Leaks:
     """Return the leaks of valid and test to train."""
     train = data.splits["train"]
     return {name: leaks_between(split, train) for name, split in data.splits.items() if name != "train"}
+
+
+def settle_leaks(data: LabelledData, on_leaks: Literal["drop", "refuse"], say: Say) -> LabelledData:
+    """Return a set whose splits do not leak.
+
+    What leaks is left out of train, never of test: figures stay those of the test set that everybody has.
+
+    Raises:
+        UserError: `on_leaks` is refuse, and they do.
+    """
+    leaks = find_leaks(data)
+    lines = describe_leaks(leaks)
+    train = data.splits["train"]
+    leaking = np.unique(np.concatenate([each.all_train for each in leaks.values()]))
+    if not leaking.size:
+        return data
+    if on_leaks == "refuse":
+        raise UserError(
+            f"splits leak, which task.data.on_leaks=refuse forbids: {'; '.join(lines)}; set drop to leave "
+            f"{leaking.size:,} of {len(train):,} sequences out of train, or warn to keep them"
+        )
+    say(f"left {leaking.size:,} of {len(train):,} sequences out of train, because they leak: {'; '.join(lines)}")
+    kept = train.take(np.setdiff1d(np.arange(len(train)), leaking))
+    fingerprint = f"{data.fingerprint}-without-leaks"
+    return LabelledData(data.kind, data.classes, {**data.splits, "train": kept}, fingerprint)
+
+
+def describe_leaks(leaks: Leaks) -> list[str]:
+    """Return a sentence for each split that says how many of its sequences train has too."""
+    lines = []
+    for name, each in leaks.items():
+        exact, turned, near = (each.held_out[kind].size for kind in LEAK_KINDS)
+        lines.append(
+            f"{exact + turned + near:,} of {each.size:,} {name} sequences are in train: {exact:,} exact, {turned:,} "
+            f"reverse-complement, {near:,} near-duplicate (a Jaccard similarity of {K}-mers of {SIMILARITY:g} or more)"
+        )
+    return lines
 
 
 def leaks_between(held_out: Examples, train: Examples) -> SplitLeaks:

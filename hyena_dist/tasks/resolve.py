@@ -1,13 +1,36 @@
 """From a task file to a run that is complete: the model's architecture, and the steps that its epochs come to."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from hyena_dist.config.file import load_tree, parse_config
+from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
+from hyena_dist.config.task import SCRATCH
+from hyena_dist.errors import UserError
+from hyena_dist.models.published_config import model_config, read_config
+from hyena_dist.tasks.labelled_data import labelled_data
+from hyena_dist.train.checkpoint.format import model_folder
+
+Tree = dict[str, Any]
+
+EPOCHS = 10.0
+BATCH = 32
+WARMUP = 0.1
+"""The share of training in which the learning rate rises, as in the paper's fine-tuning."""
 
 
 def load_task(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a task file and complete it; a run.yaml that is complete already stays as it is.
+    """Read a task file and complete it, as `complete` does; the run has the file's name if it says none."""
+    tree = load_tree(path, overrides)
+    tree.setdefault("name", path.stem)
+    return complete(tree, str(path))
+
+
+def complete(tree: Tree, source: str) -> RunConfig:
+    """Complete a task file; a run.yaml that is complete already stays as it is.
 
     A task file is a run file with a section `task`, in which
 
@@ -15,8 +38,96 @@ def load_task(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
       architecture;
     - `architecture` is that of a model from scratch, as fields or as the path of a model that has it, or fields that a
       trained model is to have otherwise, such as dropout;
-    - `train.curriculum` may be left out: `task.epochs` of the longest sequence make it.
+    - `train.curriculum` may be left out: `task.epochs` of the longest sequence make it, evaluated after each epoch.
+
+    Args:
+        tree: the content of the file.
+        source: named in errors.
 
     Raises:
-        UserError: What `load_config` refuses, a model or data that cannot be read, or sequences that are too long.
+        UserError: What `parse_config` refuses, a model or data that cannot be read, or sequences that are too long.
     """
+    if not isinstance(tree.get("task"), dict):
+        raise UserError(f"{source} has no section task, which names the labelled data; `hyena-dist train` pretrains")
+    tree = _with_model(tree, source)
+    epochs = tree["task"].get("epochs")
+    train = dict(tree.get("train") or {})
+    if "curriculum" in train:
+        if epochs is not None:
+            raise UserError(f"{source} gives task.epochs and train.curriculum, which both say how long; leave one out")
+        return parse_config(tree, source)
+    if not {"global_batch_size", "global_batch_tokens"} & train.keys():
+        train["global_batch_size"] = BATCH
+    # All else is checked before the data is read, which may take long.
+    unit = _unit(tree.get("parallel") or {})
+    sketch = parse_config(tree | {"train": train | {"curriculum": [{"seq_length": unit, "train_iters": 1}]}}, source)
+    assert sketch.task is not None
+    data = labelled_data(sketch.task)
+    longest = max(int(examples.lengths.max()) for examples in data.splits.values())
+    if not tree["model"]:
+        tree["model"] = {"l_max": max(ModelConfig().l_max, -(-longest // unit) * unit)}
+    l_max = tree["model"].get("l_max", ModelConfig().l_max)
+    labelled_data(sketch.task, l_max // unit * unit)
+    size = len(data.splits["train"])
+    length = min(-(-longest // unit) * unit, l_max // unit * unit)
+    batch = train.get("global_batch_size") or max(1, train["global_batch_tokens"] // length)
+    steps = max(1, round((sketch.task.epochs or EPOCHS) * size / batch))
+    train["curriculum"] = [{"seq_length": length, "train_iters": steps}]
+    epoch = max(1, min(steps, round(size / batch)))
+    train = {"eval_interval": epoch, "save_interval": epoch, "log_interval": max(1, min(10, epoch // 4))} | train
+    warmup = {"lr_warmup_tokens": int(WARMUP * steps * batch * length)}
+    return parse_config(
+        tree
+        | {
+            "train": train,
+            "optimizer": warmup | (tree.get("optimizer") or {}),
+            "task": {key: value for key, value in tree["task"].items() if key != "epochs"},
+        },
+        source,
+    )
+
+
+def _with_model(tree: Tree, source: str) -> Tree:
+    """Return the tree with the architecture in `model`, empty if nothing says it, and the weights in `task.model`."""
+    tree = dict(tree)
+    task, model, given = dict(tree["task"]), tree.pop("model", None), tree.pop("architecture", None)
+    if isinstance(model, str):
+        task["model"], model = model, None
+    if model is None:
+        start = task.setdefault("model", SCRATCH)
+        if start != SCRATCH and isinstance(given, str):
+            raise UserError(
+                f"{source}: architecture {given} is for model=scratch, and model {start} has its own; leave it out"
+            )
+        if start == SCRATCH and not isinstance(given, str):
+            model = dict(given or {})
+        else:
+            model = architecture_of(Path(given if start == SCRATCH else start)) | (
+                given if isinstance(given, dict) else {}
+            )
+    elif given is not None:
+        raise UserError(f"{source} has a section model, which is the architecture; leave `architecture` out")
+    return tree | {"task": task, "model": model}
+
+
+def architecture_of(model: Path) -> Tree:
+    """Return the fields of a trained model's architecture.
+
+    Raises:
+        UserError: there is no model.
+    """
+    if not model.exists():
+        raise UserError(f"there is no model {model}; name a run, a checkpoint or a published folder, or model=scratch")
+    folder = model_folder(model)
+    fields = model_config(read_config(folder.parent if folder.is_file() else folder), None)
+    # The head of the language model, which may be its own, has no part in a task.
+    return fields.model_copy(update={"tie_embeddings": True}).model_dump(mode="json")
+
+
+def _unit(parallel: Tree) -> int:
+    """Return what lengths must be a multiple of: what ranks cut sequences into, 8 parts where that is planned later."""
+    sizes = {key: parallel.get(key, 1) for key in ("context_parallel_size", "tensor_model_parallel_size")}
+    if "auto" in sizes.values():
+        return 8
+    cuts = list(sizes.values()) if parallel.get("sequence_parallel") else [sizes["context_parallel_size"]]
+    return math.prod(cut for cut in cuts if isinstance(cut, int))

@@ -23,7 +23,9 @@ def test_resamples_are_measured_as_torchmetrics_does(
     predictions = predicted(kind, examples, classes, seed, levels)
     drawn = np.random.default_rng(seed).integers(examples, size=(2, examples))
     times = np.stack([np.bincount(each, minlength=examples) for each in drawn], axis=1)
-    found = METRICS[kind](predictions.labels, predictions.scores, times[predictions.example_of_row], predictions.classes)
+    found = METRICS[kind](
+        predictions.labels, predictions.scores, times[predictions.example_of_row], predictions.classes
+    )
     for draw, indices in enumerate(drawn):
         expected = metrics(predictions.take(indices))
         assert {name: values[draw] for name, values in found.items()} == pytest.approx(expected, abs=2e-5, nan_ok=True)
