@@ -141,7 +141,7 @@ class LabelledReader:
 
     def draw(self, step: int) -> Draw:
         """Return the samples of a step over all ranks, which depend on (seed, step) and the batch sizes alone."""
-        stage = self._stage(step)
+        stage = self.stage(step)
         before = sum((s.end_step - s.first_step) * s.global_batch_size for s in self.stages[: stage.number])
         size = stage.global_batch_size
         numbers = before + (step - stage.first_step) * size + np.arange(size)
@@ -155,7 +155,7 @@ class LabelledReader:
 
     def __call__(self, step: int) -> Batch[LabelledBatch]:
         """Read this rank's batch of a step."""
-        stage, mesh = self._stage(step), self.mesh
+        stage, mesh = self.stage(step), self.mesh
         draw = self.draw(step)
         width = width_for(self.train.lengths[draw.examples], stage.seq_length, mesh.residual_shard[1])
         size = stage.micro_batch_size
@@ -168,5 +168,6 @@ class LabelledReader:
         weight = sum(self.criterion.weight_sum(each.labels) * each.share for each in micro_batches)
         return Batch(stage, step, micro_batches, weight)
 
-    def _stage(self, step: int) -> StagePlan:
+    def stage(self, step: int) -> StagePlan:
+        """Return the stage that a step belongs to."""
         return next(stage for stage in self.stages if step < stage.end_step)

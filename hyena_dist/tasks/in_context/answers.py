@@ -1,17 +1,16 @@
 """The model's answers: probabilities of the classes' letters at the position after a query."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyena_dist.parallel.linear import vocab_parallel_nll
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.transfer import to_device
+from hyena_dist.tasks.in_context.context_batches import chunks
 from hyena_dist.tasks.in_context.contexts import LETTERS, Context
 
 
@@ -46,50 +45,49 @@ def letter_log_likelihoods(
 def answer(
     model: nn.Module,
     context: Callable[[int], Context],
-    queries: Sequence[int],
+    queries: int,
     *,
     classes: int,
     vocab_size: int,
     mesh: Mesh,
-    micro_batch_tokens: int,
-    alive: Callable[[], None] = lambda: None,
-) -> NDArray[np.float32]:
-    """Return the probabilities of classes, those of their letters among each other; every rank gets all.
+    batch_tokens: int,
+    alive: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Return the log-likelihood in nats of each class's letter, for each query; every rank gets all.
 
     Args:
         model: a HyenaDNA or SoftPrompt, left in the mode (train or eval) it came in.
-        context: returns the context of a query; all have one length.
-        queries: N numbers of queries.
+        context: returns the context of a query by its number; all have one length.
+        queries: how many there are, N.
         classes: C.
         vocab_size: the number of tokens.
         mesh: the ranks that share the work.
-        micro_batch_tokens: bound for the tokens of a forward pass.
-        alive: called after each forward pass.
+        batch_tokens: bound for the positions of a batch.
+        alive: called after each batch.
 
     Returns:
-        [N, C].
+        fp32 on the CPU, [N, C].
     """
-    length = len(context(queries[0]).inputs)
-    size = max(1, micro_batch_tokens // length)
+    size = max(1, batch_tokens // len(context(0).inputs))
     rank, ranks = mesh.data.rank(), mesh.data.size()
     # Every rank runs the same number of batches, as ZeRO-3 demands: short ranks repeat query 0 and do not count it.
-    per_rank = -(-len(queries) // ranks)
+    per_rank = -(-queries // ranks)
     mine = range(rank, per_rank * ranks, ranks)
-    part = length // mesh.context.size()
-    chunk = slice(mesh.context.rank() * part, (mesh.context.rank() + 1) * part)
-    scores = torch.zeros(len(queries), classes, dtype=torch.float64)
-    was_training = model.training
+    found = torch.zeros(queries, classes)
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     for first in range(0, per_rank, size):
         rows = mine[first : first + size]
-        contexts = [context(queries[row if row < len(queries) else 0]) for row in rows]
-        inputs = to_device(torch.from_numpy(np.stack([c.inputs[chunk] for c in contexts])), mesh.device)
-        answers = to_device(torch.tensor([c.answer for c in contexts]), mesh.device)
-        found = letter_log_likelihoods(model, inputs, answers, classes, vocab_size, mesh).double().cpu()
-        kept = [i for i, row in enumerate(rows) if row < len(queries)]
-        scores[[rows[i] for i in kept]] = found[kept]
+        contexts = [context(row if row < queries else 0) for row in rows]
+        inputs = to_device(chunks(contexts, mesh)[0], mesh.device)
+        answers = to_device(torch.tensor([each.answer for each in contexts]), mesh.device)
+        values = letter_log_likelihoods(model, inputs, answers, classes, vocab_size, mesh).cpu()
+        for row, value in zip(rows, values, strict=True):
+            if row < queries:
+                found[row] = value
         alive()
-    model.train(was_training)
+    for module, training in modes:
+        module.training = training
     if mesh.data_context.size() > 1:
-        dist.all_reduce(scores, group=mesh.data_context)
-    return scores.softmax(1).float().numpy()
+        dist.all_reduce(found, group=mesh.data_context)
+    return found

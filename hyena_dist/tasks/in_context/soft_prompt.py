@@ -12,6 +12,7 @@ from hyena_dist.data.tokenizer import BASES
 from hyena_dist.models.dropout import Dropout
 from hyena_dist.models.lm import HyenaDNA, LMOutput
 from hyena_dist.models.token_ids import look_up
+from hyena_dist.parallel.mesh import Mesh
 
 
 class SoftPrompt(nn.Module):
@@ -50,6 +51,11 @@ class SoftPrompt(nn.Module):
         """The frozen model."""
         return self._frozen[0]
 
+    @property
+    def mesh(self) -> Mesh:
+        """This rank's groups."""
+        return self.model.mesh
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SoftPrompt":
         self.model._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -69,7 +75,7 @@ class SoftPrompt(nn.Module):
             dropout_seeds: B numbers that determine what is dropped of the prompt.
             skip_logits: see HyenaDNA.forward.
         """
-        first = self.model.mesh.context.rank() * inputs.shape[1]
+        first = self.mesh.context.rank() * inputs.shape[1]
         mine = self._prompt()[first : first + inputs.shape[1]]
         embedded = look_up(self.model.backbone.embeddings.word_embeddings, inputs)  # [S, B, D]
         prompt = mine[:, None].expand(-1, inputs.shape[0], -1)

@@ -21,14 +21,15 @@ GOLDEN = Path(__file__).parents[4] / "tests/golden/tiny"
 SETTINGS = InContextConfig(method="few_shot", shots=3)
 
 
-@pytest.mark.parametrize("micro_batch_tokens", [1, 200, 10_000])
-def test_few_shot_answers_are_those_computed_by_hand(micro_batch_tokens: int) -> None:
+@pytest.mark.parametrize("batch_tokens", [1, 200, 10_000])
+def test_few_shot_answers_are_those_computed_by_hand(batch_tokens: int) -> None:
     data = labelled(classes=3, longest=50)
     train, test = data.splits["train"], data.splits["test"]
     model = load(GOLDEN)
     letters = [A, C, G]
     by_hand, contexts = [], []
     shown = Demonstrations(train.labels, data.classes, 3)
+    writer = ContextWriter(data, SETTINGS, shown, seed=0)
     for i in range(len(test)):
         demonstrations = shown.draw(0, i)
         ids: list[int] = []
@@ -37,22 +38,21 @@ def test_few_shot_answers_are_those_computed_by_hand(micro_batch_tokens: int) ->
         ids += [*test.read(i).tolist(), SEP]
         with torch.no_grad():
             logits: Tensor = model(torch.tensor([ids])).logits[0, -1]
-        by_hand.append(logits[letters].softmax(0).numpy())
-        contexts.append(ContextWriter(train, SETTINGS, 211).write(test.read(i), 0, demonstrations))
+        by_hand.append(logits[:12].log_softmax(0)[letters].numpy())
+        contexts.append(writer.write(test, i, demonstrations, False, 211))
     model.train()
     found = answer(
         model,
         contexts.__getitem__,
-        range(len(test)),
+        len(test),
         classes=3,
         vocab_size=12,
         mesh=Mesh(),
-        micro_batch_tokens=micro_batch_tokens,
+        batch_tokens=batch_tokens,
     )
     assert model.training
-    np.testing.assert_allclose(found, np.stack(by_hand), atol=1e-5)
-    assert (found.argmax(1) == np.stack(by_hand).argmax(1)).all()
-    assert np.ptp(found, axis=0).min() > 0.01, "the answer depends on the context"
+    np.testing.assert_allclose(found.numpy(), np.stack(by_hand), rtol=1e-5, atol=1e-5)
+    assert np.ptp(found.numpy(), axis=0).min() > 0.1, "the answer depends on the context"
 
 
 def test_a_soft_prompt_answers_after_its_query() -> None:
@@ -65,14 +65,16 @@ def test_a_soft_prompt_answers_after_its_query() -> None:
     data = labelled()
     test = data.splits["test"]
 
-    def context(i: int) -> Context:
-        return ContextWriter(data.splits["train"], settings, 40).write(test.read(i), 0, [])
+    writer = ContextWriter(data, settings, Demonstrations(test.labels, data.classes, 0), seed=0)
 
-    sizes = {"classes": 2, "vocab_size": 12, "mesh": Mesh(), "micro_batch_tokens": 100}
-    found = answer(prompt, context, range(5), **sizes)  # type: ignore[arg-type]
+    def context(i: int) -> Context:
+        return writer.held_out("test", i, False, 40)
+
+    sizes = {"classes": 2, "vocab_size": 12, "mesh": Mesh(), "batch_tokens": 100}
+    found = answer(prompt, context, 5, **sizes)  # type: ignore[arg-type]
     for i in range(5):
         tokens = torch.tensor([[*test.read(i).tolist(), SEP]])
         embedded = model.backbone.embeddings.word_embeddings(tokens)[:, 0]
         with torch.no_grad():
             logits = model(torch.cat([prompt.prompt_embeddings, embedded])[None]).logits[0, -1]
-        np.testing.assert_allclose(found[i], logits[[A, C]].softmax(0).numpy(), atol=1e-5)
+        torch.testing.assert_close(found[i], logits[:12].log_softmax(0)[[A, C]], rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
-"""Batches: the global batch is the same however ranks share it, and an epoch asks for each example once."""
+"""Batches: the global batch is the same however ranks share it, and asks for what a head would be asked for."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,13 @@ import torch
 from hyena_dist.config.in_context import InContextConfig
 from hyena_dist.config.parallel import ParallelConfig
 from hyena_dist.config.schedule import StagePlan
+from hyena_dist.data.tokenizer import A, C
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tasks.in_context.context_batches import ContextReader
+from hyena_dist.tasks.in_context.contexts import ContextWriter
+from hyena_dist.tasks.in_context.demonstrations import Demonstrations
+from hyena_dist.tasks.labelled_batches import LabelledReader
+from hyena_dist.tasks.losses import Criterion
 from tests.unit.tasks.in_context.examples import labelled
 
 DATA = labelled(count=10)
@@ -37,7 +43,11 @@ def reader(data: Group | None = None, context: Group | None = None, micro: int =
         for i, layout in enumerate([ParallelConfig()] * 2)
     ]
     groups: dict[str, Any] = {"data": data or Group(0, 1), "context": context or Group(0, 1)}
-    return ContextReader(DATA, SETTINGS, stages, seed, Mesh(**groups))
+    train = DATA.splits["train"]
+    queries = LabelledReader(train, Criterion("single_label"), stages, seed, False, Mesh(**groups))
+    return ContextReader(
+        queries, ContextWriter(DATA, SETTINGS, Demonstrations(train.labels, DATA.classes, SETTINGS.shots), seed)
+    )
 
 
 def rows(*readers: ContextReader, step: int = 7) -> set[tuple[Any, ...]]:
@@ -69,12 +79,16 @@ def test_context_ranks_share_positions() -> None:
             assert torch.equal(joined, getattr(batch, column))
 
 
-def test_an_epoch_asks_for_each_example_once() -> None:
-    """Also where it ends within a step, and over the boundary of stages."""
-    queries = reader().queries(range(80))
-    epochs = [queries[i : i + 10] for i in range(0, 80, 10)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 8
-    asked = [row for step in range(10) for batch in reader()(step).micro_batches for row in batch.targets]
-    answers = np.array([row[row >= 0][-1] for row in asked])
-    assert (answers == np.array([7, 8])[DATA.splits["train"].labels[queries]]).all()
+def test_a_step_asks_for_what_a_head_is_trained_on() -> None:
+    read = reader()
+    asked = [row[row >= 0][-1].item() for batch in read(7).micro_batches for row in batch.targets]
+    examples = read.queries.draw(7).examples
+    assert asked == np.array([A, C])[DATA.splits["train"].labels[examples]].tolist()
+    seeds = [seed for batch in read(7).micro_batches for seed in batch.dropout_seeds]
+    assert seeds == read.queries.draw(7).dropout_seeds.tolist()
+
+
+def test_readers_can_be_sent_to_workers() -> None:
+    read = reader()
+    sent = pickle.loads(pickle.dumps(read))
+    assert rows(sent) == rows(read)

@@ -6,31 +6,44 @@ import numpy as np
 import pytest
 
 from hyena_dist.config.in_context import InContextConfig
-from hyena_dist.data.tokenizer import PAD, SEP, A, C, G, T
-from hyena_dist.tasks.in_context.contexts import ContextWriter, check_classes, longest_context
+from hyena_dist.data.tokenizer import PAD, SEP, A, C, reverse_complement
+from hyena_dist.tasks.in_context.contexts import Context, ContextWriter, check_classes, check_length, longest_context
+from hyena_dist.tasks.in_context.demonstrations import Demonstrations
 from tests.configs import refusal
 from tests.unit.tasks.in_context.examples import labelled
 
 DATA = labelled()
 TRAIN = DATA.splits["train"]
-QUERY = np.array([G, T, T], dtype=np.uint8)
+TEST = DATA.splits["test"]
 
 
 def settings(**fields: object) -> InContextConfig:
     return InContextConfig.model_validate({"method": "instruction"} | fields)
 
 
+def writer(chosen: InContextConfig) -> ContextWriter:
+    return ContextWriter(DATA, chosen, Demonstrations(TRAIN.labels, DATA.classes, chosen.shots), seed=3)
+
+
+def written(query: int, shown: list[int], length: int = 40, reverse: bool = False, **fields: object) -> Context:
+    return writer(settings(**fields)).write(TEST, query, shown, reverse, length)
+
+
 def test_demonstrations_then_the_query_then_padding() -> None:
-    context = ContextWriter(TRAIN, settings(shots=2), 40).write(QUERY, 1, [3, 0])
-    expected = [*TRAIN.read(3), SEP, C, *TRAIN.read(0), SEP, A, *QUERY, SEP]
+    context = written(5, [3, 0], shots=2)
+    expected = [*TRAIN.read(3), SEP, C, *TRAIN.read(0), SEP, A, *TEST.read(5), SEP]
     assert context.inputs.tolist() == expected + [PAD] * (40 - len(expected))
     assert context.answer == len(expected) - 1
     assert np.flatnonzero(context.targets >= 0).tolist() == [context.answer], "the query's answer alone"
     assert context.targets[context.answer] == C
+    changed = written(4, [3, 0], shots=2).inputs
+    assert (
+        changed[: len(expected) - 1 - len(TEST.read(5))] == context.inputs[: -(40 - context.answer + len(TEST.read(5)))]
+    ).all()
 
 
 def test_all_answers_are_those_that_the_context_shows() -> None:
-    context = ContextWriter(TRAIN, settings(shots=2, all_answers=True), 40).write(QUERY, 0, [3, 0])
+    context = written(4, [3, 0], shots=2, all_answers=True)
     learned = np.flatnonzero(context.targets >= 0)
     assert len(learned) == 3
     assert set(context.inputs[learned]) == {SEP}
@@ -38,17 +51,39 @@ def test_all_answers_are_those_that_the_context_shows() -> None:
 
 
 def test_without_a_separator_the_last_base_is_answered() -> None:
-    context = ContextWriter(TRAIN, settings(shots=1, separator=False, all_answers=True), 40).write(QUERY, 0, [1])
-    expected = [*TRAIN.read(1), C, *QUERY]
+    context = written(4, [1], shots=1, separator=False, all_answers=True)
+    expected = [*TRAIN.read(1), C, *TEST.read(4)]
     assert context.inputs[: len(expected)].tolist() == expected
     assert np.flatnonzero(context.targets >= 0).tolist() == [len(TRAIN.read(1)) - 1, context.answer]
-    assert context.inputs[context.answer] == T
+    assert context.inputs[context.answer] == TEST.read(4)[-1]
 
 
 def test_soft_tokens_have_their_places() -> None:
-    chosen = settings(method="soft_prompt", prompt_tokens=5)
-    context = ContextWriter(TRAIN, chosen, 12).write(QUERY, 0, [])
-    assert context.inputs.tolist() == [PAD] * 5 + [*QUERY, SEP] + [PAD] * 3
+    context = written(2, [], method="soft_prompt", prompt_tokens=5)
+    assert context.inputs[:5].tolist() == [PAD] * 5
+    assert context.inputs[5 : context.answer + 1].tolist() == [*TEST.read(2), SEP]
+
+
+def test_all_sequences_of_a_context_are_of_one_strand() -> None:
+    context = written(2, [3], shots=1, reverse=True)
+    expected = [*reverse_complement(TRAIN.read(3)), SEP, C, *reverse_complement(TEST.read(2)), SEP]
+    assert context.inputs[: len(expected)].tolist() == expected
+
+
+def test_demonstrations_are_drawn_for_each_place_and_ever_the_same_where_held_out() -> None:
+    write = writer(settings(shots=2))
+    contexts = {write.of_train(0, (step, i), False, 40).inputs.tobytes() for step in range(3) for i in range(3)}
+    assert len(contexts) > 6
+    for split in ("valid", "test"):
+        first, again = (write.held_out(split, 1, False, 40) for _ in range(2))
+        assert first.inputs.tobytes() == again.inputs.tobytes()
+    shown = [
+        i
+        for i in range(200)
+        for i in [write.of_train(0, (0, i), False, 40)]
+        if i.inputs[:9].tolist() == TRAIN.read(0).tolist()
+    ]
+    assert not shown, "a query is never its own demonstration"
 
 
 @pytest.mark.parametrize(
@@ -65,19 +100,18 @@ def test_soft_tokens_have_their_places() -> None:
 def test_the_longest_context(fields: dict[str, object], needed: int) -> None:
     """The bound is met by a context of the longest sequences, and by the model's l_max exactly."""
     chosen = settings(**fields)
-    assert longest_context(DATA, chosen, l_max=needed) == needed
-    longest = ContextWriter(TRAIN, chosen, needed).write(TRAIN.read(0), 0, [0] * chosen.shots)
-    assert longest.answer == needed - 1
-    message = refusal(lambda: longest_context(DATA, chosen, l_max=needed - 1))
-    assert f"up to {needed} positions" in message
-    assert f"the model has {needed - 1} " in message
+    assert longest_context(DATA, chosen) == needed
+    check_length(DATA, chosen, needed, "l_max")
+    assert writer(chosen).write(TEST, 0, [0] * chosen.shots, False, needed).answer == needed - 1
+    message = refusal(lambda: check_length(DATA, chosen, needed - 1, "the model's l_max"))
+    assert f"up to {needed} positions, and the model's l_max is {needed - 1};" in message
 
 
 def test_the_refusal_says_what_fits() -> None:
     chosen = settings(method="soft_prompt", prompt_tokens=100, shots=1)
-    message = refusal(lambda: longest_context(DATA, chosen, l_max=64))
+    message = refusal(lambda: check_length(DATA, chosen, 64, "the model's l_max"))
     assert "take at most 0 shots or 43 prompt_tokens" in message
-    assert longest_context(DATA, settings(method="soft_prompt", prompt_tokens=43, shots=1), l_max=64) == 64
+    assert longest_context(DATA, settings(method="soft_prompt", prompt_tokens=43, shots=1)) == 64
 
 
 def test_labels_that_no_letter_stands_for() -> None:
