@@ -1,6 +1,5 @@
 """Batches: the global batch is the same however ranks share it, and asks for what a head would be asked for."""
 
-import pickle
 from typing import Any
 
 import numpy as np
@@ -86,9 +85,3 @@ def test_a_step_asks_for_what_a_head_is_trained_on() -> None:
     assert asked == np.array([A, C])[DATA.splits["train"].labels[examples]].tolist()
     seeds = [seed for batch in read(7).micro_batches for seed in batch.dropout_seeds]
     assert seeds == read.queries.draw(7).dropout_seeds.tolist()
-
-
-def test_readers_can_be_sent_to_workers() -> None:
-    read = reader()
-    sent = pickle.loads(pickle.dumps(read))
-    assert rows(sent) == rows(read)

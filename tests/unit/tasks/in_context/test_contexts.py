@@ -36,10 +36,6 @@ def test_demonstrations_then_the_query_then_padding() -> None:
     assert context.answer == len(expected) - 1
     assert np.flatnonzero(context.targets >= 0).tolist() == [context.answer], "the query's answer alone"
     assert context.targets[context.answer] == C
-    changed = written(4, [3, 0], shots=2).inputs
-    assert (
-        changed[: len(expected) - 1 - len(TEST.read(5))] == context.inputs[: -(40 - context.answer + len(TEST.read(5)))]
-    ).all()
 
 
 def test_all_answers_are_those_that_the_context_shows() -> None:
@@ -77,13 +73,8 @@ def test_demonstrations_are_drawn_for_each_place_and_ever_the_same_where_held_ou
     for split in ("valid", "test"):
         first, again = (write.held_out(split, 1, False, 40) for _ in range(2))
         assert first.inputs.tobytes() == again.inputs.tobytes()
-    shown = [
-        i
-        for i in range(200)
-        for i in [write.of_train(0, (0, i), False, 40)]
-        if i.inputs[:9].tolist() == TRAIN.read(0).tolist()
-    ]
-    assert not shown, "a query is never its own demonstration"
+    first_shown = [write.of_train(0, (0, i), False, 40).inputs[:9].tolist() for i in range(100)]
+    assert TRAIN.read(0).tolist() not in first_shown, "a query is never its own demonstration"
 
 
 @pytest.mark.parametrize(
