@@ -10,6 +10,7 @@ from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
+from hyena_dist.models.published import has_tied_head
 from hyena_dist.models.published_config import model_config, read_config
 from hyena_dist.tasks.in_context.contexts import check_length, longest_context
 from hyena_dist.tasks.labelled_data import labelled_data
