@@ -62,10 +62,11 @@ def check_lengths(data: LabelledData, l_max: int, special: int = 0) -> None:
     """
     longest = l_max - special
     for name, split in data.splits.items():
-        for number in np.flatnonzero(split.lengths > longest):
-            too_long = int((split.lengths > longest).sum())
+        too_long = np.flatnonzero(split.lengths > longest).tolist()
+        if too_long:
+            number = too_long[0]
             raise UserError(
                 f"sequence {split.names[number]!r} of {name} has {split.lengths[number]:,} bases and the model takes "
-                f"{longest:,} at most (as {too_long:,} of {len(split):,} there); cut them, or take a model with a "
-                f"longer l_max"
+                f"{longest:,} at most (as {len(too_long):,} of {len(split):,} there); set task.max_length={longest} "
+                f"to take their middle, or take a model with a longer l_max"
             )

@@ -88,7 +88,7 @@ class Finetuning(LabelLearning[LabelledBatch]):
             most=self.config.model.l_max // self.unit * self.unit,
             batch_tokens=self.config.evaluation.micro_batch_tokens,
             both_strands=self.task.average_strands,
-            alive=alive,
+            report=lambda _: alive(),
         )
 
     def describe(self, model: nn.Module, mesh: Mesh) -> Sequence[str]:

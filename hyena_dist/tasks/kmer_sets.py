@@ -89,10 +89,10 @@ def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[
 
 def _parts(owner: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[slice]:
     """Yield slices that hold about _BLOCK of what is counted, and each owner whole."""
-    block = np.cumsum(count) // _BLOCK
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if owner.size else np.empty(0, np.int64)
-    cuts = starts[np.flatnonzero(np.r_[True, np.diff(block[starts]) > 0])] if owner.size else starts
-    yield from (slice(a, b) for a, b in zip(cuts, [*cuts[1:], owner.size], strict=True))
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    block = (np.cumsum(count) // _BLOCK)[starts]
+    cuts = [*starts[np.diff(block, prepend=-1) > 0].tolist(), owner.size]
+    yield from map(slice, cuts, cuts[1:])
 
 
 def _kmer_sets(*sides: Examples) -> list[KmerSets]:
@@ -102,8 +102,9 @@ def _kmer_sets(*sides: Examples) -> list[KmerSets]:
     for side in words:
         for _, codes in side:
             often += np.bincount(codes, minlength=often.size)
+    there = np.flatnonzero(often)
     rank = np.empty(often.size, np.uint32)
-    rank[np.argsort(often, kind="stable")] = np.arange(often.size, dtype=np.uint32)
+    rank[there[np.argsort(often[there], kind="stable")]] = np.arange(there.size, dtype=np.uint32)
     sets = []
     for examples, side in zip(sides, words, strict=True):
         keys = np.concatenate([_distinct(owner << _BITS | rank[codes]) for owner, codes in side])
@@ -126,7 +127,7 @@ def _words(examples: Examples) -> Iterator[tuple[NDArray[np.int64], NDArray[np.u
         owners = np.flatnonzero(block == number)
         lengths = examples.lengths[owners] + 1  # an N between sequences, which no k-mer has
         tokens = np.full(lengths.sum() + K, N, np.uint8)
-        for i, end in zip(owners, np.cumsum(lengths), strict=True):
+        for i, end in zip(owners.tolist(), np.cumsum(lengths).tolist(), strict=True):
             tokens[end - 1 - examples.lengths[i] : end - 1] = examples.read(i)
         codes, known = canonical_codes(tokens)
         yield np.repeat(owners, lengths)[known[: lengths.sum()]], codes[: lengths.sum()][known[: lengths.sum()]]
@@ -144,11 +145,11 @@ def canonical_codes(tokens: Tokens) -> tuple[NDArray[np.uint32], NDArray[np.bool
     windows = tokens.size - K + 1
     other = (tokens < A) | (tokens >= A + len(BASES))
     digits = np.where(other, 0, tokens - np.uint8(A)).astype(np.uint32)
-    forward = np.zeros(windows, np.uint32)
-    turned = np.zeros(windows, np.uint32)
+    forward: NDArray[np.uint32] = np.zeros(windows, np.uint32)
+    turned: NDArray[np.uint32] = np.zeros(windows, np.uint32)
     for at in range(K):
         digit = digits[at : at + windows]
-        forward = forward << 2 | digit
+        forward = (forward << np.uint32(2)) | digit
         turned |= (3 - digit) << np.uint32(2 * at)
     others = np.r_[0, np.cumsum(other)]
     return np.minimum(forward, turned), others[K:] == others[:windows]

@@ -1,5 +1,6 @@
 """The labelled data of a run: read once, its sequences as long as the task lets them be."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -8,7 +9,8 @@ import numpy as np
 
 from hyena_dist.config.task import TaskConfig
 from hyena_dist.config.task_data import TaskData
-from hyena_dist.errors import UserError
+from hyena_dist.system.launch import launch_environment
+from hyena_dist.tasks.checks import check_lengths
 from hyena_dist.tasks.labelled import Examples, LabelledData
 from hyena_dist.tasks.labelled_batches import cropped
 from hyena_dist.tasks.readers import read_labelled
@@ -28,21 +30,21 @@ def labelled_data(task: TaskConfig, most: int | None = None) -> LabelledData:
     if task.max_length is not None:
         cut = {name: cropped(examples, data.kind, task.max_length) for name, examples in data.splits.items()}
         data = replace(data, splits=cut)
-    for split, examples in data.splits.items():
-        longest = int(examples.lengths.argmax())
-        if most is not None and examples.lengths[longest] > most:
-            raise UserError(
-                f"sequence {examples.names[longest]} of {split} has {examples.lengths[longest]:,} bases where the "
-                f"model has {most:,} positions; set task.max_length={most} to take the middle of such sequences, or "
-                f"a model with a larger l_max"
-            )
+    if most is not None:
+        check_lengths(data, most)
     return data
 
 
 @lru_cache(maxsize=1)
 def _read(settings: TaskData) -> LabelledData:
     """Read the data; kept, because both the verb and the objective need it."""
-    return read_labelled(settings)
+    return read_labelled(settings, _say)
+
+
+def _say(line: str) -> None:
+    """Tell people, once and not where --dry-run writes YAML."""
+    if launch_environment().rank == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def describe_data(data: LabelledData) -> list[str]:

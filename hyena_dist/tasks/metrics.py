@@ -6,6 +6,7 @@ Shapes: R rows, C classes or targets.
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ HEADLINE: Mapping[Kind, str] = {
     "per_base": "mcc",
 }
 """The one metric by which settings are chosen on valid, by kind."""
+_CLASS_METRICS = ("accuracy", "balanced_accuracy", "mcc", "f1", "auroc", "auprc")
 
 
 def measure(predictions: Predictions, draws: int = 1000, seed: int = 0) -> dict[str, Interval]:
@@ -49,9 +51,11 @@ def metrics(predictions: Predictions) -> dict[str, float]:
 
 
 def _class_metrics(labels: Tensor, scores: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    if not len(labels):
+        return dict.fromkeys((*_CLASS_METRICS, *(f"f1/{name}" for name in classes)), math.nan)
     count = len(classes)
     predicted = scores.argmax(1)
-    size = {"num_classes": count, "average": "none"}
+    size: dict[str, Any] = {"num_classes": count, "average": "none"}
     true, taken = (torch.bincount(each, minlength=count) for each in (labels, predicted))
     recall = _where(true > 0, classification.multiclass_recall(predicted, labels, **size))
     f1 = _where(true + taken > 0, classification.multiclass_f1_score(predicted, labels, **size))
@@ -61,26 +65,21 @@ def _class_metrics(labels: Tensor, scores: Tensor, classes: Sequence[str]) -> di
         both = (true > 0) & (true < len(labels))
         auroc = _mean(_where(both, classification.multiclass_auroc(scores, labels, **size)))
         auprc = _mean(_where(both, classification.multiclass_average_precision(scores, labels, **size)))
-    return {
-        "accuracy": _share(predicted == labels),
-        "balanced_accuracy": _mean(recall),
-        "mcc": _matthews(predicted, labels, count),
-        "f1": _mean(f1),
-        "auroc": auroc,
-        "auprc": auprc,
-        **{f"f1/{name}": value for name, value in zip(classes, f1, strict=True)},
-    }
+    values = (_share(predicted == labels), _mean(recall), _matthews(predicted, labels, count), _mean(f1), auroc, auprc)
+    by_class = {f"f1/{name}": value for name, value in zip(classes, f1, strict=True)}
+    return dict(zip(_CLASS_METRICS, values, strict=True)) | by_class
 
 
 def _label_metrics(labels: Tensor, scores: Tensor, classes: Sequence[str]) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in ("accuracy", "mcc", "f1", "auroc", "auprc")}
     for truth, score in _columns(labels, scores):
         truth, predicted = truth.long(), (score > 0.5).long()
-        auroc, auprc = _areas(truth, score)
-        f1 = float(classification.binary_f1_score(predicted, truth))
-        values = (_share(predicted == truth), _matthews(predicted, truth, 2), f1, auroc, auprc)
+        values = (math.nan,) * len(found)
+        if len(truth.unique()) == 2:
+            f1 = float(classification.binary_f1_score(predicted, truth))
+            values = (_share(predicted == truth), _matthews(predicted, truth, 2), f1, *_areas(truth, score))
         for name, value in zip(found, values, strict=True):
-            found[name].append(math.nan if math.isnan(auroc) else value)
+            found[name].append(value)
     by_label = {f"{n}/{label}": v for n in ("auroc", "auprc") for label, v in zip(classes, found[n], strict=True)}
     return {name: _mean(values) for name, values in found.items()} | by_label
 

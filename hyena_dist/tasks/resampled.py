@@ -112,7 +112,9 @@ def matthews(confusion: Values) -> Values:
     true, predicted, total = confusion.sum(1), confusion.sum(0), confusion.sum((0, 1))
     hits = np.trace(confusion)
     spread = (total**2 - (true**2).sum(0)) * (total**2 - (predicted**2).sum(0))
-    return np.where(spread > 0, _ratio(hits * total - (true * predicted).sum(0), np.sqrt(spread)), 0.0)
+    return np.where(
+        spread > 0, _ratio(hits * total - (true * predicted).sum(0), np.sqrt(spread)), np.where(total, 0.0, np.nan)
+    )
 
 
 def areas(truth: NDArray[np.bool_], score: NDArray[np.floating], counts: Counts) -> tuple[Values, Values]:

@@ -36,11 +36,11 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if suffix == ".parquet":
         return _parquet(path)
     if suffix == ".bed":
-        rows = [[i.contig, i.start, i.end, "-" if i.turned else "+", i.name] for i in read_bed(path)]
+        rows: list[list[Any]] = [[i.contig, i.start, i.end, "-" if i.turned else "+", i.name] for i in read_bed(path)]
         names = ["chrom", "start", "end", "strand", "label"]
     else:
         names, lines = read_table(path)
-        rows = list(lines)
+        rows = [*lines]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"{path} has two columns of the name {twice!r}; give each a name of its own")
@@ -104,9 +104,8 @@ def _of_genome(
     called = {str(contig): _name_in(genome, str(contig)) for contig in contigs}
     other = [f"{contig} is {name}" for contig, name in called.items() if contig != name]
     if other:
-        say(
-            f"{source}: contigs have other names in {settings.genome}: {', '.join(other[:5])}{' ...' * (len(other) > 5)}"
-        )
+        more = f" and {len(other) - 3} others" if len(other) > 3 else ""
+        say(f"{source}: contigs have other names in {settings.genome}: {', '.join(other[:3])}{more}")
     if names is None:
         turned = ("(-)" if strand == "-" else "" for strand in strands)
         names = [f"{c}:{s}-{e}{t}" for c, s, e, t in zip(contigs, starts, ends, turned, strict=True)]
@@ -134,7 +133,7 @@ def _name_in(genome: Contigs, contig: str) -> str:
     for name in (contig, other):
         if name in genome.numbers:
             return name
-    parts = [name for name in genome.numbers if contig in re.split(r"[:|.]", name)]
+    parts = [name for name in genome.numbers if contig in re.split(r"[:|]", name) or name.endswith(f".{contig}")]
     return parts[0] if len(parts) == 1 else contig
 
 
