@@ -1,9 +1,6 @@
 """Fine-tuning is the same on any ranks, and the same after a kill."""
 
-import itertools
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,44 +10,13 @@ from safetensors.torch import load_file
 from hyena_dist.config.run import RunConfig
 from hyena_dist.parallel.world import join_world
 from hyena_dist.tasks.finetuning import Finetuning
-from hyena_dist.tasks.resolve import complete
 from hyena_dist.train.checkpoint.format import list_checkpoints
 from hyena_dist.train.run import train
 from hyena_dist.train.state import read_state
+from tests.distributed.conftest import Make
 from tests.distributed.test_stop_and_go import kill_at
 from tests.distributed.training import curve
-from tests.labelled import WRITERS
 from tests.processes import Ranks, run_ranks
-
-Make = Callable[..., RunConfig]
-
-
-@pytest.fixture
-def make_task(tmp_path: Path) -> Make:
-    """A run on a tiny model from scratch; keyword arguments go into the sections, `task` into what is there."""
-    numbers = itertools.count()
-
-    def make(kind: str = "single_label", task: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
-        path = tmp_path / f"{kind}.csv"
-        if not path.exists():
-            WRITERS[kind](path)
-        tree: dict[str, Any] = {
-            "name": f"run{next(numbers)}",
-            "output_dir": str(tmp_path),
-            "architecture": {"d_model": 16, "n_layer": 2, "l_max": 48, "filter_order": 16, "embed_dropout": 0.1},
-            "task": {
-                "data": {"path": str(path), "kind": kind},
-                "epochs": 2,
-                "reverse_complement": True,
-                **(task or {}),
-            },
-            "optimizer": {"lr": 3e-3},
-            "train": {"global_batch_size": 8, "micro_batch_size": 2, "log_interval": 1, "eval_interval": 4},
-            "tracking": {"mlflow": False},
-        }
-        return complete(tree | sections, "test")
-
-    return make
 
 
 def finetune(config: RunConfig) -> None:
