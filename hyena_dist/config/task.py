@@ -32,7 +32,7 @@ class TaskConfig(Section):
     )
     lora: LoraConfig = LoraConfig()
     in_context: InContextConfig | None = Field(
-        None, description="answers in letters after the sequence, in place of a head, for which pooling and tune are"
+        None, description="answers in letters that follow the sequence, in place of a head"
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
@@ -58,4 +58,14 @@ class TaskConfig(Section):
     def _adapters_are_used(self) -> "TaskConfig":
         if self.tune != "lora" and self.lora != LoraConfig():
             raise ValueError(f"task.lora is set and task.tune is {self.tune}; set task.tune=lora")
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_or_letters(self) -> "TaskConfig":
+        of_heads = {name: type(self).model_fields[name].default for name in ("pooling", "tune", "class_weights")}
+        changed = next((name for name, default in of_heads.items() if getattr(self, name) != default), None)
+        if self.in_context is not None and changed:
+            raise ValueError(
+                f"task.{changed} is for a head, and task.in_context answers with letters; leave one of the two out"
+            )
         return self

@@ -1,6 +1,7 @@
 """Accuracy against the length of a soft prompt and against the number of demonstrations, each point a run."""
 
 import copy
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from hyena_dist.tracking import figures
 from hyena_dist.tracking.work_progress import Say
 from hyena_dist.train.run import train
 
-COLUMNS = ("method", "soft_tokens", "shots", "queries", "accuracy", "low", "high", "mcc", "majority")
 _COLOURS = {"soft_prompt": "#0072B2", "instruction": "#D55E00", "few_shot": "#009E73"}
 
 
@@ -37,19 +37,27 @@ class Point(NamedTuple):
 
 
 def measure_curve(
-    tree: Mapping[str, Any], prompts: Sequence[int], shots: Sequence[int], out: Path, world: World, say: Say = print
+    tree: Mapping[str, Any],
+    prompts: Sequence[int],
+    shots: Sequence[int],
+    out: Path,
+    world: World,
+    say: Say = print,
+    methods: Sequence[str] = ("few_shot", "instruction"),
 ) -> list[Point] | None:
     """Tune and evaluate every point, each in `out`/METHOD-NUMBER, and write in_context.png and .csv; all ranks call it.
 
-    The same call again keeps the points that are finished, and continues the one that is not.
+    The same call again keeps the points that are finished, and continues the one that is not. Points of other calls in
+    the same folder, perhaps with other settings of training, are in the picture too.
 
     Args:
         tree: a task file; its `task.in_context` may set what points have in common.
         prompts: numbers of soft tokens.
-        shots: numbers of demonstrations, each for instruction tuning and for few-shot evaluation.
+        shots: numbers of demonstrations.
         out: the folder of all points.
         world: all ranks.
         say: receives lines of text for the user, on the main process.
+        methods: which of the two the demonstrations are for.
 
     Returns:
         The points; None if a signal asked to stop, after which the same call continues.
@@ -57,7 +65,7 @@ def measure_curve(
     Raises:
         UserError: what InContext refuses; that of every point is found before the first is tuned.
     """
-    configs = [complete(each, each["name"]) for each in _trees(tree, prompts, shots, out)]
+    configs = [complete(each, each["name"]) for each in _trees(tree, prompts, shots, methods, out)]
     for config in configs:
         InContext(config)
     points = []
@@ -74,13 +82,25 @@ def measure_curve(
         points.append(point)
         if world.is_main:
             say(f"{config.name}: accuracy {point.accuracy:.3f} ({point.low:.3f} to {point.high:.3f})")
-            plot(points, out / "in_context.png")
+            plot(_with_known(points, out / "in_context.csv"), out / "in_context.png")
     return points
+
+
+def _with_known(points: Sequence[Point], file: Path) -> list[Point]:
+    """Return points with those that an earlier command has left in the folder, sorted."""
+    known = {}
+    if file.exists():
+        with file.open(newline="", encoding="utf-8") as rows:
+            for row in csv.DictReader(rows):
+                kinds = Point.__annotations__
+                found = Point(**{name: kinds[name](value) for name, value in row.items()})
+                known[found[:3]] = found
+    return sorted({**known, **{point[:3]: point for point in points}}.values())
 
 
 def plot(points: Sequence[Point], out_png: Path) -> None:
     """Draw accuracy by soft tokens, and by demonstrations; the numbers go into a CSV of the same stem."""
-    figures.write_csv(out_png, COLUMNS, points)
+    figures.write_csv(out_png, Point._fields, points)
     prompts = [p for p in points if p.method == "soft_prompt"]
     shown = [p for p in points if p.method != "soft_prompt"]
     drawn = [group for group in (prompts, shown) if group]
@@ -114,11 +134,11 @@ def _draw(axes: Any, points: Sequence[Point], method: str) -> None:
 
 
 def _trees(
-    tree: Mapping[str, Any], prompts: Sequence[int], shots: Sequence[int], out: Path
+    tree: Mapping[str, Any], prompts: Sequence[int], shots: Sequence[int], methods: Sequence[str], out: Path
 ) -> Iterator[dict[str, Any]]:
     """Yield the task file of each point."""
     ways = [("soft_prompt", {"prompt_tokens": n}, n) for n in prompts]
-    ways += [(method, {"shots": n}, n) for method in ("few_shot", "instruction") for n in shots]
+    ways += [(method, {"shots": n}, n) for method in methods for n in shots]
     for method, chosen, number in ways:
         point = copy.deepcopy(dict(tree))
         task = point["task"] = dict(point.get("task") or {})

@@ -118,7 +118,16 @@ class InContext(LabelLearning[ContextBatch]):
     def batches(
         self, point: ResumePoint, steps: range, mesh: Mesh
     ) -> AbstractContextManager[Iterable[Batch[ContextBatch]]]:
-        """Return this rank's contexts of some steps, written ahead by a thread or by processes."""
+        """Return this rank's contexts of some steps, written ahead by a thread or by processes.
+
+        Raises:
+            UserError: nothing is to be tuned.
+        """
+        if self.settings.method == "few_shot":
+            raise UserError(
+                "task.in_context.method=few_shot tunes nothing, so there is no step to take; `hyena-dist finetune` "
+                "evaluates it, and instruction tunes"
+            )
         queries = LabelledReader(
             self.data.splits["train"],
             self.labelling.criterion,
