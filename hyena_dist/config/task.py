@@ -19,6 +19,14 @@ class LoraConfig(Section):
     alpha: int = Field(16, gt=0, description="the adapter's output is multiplied by alpha / rank")
 
 
+class PublishedFigure(Section):
+    """What others report of the task, for the report."""
+
+    metric: str = Field(description="one of the report's metrics, such as accuracy")
+    value: float = Field(description="as the metric has it, a share and not in percent")
+    source: str
+
+
 class TaskConfig(Section):
     """A task: labelled sequences, and how a model learns their labels."""
 
@@ -53,6 +61,12 @@ class TaskConfig(Section):
     patience: int | None = Field(
         None, gt=0, description="evaluations without a better one after which training ends; never if not given"
     )
+
+    report: bool = Field(True, description="write report.html and its pictures at the end, not summary.json alone")
+    floors: tuple[str, ...] = Field(
+        ("majority", "kmer"), description="simple methods beside the model in the report; also onehot, cnn"
+    )
+    published: PublishedFigure | None = None
 
     @model_validator(mode="after")
     def _adapters_are_used(self) -> "TaskConfig":

@@ -19,7 +19,6 @@ from hyena_dist.plan.flops import step_flops
 from hyena_dist.tasks import labelling
 from hyena_dist.tasks.build import take_weights, untrained
 from hyena_dist.tasks.labelled_batches import VERSION, LabelledBatch, LabelledReader
-from hyena_dist.tasks.labelled_data import describe_data
 from hyena_dist.tasks.learning import LabelLearning
 from hyena_dist.tasks.model import SequenceModel
 from hyena_dist.tasks.predict import outputs_of
@@ -95,7 +94,7 @@ class Finetuning(LabelLearning[LabelledBatch]):
         """Return the data, what of the model is trained, and what its mixers say of how they run."""
         config, task = self.config, self.task
         return [
-            *describe_data(self.data),
+            *(self.describe_data() if mesh.world.is_main else ()),
             f"{task.model}, {config.model.num_parameters:,} parameters; {self._trained:,} trained ({task.tune})",
             *describe_mixers(config.model, mesh.device, DTYPES[config.precision]),
         ]

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from hyena_dist.errors import UserError
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tasks.best import Best, choose_goal
 from hyena_dist.tasks.finished import predictions_file, write_finished
-from hyena_dist.tasks.labelled_data import labelled_data
+from hyena_dist.tasks.floors.run import check_floor
+from hyena_dist.tasks.labelled_data import describe_data, labelled_data
 from hyena_dist.tasks.labelling import Labelling
+from hyena_dist.tasks.leaks import Leaks, describe_leaks, find_leaks
 from hyena_dist.tasks.losses import criterion_of
 from hyena_dist.tasks.metrics import metrics
 from hyena_dist.tasks.predictions import Predictions
@@ -47,11 +50,23 @@ class LabelLearning(Objective[MicroBatch]):
         self.unit = math.lcm(*(config.layout_with(layout).length_unit for layout in layouts))
         """What lengths are multiples of, in every stage."""
         self.data = data = labelled_data(task, config.model.l_max // self.unit * self.unit)
+        for floor in task.floors if task.report else ():
+            check_floor(floor, data.kind)
         train, valid = data.splits["train"], data.splits["valid"]
         criterion = criterion_of(data.kind, train, len(data.classes), task.class_weights == "balanced")
         self.labelling = Labelling(data.classes, criterion, task)
         rows = int(valid.lengths.sum()) if data.kind == "per_base" else len(valid)
         self.goal = choose_goal(task.best_by, self.labelling.predictions(valid, torch.zeros(rows, len(data.classes))))
+
+    @cached_property
+    def leaks(self) -> Leaks:
+        """What the held-out splits have in common with train."""
+        return find_leaks(self.data)
+
+    def describe_data(self) -> list[str]:
+        """Return lines about the data for people: sizes, classes, and leaks."""
+        told = zip(self.leaks.values(), describe_leaks(self.leaks), strict=True)
+        return [*describe_data(self.data), *(f"WARNING: {line}" for leak, line in told if leak.all_held_out.size)]
 
     @property
     def scored(self) -> Mapping[str, Any]:
@@ -108,7 +123,7 @@ class LabelLearning(Objective[MicroBatch]):
 
     def report(self, run: RunRecord) -> None:
         """Write summary.json and the report of the task."""
-        write_finished(run, self.data, self.goal)
+        write_finished(run, self.task, self.data, self.leaks, self.goal)
 
     def read_ahead(
         self, read: Read[Batch[MicroBatch]], steps: range

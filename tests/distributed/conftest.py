@@ -58,6 +58,7 @@ def make_task(tmp_path: Path) -> Make:
                 "data": {"path": str(path), "kind": kind},
                 "epochs": 2,
                 "reverse_complement": True,
+                "report": False,
                 **(task or {}),
             },
             "optimizer": {"lr": 3e-3},

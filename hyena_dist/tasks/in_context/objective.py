@@ -27,7 +27,6 @@ from hyena_dist.tasks.in_context.contexts import LETTERS, ContextWriter, check_c
 from hyena_dist.tasks.in_context.demonstrations import Demonstrations
 from hyena_dist.tasks.in_context.soft_prompt import SoftPrompt
 from hyena_dist.tasks.labelled_batches import LabelledReader
-from hyena_dist.tasks.labelled_data import describe_data
 from hyena_dist.tasks.learning import LabelLearning
 from hyena_dist.train.checkpoint.keep import find_step
 from hyena_dist.train.checkpoint.load import load_tensors
@@ -172,7 +171,7 @@ class InContext(LabelLearning[ContextBatch]):
         letters = ", ".join(f"{TOKENS[t]} {name}" for t, name in zip(LETTERS, self.data.classes, strict=False))
         tuned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         return [
-            *describe_data(self.data),
+            *self.describe_data(),
             f"contexts of {settings.soft_tokens} soft tokens and {settings.shots} demonstrations, up to "
             f"{longest_context(self.data, settings):,} positions; letters: {letters}",
             f"{self.task.model}, {config.model.num_parameters:,} parameters; {tuned:,} trained ({settings.method})",

@@ -25,7 +25,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     tree = {
         "output_dir": str(folder),
         "architecture": {"d_model": 16, "n_layer": 1, "l_max": 66, "filter_order": 16},
-        "task": {**task, "epochs": 2},
+        "task": {**task, "epochs": 2, "report": False},
         "optimizer": {"lr": 1.0},
         "train": {"global_batch_size": 8, "eval_interval": 2},
         "tracking": {"mlflow": False},
