@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from hyena_dist.parallel.world import World
 from hyena_dist.tasks.finished import predictions_file
+from hyena_dist.tasks.floors.run import run_floors
 from hyena_dist.tasks.in_context.few_shot import evaluate_few_shot
 from hyena_dist.tasks.in_context.objective import InContext
-from hyena_dist.tasks.metrics import measure
+from hyena_dist.tasks.labelled import LabelledData
+from hyena_dist.tasks.labelled_data import labelled_data
+from hyena_dist.tasks.metrics import measure, metrics
 from hyena_dist.tasks.predictions import Predictions
 from hyena_dist.tasks.resolve import complete
 from hyena_dist.tracking import figures
@@ -21,7 +24,7 @@ _COLOURS = {"soft_prompt": "#0072B2", "instruction": "#D55E00", "few_shot": "#00
 
 
 class Point(NamedTuple):
-    """The accuracy on the test split (valid where there is none) of one way to ask."""
+    """The accuracy on the test split of one way to ask."""
 
     method: str
     soft_tokens: int
@@ -33,7 +36,9 @@ class Point(NamedTuple):
     """Ends of the 95 % bootstrap interval of the accuracy."""
     mcc: float
     majority: float
-    """The share of the most frequent class, which a method must beat."""
+    """The share of the most frequent class."""
+    kmer: float
+    """The accuracy of a logistic regression on k-mers of the same data, which a method must beat."""
 
 
 def measure_curve(
@@ -77,8 +82,18 @@ def measure_curve(
             evaluate_few_shot(config, world)
         elif train(config, world, objective=InContext).outcome != "finished":
             return None
-        split = "test" if predictions_file(config.run_dir, "test").exists() else "valid"
-        point = _point(settings.method, settings.soft_tokens, settings.shots, predictions_file(config.run_dir, split))
+        floors = world.on_main(lambda of=config.task: _floors(labelled_data(of), out, say))  # type: ignore[misc]
+        predictions = Predictions.load(predictions_file(config.run_dir, "test"))
+        found = measure(predictions)
+        point = Point(
+            settings.method,
+            settings.soft_tokens,
+            settings.shots,
+            len(predictions),
+            *found["accuracy"],
+            found["mcc"].value,
+            **floors,
+        )
         points.append(point)
         if world.is_main:
             say(f"{config.name}: accuracy {point.accuracy:.3f} ({point.low:.3f} to {point.high:.3f})")
@@ -148,10 +163,7 @@ def _trees(
         yield point | {"name": f"{method}-{number}", "output_dir": str(out)}
 
 
-def _point(method: str, soft_tokens: int, shots: int, path: Path) -> Point:
-    predictions = Predictions.load(path)
-    found = measure(predictions)
-    value, low, high = found["accuracy"][:3]
-    counts = [int((predictions.labels == index).sum()) for index in range(len(predictions.classes))]
-    share = max(counts) / len(predictions)
-    return Point(method, soft_tokens, shots, len(predictions), value, low, high, found["mcc"][0], share)
+def _floors(data: LabelledData, out: Path, say: Say) -> dict[str, float]:
+    """Return the accuracy on test of simple methods on the same data; they are fitted once for all points."""
+    found = run_floors(data, ("majority", "kmer"), out / "floors", say=say)
+    return {name: metrics(predictions)["accuracy"] for name, predictions in found.items()}

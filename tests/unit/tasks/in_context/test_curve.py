@@ -19,7 +19,7 @@ from tests.processes import run_ranks
 def tree(tmp_path: Path) -> dict[str, Any]:
     return {
         "architecture": {"d_model": 8, "n_layer": 1, "l_max": 160, "filter_order": 8, "embed_dropout": 0.0},
-        "task": {"data": {"path": str(write_classes(tmp_path / "set.csv"))}},
+        "task": {"data": {"path": str(write_classes(tmp_path / "set.csv"))}, "report": False},
     }
 
 
@@ -43,11 +43,12 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 def test_points_are_runs_that_later_commands_keep(tree: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     (first,), said = few_shot(tree, [1], out)
-    assert said == [f"few_shot-1: accuracy {first.accuracy:.3f} ({first.low:.3f} to {first.high:.3f})"]
+    assert said[-1] == f"few_shot-1: accuracy {first.accuracy:.3f} ({first.low:.3f} to {first.high:.3f})"
     predictions = Predictions.load(out / "few_shot-1/predictions-test.parquet")
     assert first.accuracy == pytest.approx((predictions.scores.argmax(1) == predictions.labels).mean())
     assert first.queries == len(predictions) == 24
     assert first.majority == pytest.approx(1 / 3)
+    assert first.kmer > 0.4
     (second,), _ = few_shot(tree, [0], out)
     assert [(row["method"], row["shots"]) for row in rows_of(out)] == [("few_shot", "0"), ("few_shot", "1")]
     assert rows_of(out)[1] == {name: str(value) for name, value in first._asdict().items()}
@@ -58,10 +59,10 @@ def test_points_are_runs_that_later_commands_keep(tree: dict[str, Any], tmp_path
 
 def test_a_picture_of_both_kinds(tmp_path: Path) -> None:
     points = [
-        Point("soft_prompt", 2, 0, 100, 0.5, 0.45, 0.55, 0.0, 0.5),
-        Point("soft_prompt", 1024, 0, 100, 0.6, 0.6, 0.6, 0.2, 0.5),
-        Point("instruction", 0, 1, 100, 0.7, 0.65, 0.75, 0.4, 0.5),
-        Point("few_shot", 0, 0, 100, 0.5, 0.45, 0.55, 0.0, 0.5),
+        Point("soft_prompt", 2, 0, 100, 0.5, 0.45, 0.55, 0.0, 0.5, 0.6),
+        Point("soft_prompt", 1024, 0, 100, 0.6, 0.6, 0.6, 0.2, 0.5, 0.6),
+        Point("instruction", 0, 1, 100, 0.7, 0.65, 0.75, 0.4, 0.5, 0.6),
+        Point("few_shot", 0, 0, 100, 0.5, 0.45, 0.55, 0.0, 0.5, 0.6),
     ]
     plot(points, tmp_path / "all.png")
     plot(points[:2], tmp_path / "prompts.png")
