@@ -1,6 +1,5 @@
 """Runs that nothing happens to, each trained once."""
 
-import itertools
 import json
 from collections.abc import Callable
 from hashlib import sha256
@@ -10,13 +9,10 @@ from typing import Any
 import pytest
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.tasks.resolve import complete
 from tests.distributed.training import train_here
-from tests.labelled import WRITERS
 from tests.processes import run_ranks
 
 Calm = Callable[..., Path]
-Make = Callable[..., RunConfig]
 
 
 @pytest.fixture(scope="session")
@@ -39,32 +35,3 @@ def calm(make_config: Callable[..., RunConfig], calm_runs: Path) -> Calm:
         return config.run_dir
 
     return folder
-
-
-@pytest.fixture
-def make_task(tmp_path: Path) -> Make:
-    """A run on a tiny model from scratch; keyword arguments go into the sections, `task` into what is there."""
-    numbers = itertools.count()
-
-    def make(kind: str = "single_label", task: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
-        path = tmp_path / f"{kind}.csv"
-        if not path.exists():
-            WRITERS[kind](path)
-        tree: dict[str, Any] = {
-            "name": f"run{next(numbers)}",
-            "output_dir": str(tmp_path),
-            "architecture": {"d_model": 16, "n_layer": 2, "l_max": 48, "filter_order": 16, "embed_dropout": 0.1},
-            "task": {
-                "data": {"path": str(path), "kind": kind},
-                "epochs": 2,
-                "reverse_complement": True,
-                "report": False,
-                **(task or {}),
-            },
-            "optimizer": {"lr": 3e-3},
-            "train": {"global_batch_size": 8, "micro_batch_size": 2, "log_interval": 1, "eval_interval": 4},
-            "tracking": {"mlflow": False},
-        }
-        return complete(tree | sections, "test")
-
-    return make

@@ -1,6 +1,7 @@
 """Fine-tuning is the same on any ranks, and the same after a kill."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from hyena_dist.tasks.finetuning import Finetuning
 from hyena_dist.train.checkpoint.format import list_checkpoints
 from hyena_dist.train.run import train
 from hyena_dist.train.state import read_state
-from tests.distributed.conftest import Make
 from tests.distributed.test_stop_and_go import kill_at
 from tests.distributed.training import curve
 from tests.processes import Ranks, run_ranks
+
+Make = Callable[..., RunConfig]
 
 
 def finetune(config: RunConfig) -> None:

@@ -18,8 +18,7 @@ from hyena_dist.tasks.in_context.soft_prompt import SoftPrompt
 from hyena_dist.train.checkpoint.format import list_checkpoints
 from hyena_dist.train.run import train
 from tests.configs import refusal
-from tests.distributed.conftest import Make
-from tests.distributed.test_finetuning import saved
+from tests.distributed.test_finetuning import Make, saved
 from tests.distributed.test_stop_and_go import kill_at
 from tests.distributed.training import curve
 from tests.processes import Ranks, run_ranks

@@ -101,4 +101,6 @@ def test_refusals(data: Path, pretrained: Path) -> None:
     both = {"model": ARCHITECTURE, "architecture": ARCHITECTURE}
     assert "leave `architecture` out" in refusal(lambda: resolved(data, **both))
     assert "did you mean 'pooling'?" in refusal(lambda: resolved(data, {"poolin": "max"}))
+    cut = {"parallel": {"tensor_model_parallel_size": 2}, "architecture": ARCHITECTURE}
+    assert "adapters beside whole layers" in refusal(lambda: resolved(data, {"tune": "lora"}, **cut))
     assert "set task.tune=lora" in refusal(lambda: resolved(data, {"lora": {"rank": 2}}))
