@@ -18,6 +18,7 @@ from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
 from hyena_dist.tasks.embeddings.probe_cli import add_arguments as add_probe_arguments
 from hyena_dist.tasks.finetune_cli import add_arguments as add_finetune_arguments
+from hyena_dist.tasks.in_context_cli import add_arguments as add_in_context_arguments
 from hyena_dist.tasks.predict_cli import add_arguments as add_predict_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
     add_finetune_arguments(verbs)
+    add_in_context_arguments(verbs)
     add_predict_arguments(verbs)
     add_evaluate_arguments(verbs)
 
