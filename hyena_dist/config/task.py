@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from hyena_dist.config.in_context import InContextConfig
 from hyena_dist.config.section import Section
 from hyena_dist.config.task_data import TaskData
 
@@ -19,7 +20,7 @@ class LoraConfig(Section):
 
 
 class PublishedFigure(Section):
-    """What others report of the task, for the report."""
+    """The figure that others report of the task."""
 
     metric: str = Field(description="one of the report's metrics, such as accuracy")
     value: float = Field(description="as the metric has it, a share and not in percent")
@@ -38,6 +39,9 @@ class TaskConfig(Section):
         "full", description="what is trained beside the head: all, nothing, or adapters"
     )
     lora: LoraConfig = LoraConfig()
+    in_context: InContextConfig | None = Field(
+        None, description="answers in letters that follow the sequence, in place of a head"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
     )
@@ -68,4 +72,14 @@ class TaskConfig(Section):
     def _adapters_are_used(self) -> "TaskConfig":
         if self.tune != "lora" and self.lora != LoraConfig():
             raise ValueError(f"task.lora is set and task.tune is {self.tune}; set task.tune=lora")
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_or_letters(self) -> "TaskConfig":
+        of_heads = {name: type(self).model_fields[name].default for name in ("pooling", "tune", "class_weights")}
+        changed = next((name for name, default in of_heads.items() if getattr(self, name) != default), None)
+        if self.in_context is not None and changed:
+            raise ValueError(
+                f"task.{changed} is for a head, and task.in_context answers with letters; leave one of the two out"
+            )
         return self

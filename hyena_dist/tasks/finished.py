@@ -1,4 +1,4 @@
-"""What a finished fine-tuning run leaves: summary.json, and the report of the task beside its predictions."""
+"""The end of a fine-tuning run: it leaves summary.json, and the report of the task beside its predictions."""
 
 import json
 from pathlib import Path
@@ -70,7 +70,7 @@ def _write_report(
         leaks,
         read_metrics(run.folder / "metrics.jsonl"),
         None if figure is None else Published(figure.metric, figure.value, figure.source),
-        [f"Model: {task.model}, tune {task.tune}, pooling {task.pooling}, seed {run.config.seed}."],
+        [f"Model: {task.model}, {_way(task)}, seed {run.config.seed}."],
     )
     run.trackers.log_metrics(found["metrics"], run.state.step)
     plots = sorted((run.folder / "plots").iterdir())
@@ -79,3 +79,11 @@ def _write_report(
     for sentence in found["verdict"]:
         run.note(sentence)
     run.note(f"report: {run.folder / 'report.html'}")
+
+
+def _way(task: TaskConfig) -> str:
+    """Return what of the model is tuned, and how it answers."""
+    settings = task.in_context
+    if settings is None:
+        return f"tune {task.tune}, pooling {task.pooling}"
+    return f"{settings.method} with {settings.soft_tokens} soft tokens and {settings.shots} demonstrations"

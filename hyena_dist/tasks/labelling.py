@@ -64,8 +64,9 @@ class Labelling:
         path = folder / FILE
         try:
             fields = json.loads(path.read_text())
-            stored = fields["criterion"].items()
-            criterion: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored}
+            criterion: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in fields["criterion"].items()
+            }
             return cls(tuple(fields["classes"]), Criterion(**criterion), TaskConfig.model_validate(fields["task"]))
         except OSError as error:
             raise UserError(
