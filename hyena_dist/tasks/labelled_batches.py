@@ -38,7 +38,7 @@ class LabelledBatch(NamedTuple):
     lengths: Tensor
     """Positions of each whole sequence, of all context ranks, int64 [B]."""
     labels: Tensor
-    """The labels, by kind as Examples.labels has them: int64 [B], float32 [B, C], or int64 [B, S] of this chunk's bases.
+    """Labels, by kind as Examples.labels has them: int64 [B], float32 [B, C], or int64 [B, S] of this chunk's bases.
     """
     share: float
     """The part of the labels' loss that this rank counts: context ranks have the labels of whole sequences in common.
