@@ -16,7 +16,10 @@ from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
+from hyena_dist.tasks.embeddings.probe_cli import add_arguments as add_probe_arguments
 from hyena_dist.tasks.finetune_cli import add_arguments as add_finetune_arguments
+from hyena_dist.tasks.in_context_cli import add_arguments as add_in_context_arguments
+from hyena_dist.tasks.predict_cli import add_arguments as add_predict_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
 from hyena_dist.train.continue_cli import add_arguments as add_continue_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
@@ -143,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add_continue_arguments(verbs)
     add_finetune_arguments(verbs)
+    add_in_context_arguments(verbs)
+    add_predict_arguments(verbs)
     add_evaluate_arguments(verbs)
 
     export = verb(
@@ -167,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     add_score_arguments(verbs)
     add_variants_arguments(verbs)
     add_embed_arguments(verbs)
+    add_probe_arguments(verbs)
     add_generate_arguments(verbs)
 
     add_data_arguments(

@@ -123,6 +123,16 @@ class RunConfig(Section):
                 raise ValueError(problem)
         return self
 
+    @model_validator(mode="after")
+    def _adapters_have_whole_layers(self) -> "RunConfig":
+        sizes = [self.parallel_of(stage).tensor_model_parallel_size for stage in self.train.curriculum]
+        if self.task is not None and self.task.tune == "lora" and max(sizes) > 1:
+            raise ValueError(
+                f"task.tune=lora puts adapters beside whole layers, which {max(sizes)} tensor ranks share; set "
+                f"parallel.tensor_model_parallel_size=1"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         """The run's folder."""

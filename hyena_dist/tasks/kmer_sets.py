@@ -89,10 +89,10 @@ def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[
 
 def _parts(owner: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[slice]:
     """Yield slices that hold about _BLOCK of what is counted, and each owner whole."""
-    block = np.cumsum(count) // _BLOCK
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if owner.size else np.empty(0, np.int64)
-    cuts = starts[np.flatnonzero(np.r_[True, np.diff(block[starts]) > 0])] if owner.size else starts
-    yield from (slice(a, b) for a, b in zip(cuts, [*cuts[1:], owner.size], strict=True))
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    block = (np.cumsum(count) // _BLOCK)[starts]
+    cuts = [*starts[np.diff(block, prepend=-1) > 0].tolist(), owner.size]
+    yield from map(slice, cuts, cuts[1:])
 
 
 def _kmer_sets(*sides: Examples) -> list[KmerSets]:
@@ -102,8 +102,9 @@ def _kmer_sets(*sides: Examples) -> list[KmerSets]:
     for side in words:
         for _, codes in side:
             often += np.bincount(codes, minlength=often.size)
+    there = np.flatnonzero(often)
     rank = np.empty(often.size, np.uint32)
-    rank[np.argsort(often, kind="stable")] = np.arange(often.size, dtype=np.uint32)
+    rank[there[np.argsort(often[there], kind="stable")]] = np.arange(there.size, dtype=np.uint32)
     sets = []
     for examples, side in zip(sides, words, strict=True):
         keys = np.concatenate([_distinct(owner << _BITS | rank[codes]) for owner, codes in side])

@@ -1,9 +1,7 @@
 """Fine-tuning is the same on any ranks, and the same after a kill."""
 
-import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,44 +11,14 @@ from safetensors.torch import load_file
 from hyena_dist.config.run import RunConfig
 from hyena_dist.parallel.world import join_world
 from hyena_dist.tasks.finetuning import Finetuning
-from hyena_dist.tasks.resolve import complete
 from hyena_dist.train.checkpoint.format import list_checkpoints
 from hyena_dist.train.run import train
 from hyena_dist.train.state import read_state
 from tests.distributed.test_stop_and_go import kill_at
 from tests.distributed.training import curve
-from tests.labelled import WRITERS
 from tests.processes import Ranks, run_ranks
 
 Make = Callable[..., RunConfig]
-
-
-@pytest.fixture
-def make_task(tmp_path: Path) -> Make:
-    """A run on a tiny model from scratch; keyword arguments go into the sections, `task` into what is there."""
-    numbers = itertools.count()
-
-    def make(kind: str = "single_label", task: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
-        path = tmp_path / f"{kind}.csv"
-        if not path.exists():
-            WRITERS[kind](path)
-        tree: dict[str, Any] = {
-            "name": f"run{next(numbers)}",
-            "output_dir": str(tmp_path),
-            "architecture": {"d_model": 16, "n_layer": 2, "l_max": 48, "filter_order": 16, "embed_dropout": 0.1},
-            "task": {
-                "data": {"path": str(path), "kind": kind},
-                "epochs": 2,
-                "reverse_complement": True,
-                **(task or {}),
-            },
-            "optimizer": {"lr": 3e-3},
-            "train": {"global_batch_size": 8, "micro_batch_size": 2, "log_interval": 1, "eval_interval": 4},
-            "tracking": {"mlflow": False},
-        }
-        return complete(tree | sections, "test")
-
-    return make
 
 
 def finetune(config: RunConfig) -> None:
@@ -137,7 +105,7 @@ def saved(config: RunConfig) -> dict[str, bytes]:
 
 
 def test_frozen_weights_stay_to_the_last_bit(make_task: Make) -> None:
-    """Those of the pretrained model, which are in the checkpoint beside adapters that have learned."""
+    """The checkpoint has the pretrained model's beside adapters that have learned."""
     base = make_task(task={"epochs": 1})
     run_ranks(1, finetune, base)
     before = load_file(list_checkpoints(base.run_dir / "checkpoints")[-1] / "model.safetensors")
@@ -152,7 +120,7 @@ def test_frozen_weights_stay_to_the_last_bit(make_task: Make) -> None:
 
 
 def test_the_best_checkpoint_stays(make_task: Make) -> None:
-    """It is the step whose metric was best, whatever came after; with its weights the predictions are made."""
+    """The checkpoint whose metric was best is kept, whatever came after, and its weights make the predictions."""
     train_settings = {"global_batch_size": 8, "log_interval": 1, "eval_interval": 2, "save_interval": 3, "keep_last": 1}
     config = make_task(task={"epochs": 4, "best_by": "loss"}, train=train_settings, optimizer={"lr": 0.03})
     rows = finetuned(1, config)

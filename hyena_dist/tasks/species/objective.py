@@ -1,7 +1,7 @@
 """Species classification as an Objective: fine-tuning on random windows, scored on held-out ones by context length."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +11,17 @@ import torch
 from torch import nn
 
 from hyena_dist.config.run import RunConfig
-from hyena_dist.data.loader import Loader
 from hyena_dist.data.sampling.train_windows import INTERVALS_VERSION
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
-from hyena_dist.models.mixers.base import describe_mixers
-from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tasks.best import choose_goal
-from hyena_dist.tasks.finetuning import HELD_OUT, Finetuning, open_loader
+from hyena_dist.tasks.finetuning import Finetuning
 from hyena_dist.tasks.finished import predictions_file
 from hyena_dist.tasks.labelled import Examples, LabelledData
 from hyena_dist.tasks.labelled_batches import LabelledBatch
 from hyena_dist.tasks.labelling import Labelling
+from hyena_dist.tasks.learning import HELD_OUT
 from hyena_dist.tasks.losses import Criterion
 from hyena_dist.tasks.model import SequenceModel
 from hyena_dist.tasks.predictions import Predictions
@@ -89,7 +87,7 @@ class SpeciesClassification(Finetuning):
         weights = data.species_weights or dict.fromkeys(self.species, 1.0)
         data = data.model_copy(update={"species_weights": weights, "reverse_complement": self._both_strands})
         read = SpeciesReader(self.store, self.species, point.stages, data, seed=self.config.seed, mesh=mesh)
-        return open_loader(Loader(read, steps, workers=data.workers, prefetch=data.prefetch, timeout_s=data.timeout_s))
+        return self.read_ahead(read, steps)
 
     def evaluate(
         self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, step: int, final: bool, alive: Callable[[], None]
@@ -104,7 +102,7 @@ class SpeciesClassification(Finetuning):
             return found
         assert isinstance(model, SequenceModel)
         best: int = found.record["best"]["step"]
-        chosen = model if best == step else self._at(best, mesh)
+        chosen = model if best == step else self.model_at(best, mesh)
         contexts: dict[str, dict[str, dict[str, float]]] = {}
         lines = []
         for length in lengths:
@@ -125,18 +123,14 @@ class SpeciesClassification(Finetuning):
         """Write summary.json and accuracy by context, and tell people."""
         write_species_report(run, self.goal.metric)
 
-    def describe(self, model: nn.Module, mesh: Mesh) -> Sequence[str]:
-        """Return the species, what is scored, and what the mixers say of how they run."""
-        config = self.config
+    def describe_data(self) -> list[str]:
+        """Return lines for people: the species, and how much of them is scored."""
         return [
-            f"{len(self.species)} species of {config.data.path}: {', '.join(self.species)}",
+            f"{len(self.species)} species of {self.config.data.path}: {', '.join(self.species)}",
             *(
                 f"scored at context {n:,}: {', '.join(f'{len(of):,} {split} windows' for split, of in splits.items())}"
                 for n, splits in self.windows.items()
             ),
-            f"{self.task.model}, {config.model.num_parameters:,} parameters; {self._trained:,} trained "
-            f"({self.task.tune})",
-            *describe_mixers(config.model, mesh.device, DTYPES[config.precision]),
         ]
 
     @property
