@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hyena_dist.config.data import DataConfig
 from hyena_dist.config.divisibility import Layout
+from hyena_dist.config.init import InitConfig
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.config.parallel import ParallelConfig
@@ -71,6 +72,7 @@ class RunConfig(Section):
     train: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    init: InitConfig | None = Field(None, description="the model that a run begins with; the seed's weights without")
     task: TaskConfig | None = Field(None, description="what a model is fine-tuned for; a run without it pretrains")
     auto: tuple[str, ...] = Field((), description="what was given as `auto` and is not planned yet; see AUTO")
 
@@ -98,6 +100,12 @@ class RunConfig(Section):
         labelled = task.get("data") if isinstance(task, dict) else None
         named = (labelled.get("path") or labelled.get("train")) if isinstance(labelled, dict) else None
         return tree | {"data": {"path": named} | (tree.get("data") or {})} if named else tree
+
+    @model_validator(mode="after")
+    def _one_model(self) -> "RunConfig":
+        if self.init is not None and self.task is not None:
+            raise ValueError("init names the model of a pretraining run, and this run has a task; set task.model")
+        return self
 
     @field_validator("output_dir")
     @classmethod

@@ -102,7 +102,7 @@ class LabelLearning(Objective[MicroBatch]):
             return Evaluation(logged, lines, best=best.step == step, ends=ends)
         record = {}
         chosen = model if best.step == step else self.model_at(best.step or 0, mesh)
-        for split in self.scored:
+        for split in (name for name in HELD_OUT if name in self.data.splits):
             record[split], predictions = self.measured_on(split, chosen, alive)
             path = predictions_file(self.config.run_dir, split)
             mesh.world.on_main(lambda of=predictions, to=path: of.save(to))  # type: ignore[misc]

@@ -17,6 +17,10 @@ def objective_of(config: RunConfig) -> Callable[[RunConfig], Objective[Any]]:
         from hyena_dist.tasks.in_context.objective import InContext
 
         return InContext
+    if config.task.data.format == "species":
+        from hyena_dist.tasks.species.objective import SpeciesClassification
+
+        return SpeciesClassification
     from hyena_dist.tasks.finetuning import Finetuning
 
     return Finetuning

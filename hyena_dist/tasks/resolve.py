@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import load_tree, parse_config
+from hyena_dist.config.file import parse_config
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.task import SCRATCH
@@ -14,6 +14,7 @@ from hyena_dist.models.published import has_tied_head
 from hyena_dist.models.published_config import model_config, read_config
 from hyena_dist.tasks.in_context.contexts import check_length, longest_context
 from hyena_dist.tasks.labelled_data import labelled_data
+from hyena_dist.tasks.task_files import read_task
 from hyena_dist.train.checkpoint.format import model_folder
 
 Tree = dict[str, Any]
@@ -24,11 +25,9 @@ WARMUP = 0.1
 """The share of training in which the learning rate rises, as in the paper's fine-tuning."""
 
 
-def load_task(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a task file and complete it, as `complete` does; the run has the file's name if it says none."""
-    tree = load_tree(path, overrides)
-    tree.setdefault("name", path.stem)
-    return complete(tree, str(path))
+def load_task(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read what `read_task` does, and complete it."""
+    return complete(read_task(str(source), overrides), str(source))
 
 
 def complete(tree: Tree, source: str) -> RunConfig:
@@ -57,7 +56,9 @@ def complete(tree: Tree, source: str) -> RunConfig:
     if "curriculum" in train:
         if epochs is not None:
             raise UserError(f"{source} gives task.epochs and train.curriculum, which both say how long; leave one out")
-        return parse_config(tree, source)
+        return parse_config(tree if tree["model"] else tree | {"model": {"l_max": _positions(train)}}, source)
+    if (tree["task"].get("data") or {}).get("format") == "species":
+        raise UserError(f"{source} has no train.curriculum, and random windows of species have no epochs; add one")
     if not {"global_batch_size", "global_batch_tokens"} & train.keys():
         train["global_batch_size"] = BATCH
     # All else is checked before the data is read, which may take long.
@@ -131,6 +132,12 @@ def architecture_of(model: Path, with_head: bool = False) -> Tree:
         return fields.model_copy(update={"tie_embeddings": has_tied_head(folder)}).model_dump(mode="json")
     # The head of the language model, which may be its own, has no part in other tasks.
     return fields.model_copy(update={"tie_embeddings": True}).model_dump(mode="json")
+
+
+def _positions(train: Tree) -> int:
+    """Return the positions that a model from scratch needs for a curriculum, those of the usual model at least."""
+    stages = [stage for stage in train["curriculum"] or () if isinstance(stage, dict)]
+    return max([ModelConfig().l_max, *(n for stage in stages if isinstance(n := stage.get("seq_length"), int))])
 
 
 def _unit(parallel: Tree) -> int:
