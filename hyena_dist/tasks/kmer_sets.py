@@ -84,11 +84,12 @@ def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[
     width = right.sizes.size
     for part in _parts(i, count):
         hits = np.repeat(low[part] - np.r_[0, np.cumsum(count[part])[:-1]], count[part]) + np.arange(count[part].sum())
-        pairs, shared = np.unique(np.repeat(i[part], count[part]) * width + j[hits], return_counts=True)
-        a, b = pairs // width, pairs % width
+        a, b = np.repeat(i[part], count[part]), j[hits]
         sizes = left.sizes[a], right.sizes[b]
+        alike = np.minimum(*sizes) >= similarity * np.maximum(*sizes)
+        pairs, shared = np.unique(a[alike] * width + b[alike], return_counts=True)
+        a, b = pairs // width, pairs % width
         kept = shared >= np.minimum(least[0][a], least[1][b])
-        kept &= np.minimum(*sizes) >= similarity * np.maximum(*sizes)
         yield from zip(a[kept].tolist(), b[kept].tolist(), strict=True)
 
 
