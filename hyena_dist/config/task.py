@@ -20,7 +20,7 @@ class LoraConfig(Section):
 
 
 class PublishedFigure(Section):
-    """What others report of the task, for the report."""
+    """The figure that others report of the task."""
 
     metric: str = Field(description="one of the report's metrics, such as accuracy")
     value: float = Field(description="as the metric has it, a share and not in percent")

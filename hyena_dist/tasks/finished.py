@@ -1,4 +1,4 @@
-"""What a finished fine-tuning run leaves: summary.json, and the report of the task beside its predictions."""
+"""The end of a fine-tuning run: it leaves summary.json, and the report of the task beside its predictions."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,8 @@ class LabelledBatch(NamedTuple):
     lengths: Tensor
     """Positions of each whole sequence, of all context ranks, int64 [B]."""
     labels: Tensor
-    """As in Examples.labels, of bases this rank's chunk: int64 [B], float32 [B, C] or int64 [B, S]."""
+    """Labels, by kind as Examples.labels has them: int64 [B], float32 [B, C], or int64 [B, S] of this chunk's bases.
+    """
     share: float
     """The part of the labels' loss that this rank counts: context ranks have the labels of whole sequences in common.
     """
@@ -83,7 +84,7 @@ def width_for(lengths: NDArray[np.int64], most: int, unit: int) -> int:
     """Return how wide a batch of sequences is: the longest, rounded up to few sizes that ranks can share.
 
     Args:
-        lengths: of the sequences.
+        lengths: the lengths of the sequences.
         most: what no batch exceeds, a multiple of unit; longer sequences are cut.
         unit: number of parts that ranks cut sequences into.
     """

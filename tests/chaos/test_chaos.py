@@ -119,7 +119,7 @@ def sent(server: MlflowServer, run_dir: Path) -> dict[int, float]:
 def test_chaos_of_fine_tuning(
     make_task: Callable[..., RunConfig], tmp_path: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is remembered of the best evaluation, and the predictions, survive as weights and samples do."""
+    """The memory of the best evaluation and the predictions survive, as weights and samples do."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     train = {

@@ -105,7 +105,7 @@ def saved(config: RunConfig) -> dict[str, bytes]:
 
 
 def test_frozen_weights_stay_to_the_last_bit(make_task: Make) -> None:
-    """Those of the pretrained model, which are in the checkpoint beside adapters that have learned."""
+    """The checkpoint has the pretrained model's beside adapters that have learned."""
     base = make_task(task={"epochs": 1})
     run_ranks(1, finetune, base)
     before = load_file(list_checkpoints(base.run_dir / "checkpoints")[-1] / "model.safetensors")
@@ -120,7 +120,7 @@ def test_frozen_weights_stay_to_the_last_bit(make_task: Make) -> None:
 
 
 def test_the_best_checkpoint_stays(make_task: Make) -> None:
-    """It is the step whose metric was best, whatever came after; with its weights the predictions are made."""
+    """The checkpoint whose metric was best is kept, whatever came after, and its weights make the predictions."""
     train_settings = {"global_batch_size": 8, "log_interval": 1, "eval_interval": 2, "save_interval": 3, "keep_last": 1}
     config = make_task(task={"epochs": 4, "best_by": "loss"}, train=train_settings, optimizer={"lr": 0.03})
     rows = finetuned(1, config)

@@ -24,7 +24,7 @@ sequences = st.lists(st.text("ACGTN", min_size=1, max_size=12), min_size=1, max_
 
 @given(sequences, st.integers(0, 5), st.sampled_from(["mean", "max", "first", "last"]))
 def test_is_that_of_the_sequence_alone(texts: list[str], padding: int, pooling: str) -> None:
-    """As by NumPy on each sequence without what is around it; zeros where there is no base."""
+    """NumPy finds the same on each sequence without what is around it; there are zeros where there is no base."""
     tokens, lengths = batch(texts, 12 + padding)
     hidden = torch.randn(12 + padding, len(texts), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = pooled(hidden, tokens, lengths, pooling, Mesh())  # type: ignore[arg-type]

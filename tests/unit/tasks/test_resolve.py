@@ -1,4 +1,4 @@
-"""From a task file to a complete run."""
+"""A task file becomes a complete run."""
 
 from pathlib import Path
 from typing import Any
