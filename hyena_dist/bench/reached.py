@@ -1,4 +1,4 @@
-"""What runs took until they were as good as each other: steps, tokens and seconds to the same value of a metric."""
+"""The steps, tokens and seconds that runs took to the same value of a metric."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a finished run of species classification leaves: summary.json, and accuracy by context as a plot and a CSV."""
+"""The report of a finished run of species classification: summary.json, and accuracy by context as a plot and a CSV."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What `hyena-dist continue` makes of a model and a run file, before anything trains."""
+"""The run that `hyena-dist continue` makes of a model and a run file, before anything trains."""
 
 from collections.abc import Callable
 from pathlib import Path

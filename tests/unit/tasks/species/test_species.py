@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_window_is_of_the_species_that_labels_it(store: Path, tmp_path: Path) -> None:
-    """Of either strand, from the training split, as many of each species."""
+    """Windows come from either strand of the training split, and as many from each species."""
     config = species_run(store, tmp_path, "run")
     opened = GenomeStore.open(str(store))
     data = config.data.model_copy(update={"species_weights": dict.fromkeys(SPECIES, 1.0)})
@@ -47,7 +47,7 @@ def test_a_window_is_of_the_species_that_labels_it(store: Path, tmp_path: Path) 
 
 
 def test_held_out_windows(store: Path) -> None:
-    """They tile the split, each species alike, and a bound thins them out evenly."""
+    """Windows tile the split, each species alike, and a bound thins them out evenly."""
     opened = GenomeStore.open(str(store))
     whole = held_out_windows(opened, SPECIES, "test", 64, 10**9)
     assert whole is not None
