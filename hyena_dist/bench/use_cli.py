@@ -65,6 +65,23 @@ def add_use_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser
     observed.add_argument("--window", type=positive, default=256, metavar="N", help="bases; default: %(default)s")
     observed.add_argument("--count", type=positive, default=1000, metavar="N", help="of each; default: %(default)s")
     observed.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
+    probe = verb(
+        benches,
+        "probe",
+        "AUC of frozen embeddings on labelled sets, beside k-mers and published figures",
+        _bench_probe,
+        "hyena-dist bench probe --model runs/first --data labelled --work probed --out jobs/results",
+    )
+    probe.add_argument("--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder")
+    probe.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the labelled sets")
+    probe.add_argument("--work", type=output_folder, required=True, metavar="DIR", help="where each set's report goes")
+    probe.add_argument("--sets", default="", metavar="S,S", help="all if not given")
+    probe.add_argument(
+        "--layers", type=parse_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)"
+    )
+    probe.add_argument("--strands", choices=("one", "both", "concat"), default="one", help="default: %(default)s")
+    probe.add_argument("--classifiers", default="logistic", metavar="C,C", help="and trees; default: %(default)s")
+    probe.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
     finetune = verb(
         benches,
         "finetune",
@@ -92,24 +109,7 @@ def add_use_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     reached.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run")
     reached.add_argument("--metric", default="valid/accuracy", metavar="NAME", help="default: %(default)s")
-    probe = verb(
-        benches,
-        "probe",
-        "AUC of frozen embeddings on labelled sets, beside k-mers and published figures",
-        _bench_probe,
-        "hyena-dist bench probe --model runs/first --data labelled --work probed --out jobs/results",
-    )
-    probe.add_argument("--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder")
-    probe.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the labelled sets")
-    probe.add_argument("--work", type=output_folder, required=True, metavar="DIR", help="where each set's report goes")
-    probe.add_argument("--sets", default="", metavar="S,S", help="all if not given")
-    probe.add_argument(
-        "--layers", type=parse_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)"
-    )
-    probe.add_argument("--strands", choices=("one", "both", "concat"), default="one", help="default: %(default)s")
-    probe.add_argument("--classifiers", default="logistic", metavar="C,C", help="and trees; default: %(default)s")
-    probe.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    return [generate, embed, variants, finetune, reached, probe]
+    return [generate, embed, variants, probe, finetune, reached]
 
 
 def _bench_probe(args: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def relatives(draw: st.DrawFn) -> list[str]:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(relatives(), relatives(), st.sampled_from([0.2, 0.5, 0.9]))
 def test_no_similar_pair_is_missed(ours: list[str], theirs: list[str], least: float) -> None:
     found = {
@@ -59,7 +59,7 @@ def test_no_similar_pair_is_missed(ours: list[str], theirs: list[str], least: fl
     assert found == {pair: value for pair, value in every.items() if value >= least}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(relatives(), relatives())
 def test_kinds_and_partners_are_those_of_all_pairs(ours: list[str], theirs: list[str]) -> None:
     leaks = leaks_between(examples(ours), examples(theirs))

@@ -96,7 +96,7 @@ def test_leaks_of_promoters(shared: Path) -> None:
 
 
 def test_leaks_of_non_coding_rna(shared: Path) -> None:
-    """Of 347 that train has, some are in the part of it that became valid."""
+    """Some of the 347 that train has are in the part of it that became valid."""
     data = read_labelled(rna(shared))
     train, valid, test = data.splits.values()
     leaks = find_leaks(data)["test"]
