@@ -38,7 +38,7 @@ SLOW = {
     "distributed/test_third_mixer.py::test_memory": "the memory formula of a mixer that is not ours",
     "distributed/test_finetuning.py::test_one_process_is_any_layout[single_label-zero0]": "fine-tuning without ZeRO",
     "distributed/test_finetuning.py::test_one_process_is_any_layout[single_label-zero2]": "fine-tuning under ZeRO 2",
-    "distributed/test_finetuning.py::test_one_process_is_any_layout[single_label-sequence]": "pooling there",
+    "distributed/test_finetuning.py::test_one_process_is_any_layout[single_label-sequence]": "pooling by tensor ranks",
     "distributed/test_finetuning.py::test_killed_and_resumed[frozen]": "resuming a frozen backbone without ZeRO",
     "distributed/test_finetuning.py::test_killed_and_resumed[adapters]": "resuming adapters under ZeRO 2",
     "distributed/test_finetuning.py::test_killed_and_resumed[adapters, zero3]": "resuming adapters under ZeRO 3",
