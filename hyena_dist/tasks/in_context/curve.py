@@ -123,9 +123,8 @@ def plot(points: Sequence[Point], out_png: Path) -> None:
     for group, each in zip(drawn, axes, strict=True):
         for method in dict.fromkeys(p.method for p in group):
             _draw(each, [p for p in group if p.method == method], method)
-        each.axhline(
-            group[0].majority, color=figures.GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="majority class"
-        )
+        for label, value, dashes in (("majority", group[0].majority, (4, 3)), ("k-mers", group[0].kmer, (1, 2))):
+            each.axhline(value, color=figures.GREY, linewidth=1, linestyle=(0, dashes), label=label)
         each.set_ylabel("accuracy (95 % interval)")
         each.legend(frameon=False, fontsize=8)
     if prompts:

@@ -1,4 +1,4 @@
-"""Which examples of train a context shows before its query: a function of numbers that name the context."""
+"""Demonstrations: the examples of train that a context shows are a function of the numbers that name it."""
 
 import numpy as np
 from numpy.typing import NDArray

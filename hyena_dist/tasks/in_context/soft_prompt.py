@@ -73,7 +73,7 @@ class SoftPrompt(nn.Module):
             inputs: [B, S] token ids, this context rank's chunk of contexts.
             targets: [B, S], as HyenaDNA.forward takes them.
             dropout_seeds: B numbers that determine what is dropped of the prompt.
-            skip_logits: see HyenaDNA.forward.
+            skip_logits: give the loss alone, as HyenaDNA.forward does.
         """
         first = self.mesh.context.rank() * inputs.shape[1]
         mine = self._prompt()[first : first + inputs.shape[1]]
