@@ -1,1 +1,1 @@
-"""What a frozen model's embeddings know of labels, by simple classifiers beside the same ones on k-mers."""
+"""Probes: simple classifiers of a frozen model's embeddings, beside the same ones of k-mers."""

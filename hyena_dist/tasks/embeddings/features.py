@@ -1,4 +1,4 @@
-"""What classifiers see of a sequence: the mean hidden states of a frozen model.
+"""Features of sequences: the mean hidden states of a frozen model.
 
 Shapes: N sequences, F features.
 """
@@ -35,7 +35,7 @@ def mean_states(
         model: a model in one process.
         examples: N sequences.
         cache: x.zarr, which the states of pieces are written to; a killed job goes on, a finished one is read.
-        layers: as `embed` takes them; None for all.
+        layers: numbers of layers, as `embed` takes them; None for all.
         strands: `one`, `both` (averaged) or `concat` (side by side).
         max_tokens_per_batch: bound for sequences times positions of a batch of several.
 

@@ -81,7 +81,7 @@ def predict(classifier: str, features: Features, planned: Plan, classes: int, se
 
     Args:
         classifier: one of CLASSIFIERS.
-        features: of all examples, [N, F].
+        features: those of all examples, [N, F].
         planned: the folds.
         classes: the number of classes.
         seed: draws inner folds and the trees' subsets.

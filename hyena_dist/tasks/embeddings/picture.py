@@ -38,7 +38,7 @@ def draw(
         features: [N, F], N of 4 or more.
         labels: indices of classes, [N].
         classes: their names.
-        names: of the sequences.
+        names: names of the sequences.
         out_png: the picture.
         seed: draws which sequences are shown, and where t-SNE begins.
     """

@@ -26,7 +26,7 @@ MODEL = "embeddings"
 
 
 class Probe(NamedTuple):
-    """What is read of each sequence, by which classifiers, and how it is tested."""
+    """Options of a probe: what is read of each sequence, by which classifiers, and how it is tested."""
 
     layers: Sequence[int] | None = (-1,)
     """Layers whose mean states stand side by side, as `embed` takes them; None for all."""
