@@ -119,6 +119,12 @@ def _add_build(commands: Commands) -> argparse.ArgumentParser:
         metavar="RULE",
         help="other names for contigs: ucsc (chr20, chrM), ensembl (20, MT), or a file of old and new names",
     )
+    parser.add_argument(
+        "--codec",
+        choices=("packed", "none"),
+        default="packed",
+        help="how bases are stored: 2 bits each, or a byte each, which any Zarr reader knows (default: %(default)s)",
+    )
     _add_processes(parser, "files ")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace DIR if it is a store, and discard another unfinished build"

@@ -23,7 +23,7 @@ def build(args: argparse.Namespace) -> None:
     from data_prep.inputs import Rename
 
     rename = Rename(args.rename) if args.rename else None
-    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename)
+    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename, args.codec)
     build_store(
         args.inputs,
         args.out,
@@ -137,4 +137,6 @@ def _build_command(args: argparse.Namespace) -> str:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     if args.soft_mask:
         words.append("--soft-mask")
+    if args.codec != "packed":
+        words += ["--codec", args.codec]
     return shlex.join(words)
