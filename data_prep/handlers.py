@@ -34,6 +34,13 @@ def build(args: argparse.Namespace) -> None:
     )
 
 
+def convert(args: argparse.Namespace) -> None:
+    """Convert a store of an older format."""
+    from data_prep.convert import convert_store
+
+    convert_store(args.store, args.out, processes=args.processes)
+
+
 def shards(args: argparse.Namespace) -> None:
     """Write the shards of a store."""
     from data_prep.shards import ShardOptions, write_shards

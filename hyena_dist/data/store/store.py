@@ -81,7 +81,7 @@ class GenomeStore:
             self.species: list[str] = list(self.manifest["species"])
             self.fingerprint: str = self.manifest["fingerprint"]
             self._open()
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{join(self.location, MANIFEST)} is damaged ({error!r}); rebuild it with `hyena-dist data build`"
             ) from error

@@ -121,7 +121,7 @@ class ZarrReader:
             UserError: The chunk or its file is missing or damaged.
         """
         where = self._on_contig(contig, chunk * ZARR_CHUNK, (chunk + 1) * ZARR_CHUNK)
-        data = self._map(chunk // self._per_file, where)
+        data = self._map(contig, chunk // self._per_file)
         if self._origin[chunk] >= 0:  # the file was mapped before, and the chunk checked then
             return data
         file = self._token_files[chunk // self._per_file]
@@ -152,12 +152,14 @@ class ZarrReader:
         self._origin[chunk] = 4 * offset if self._is_packed else offset
         return data
 
-    def _map(self, number: int, where: Interval) -> NDArray[np.uint8]:
+    def _map(self, contig: int, number: int) -> NDArray[np.uint8]:
         """Return the content of a file, after mapping it in the place of the one that was mapped longest ago."""
         data = self._maps.get(number)
         if data is not None:
             return data
         file = self._token_files[number]
+        bases = self._per_file * ZARR_CHUNK
+        where = self._on_contig(contig, number * bases, (number + 1) * bases)
         data = self._files.map(file.path, where)
         if number not in self._chunks:
             try:
