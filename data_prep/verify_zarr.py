@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.damage import Bad, StoreFile, check_file, check_files, known_files, report_bad
+from data_prep.damage import Bad, StoreFile, check_file, check_files, known_files, report_bad, wrong_size
 from data_prep.workers import Report, contig_groups, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.contigs import Contigs
@@ -52,12 +52,13 @@ def verify_zarr(folder: Path, manifest: dict[str, Any], processes: int, say: Say
     report_bad(folder, manifest, bad, len(files))  # without its index, a store cannot be read
     store = GenomeStore.open(folder)
     contigs = store.contigs
+    reader = _Chunks(folder, manifest["zarr"], {file.path: file for file in tokens})
     tasks: list[StoreFile | range] = [*tokens, *contig_groups(contigs, _TASK_BASES)]
 
     def verify(task: StoreFile | range, report: Report) -> list[Bad]:
         """Check a file or contigs, and report how many bases were checked and what to say."""
         if isinstance(task, range):
-            return _verify_contigs(contigs, _Chunks(folder, manifest["zarr"]), task, report)
+            return _verify_contigs(contigs, reader, task, report)
         found = check_file(folder, task)
         return [found] if found else []
 
@@ -132,10 +133,12 @@ class _Chunks:
     Args:
         folder: folder of the store.
         zarr: what the manifest says of the arrays.
+        known: the files, as the manifest says they must be, by their paths.
     """
 
-    def __init__(self, folder: Path, zarr: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, zarr: Mapping[str, Any], known: Mapping[str, StoreFile]) -> None:
         self._folder = folder
+        self._known = known
         self._is_packed = zarr["codec"] == "packed"
         self._files = token_files(zarr)
         self._per_file = zarr["shard"] // ZARR_CHUNK
@@ -180,11 +183,11 @@ class _Chunks:
 
     def _open(self, path: str, chunks: int) -> str | None:
         """Map a file, and return what is wrong with it as a whole."""
+        if bad := wrong_size(self._folder, self._known[path]):
+            return bad.reason
         try:
             self._data = np.memmap(self._folder / path, np.uint8, "r").view(np.ndarray)
             self._index = read_index(self._data, chunks)
-        except FileNotFoundError:
-            return "is missing"
         except ValueError as error:
             return f"is damaged ({error})"
         return None
