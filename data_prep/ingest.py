@@ -11,12 +11,13 @@ from data_prep.inputs import Input, Rename, contig_name
 from data_prep.part import PartWriter, is_whole, names_of, read_done
 from data_prep.twobit import Entry, read_index, read_twobit
 from data_prep.workers import Report, grouped
-from hyena_dist.data.store import manifest
 from hyena_dist.data.text.fasta import Record, read_fasta
 from hyena_dist.data.text.files import ahead, describe_file, read_text
 
 _TASK_BYTES = 2**24
 """Bytes of small inputs that one task reads at least; each task makes an array."""
+_TASK_BASES = 2**28
+"""Bases of a 2bit file that one task reads at least, except for the file's last task."""
 _MOST_TASKS = 64
 """About how many tasks there are at most, but for those of large inputs."""
 _NAMES = 2**10
@@ -77,7 +78,7 @@ def tasks_of(
         if each.is_twobit:
             groups.append(((each,), ()))
             # Four bases lie in a byte.
-            parted = grouped(read_index(each.path), lambda entry: 4 * entry.bytes, manifest.ZARR_SHARD)
+            parted = grouped(read_index(each.path), lambda entry: 4 * entry.bytes, _TASK_BASES)
             groups += [((each,), tuple(entries)) for entries in parted]
             room = 0
             continue

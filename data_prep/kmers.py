@@ -55,12 +55,13 @@ def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = 
     names = store.species or [""]
     counts = {name: np.zeros(4**k, np.int64) for name in names}
     cpg = dict.fromkeys(names, 0)
-    for species, block in _blocks(store, max(k, 2) - 1):
+    for species, block, repeated in _blocks(store, max(k, 2) - 1):
         name = names[species]
         if k > 1:
             counts[name] += np.bincount(window_codes(block, k), minlength=4**k)
-        cpg[name] += int(np.count_nonzero((block[:-1] == C) & (block[1:] == G)))
-        on_bases(block.size)
+        pairs = block[: block.size - max(repeated - 1, 0)]
+        cpg[name] += int(np.count_nonzero((pairs[:-1] == C) & (pairs[1:] == G)))
+        on_bases(block.size - repeated)
     bases = {}
     for number, name in enumerate(names):
         of_species = contigs.composition[contigs.species == number] if store.species else contigs.composition
@@ -70,27 +71,31 @@ def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = 
     return KmerTable(k, counts, {name: cpg_ratio(bases[name], cpg[name]) for name in names})
 
 
-def _blocks(store: GenomeStore, overlap: int) -> Iterator[tuple[int, Tokens]]:
-    """Yield blocks of the sequences of one species each, with the species' number, 0 without labels.
+def _blocks(store: GenomeStore, overlap: int) -> Iterator[tuple[int, Tokens, int]]:
+    """Yield blocks of the sequences of one species each, with N between contigs.
 
-    A block holds contigs with N between them, or a piece of one that reaches by `overlap` bases into the next, so that
-    each window of `overlap` + 1 bases has its start in one block alone.
+    A block that ends within a contig reaches by `overlap` bases into the next, so that each window of `overlap` + 1
+    bases has its start in one block alone.
+
+    Yields:
+        The species' number (0 without labels), the block, and how many bases at its end the next block has as well.
     """
     contigs = store.contigs
     waiting: list[Tokens] = []
     size = 0
-    of_waiting = 0
+    of_waiting = repeated = 0
     gap = np.full(1, N, np.uint8)
     for number, (species, length) in enumerate(zip(contigs.species.tolist(), contigs.lengths.tolist(), strict=True)):
         for start in range(0, length, _BLOCK):
             if waiting and (species != of_waiting or size >= _BLOCK):
-                yield max(of_waiting, 0), np.concatenate(waiting)
+                yield max(of_waiting, 0), np.concatenate(waiting), repeated
                 waiting, size = [], 0
             of_waiting = species
             piece = store.read(number, start, min(length, start + _BLOCK + overlap))
-            waiting += [piece, gap]
+            repeated = max(piece.size - _BLOCK, 0)  # a piece that is longer is the last of its block
+            waiting += [gap, piece]
             size += piece.size
-    yield max(of_waiting, 0), np.concatenate(waiting)
+    yield max(of_waiting, 0), np.concatenate(waiting), 0
 
 
 def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:

@@ -87,7 +87,8 @@ class Contigs(Mapping[str, int]):
 
     def species_of(self, number: int) -> str | None:
         """Return the species of a contig, or None without labels."""
-        return self.species_names[int(self._columns["species"][number])] if self.species_names else None
+        species = int(self.species[number])
+        return self.species_names[species] if species >= 0 else None
 
     def name(self, number: int) -> str:
         """Return the name of a contig by its number."""
