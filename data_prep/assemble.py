@@ -29,7 +29,7 @@ _MOST_AMBIGUOUS = 0.1
 
 
 class Form(NamedTuple):
-    """What the parts of a store are like."""
+    """The form of the parts of a store."""
 
     soft_mask: bool
     """Whether they have soft masks."""

@@ -19,7 +19,7 @@ class EdgeWriter:
         self._is_lower = False  # whether the last base was lower-case
 
     def write(self, size: int, lower_case: NDArray[np.bool_] | None) -> None:
-        """Append bases.
+        """Append some more bases.
 
         Args:
             size: how many there are.

@@ -43,12 +43,12 @@ _FEW = 2**14
 
 
 class Done(NamedTuple):
-    """What a finished part says of itself."""
+    """The description of a finished part."""
 
     inputs: list[dict[str, Any]]
     """The inputs that it was made of, in their state at that time."""
     sources: list[dict[str, Any]]
-    """Their entries in the manifest."""
+    """Entries of the manifest for these inputs."""
     contigs: int
     """How many contigs it has."""
     bases: int

@@ -69,7 +69,7 @@ class _Shard(NamedTuple):
     """A tar to write."""
 
     number: int
-    """Its number among all tars."""
+    """Number of the tar among all."""
     path: str
     """Name of the tar."""
     split: str

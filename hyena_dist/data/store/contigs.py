@@ -8,10 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hyena_dist.data.store.ranges import Positions
-
-UNLABELLED = 255
-"""What the column `species` of a store without labels would hold; such a store has no such column."""
+Positions = NDArray[np.int64]
+"""Positions or counts of positions, in bases."""
 _REMEMBERED = 2**14
 """How many names are remembered with their numbers, which takes a search otherwise."""
 

@@ -1,18 +1,13 @@
 """Ranges of positions as arrays, and as the sequence of Interval that they are on the contigs of a store."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.store.contigs import Contigs, Positions
 from hyena_dist.data.store.manifest import Interval
-
-if TYPE_CHECKING:
-    from hyena_dist.data.store.contigs import Contigs
-
-Positions = NDArray[np.int64]
-"""Positions or counts of positions, in bases."""
 
 
 class Ranges(NamedTuple):
@@ -94,12 +89,12 @@ class Regions(Sequence[Interval]):
         ranges: the ranges.
     """
 
-    def __init__(self, contigs: "Contigs", ranges: Ranges) -> None:
+    def __init__(self, contigs: Contigs, ranges: Ranges) -> None:
         self.contigs = contigs
         self.ranges = ranges
 
     @classmethod
-    def of(cls, contigs: "Contigs", intervals: Iterable[Sequence[object]]) -> "Regions":
+    def of(cls, contigs: Contigs, intervals: Iterable[Sequence[object]]) -> "Regions":
         """Return intervals, rows of contig, start and end, in the same order.
 
         Raises:

@@ -64,7 +64,7 @@ def test_species_and_free_ranges(tmp_path: Path) -> None:
 
 
 def test_a_store_and_its_shards_have_one_fingerprint(opened: tuple[GenomeStore, ...]) -> None:
-    """It is the hash of the JSON text that it was the hash of in format 2, so that runs go on."""
+    """The fingerprint is the hash of the JSON text that it was the hash of in format 2, so that runs go on."""
     store, shards = opened
     assert store.fingerprint == shards.fingerprint
     contigs = [[name, store.contigs.sha256[i].tobytes().hex()] for i, name in enumerate(store.contigs)]

@@ -140,7 +140,7 @@ def test_a_file_that_the_manifest_does_not_name(store_copy: Path) -> None:
 
 
 def test_plain_tokens_are_read_too_and_by_any_zarr(tmp_path: Path, letters: dict[str, bytes]) -> None:
-    """Of more contigs than chunks, in more files than are mapped at a time."""
+    """There are more contigs than chunks, and more files than are mapped at a time."""
     fasta = tmp_path / "x.fa"
     fasta.write_bytes(b"".join(b">%d\n%s\n" % (i, letters["big"][i * 50 : i * 1000 + 1]) for i in range(150)))
     for codec in ("packed", "none"):
