@@ -16,8 +16,8 @@ def soft_mask(edges: NDArray[np.integer], start: int, end: int) -> NDArray[np.bo
         end: position after the last.
     """
     # Lower case begins at edges 0, 2, 4 ..., so base p is lower-case if an odd number of edges is <= p.
-    first = int(edges.searchsorted(start, "right"))
-    last = int(edges.searchsorted(end, "right"))
+    # The positions get the type of the edges, of which a search would make a copy otherwise.
+    first, last = edges.searchsorted(np.array([start, end], edges.dtype), "right").tolist()
     borders = np.empty(last - first + 2, dtype=np.int64)
     borders[0] = start
     borders[1:-1] = edges[first:last]
