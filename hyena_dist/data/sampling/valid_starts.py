@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.store.contigs import Positions
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.store.ranges import Ranges, Regions
 from hyena_dist.data.tokenizer import N
 
