@@ -63,10 +63,12 @@ def download(args: argparse.Namespace) -> None:
         return
     # tqdm.write puts its lines above the progress bar instead of through it.
     words = download(args.preset, args.out, args.source, say=tqdm.write)
-    if not args.build:
+    if not words:
+        print("these are read as they are; `hyena-dist finetune --list` shows the recipes that do")
+    elif not args.build:
         print(f"now build the store with\n  {shlex.join(words)}")
-        return
-    build(args.build_parser.parse_args(words[3:]))  # the words after `hyena-dist data build`
+    else:
+        build(args.build_parser.parse_args(words[3:]))  # the words after `hyena-dist data build`
 
 
 def verify(args: argparse.Namespace) -> None:

@@ -38,6 +38,8 @@ class StepBatch(NamedTuple):
     """Sum of the weights of this rank's targets, without those that are ignored."""
     first_samples: tuple[int, ...]
     """Index in the global batch of the first sample of each of the A micro-batches."""
+    contigs: tuple[int, ...] = ()
+    """Number of the contig, in the order of the store, of each of the A * B samples."""
 
 
 def is_base(tokens: Any) -> Any:
@@ -165,4 +167,5 @@ class StepReader:
             weights=weights,
             total_weight=total,
             first_samples=tuple(firsts.tolist()),
+            contigs=tuple(windows.contig.tolist()),
         )

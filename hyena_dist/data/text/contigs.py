@@ -3,7 +3,7 @@
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,8 +61,12 @@ class Contigs(NamedTuple):
         return found
 
 
-def read_contigs(path: Path) -> Contigs:
+def read_contigs(path: Path, rename: Callable[[str], str] = str) -> Contigs:
     """Read a FASTA file, plain, gzip or bgzip, with lines of any length and letters of either case.
+
+    Args:
+        path: the file.
+        rename: makes the name of a sequence from that in the file; called for each in order.
 
     Raises:
         UserError: The file cannot be read, is not FASTA, has a letter that no nucleotide has, a record without
@@ -71,7 +75,7 @@ def read_contigs(path: Path) -> Contigs:
     if not path.exists():
         raise UserError(f"there is no file {path}; check the path")
     named = (
-        (record.name, (np.frombuffer(codes, np.uint8) & np.uint8(TOKEN) for codes in record.blocks))
+        (rename(record.name), (np.frombuffer(codes, np.uint8) & np.uint8(TOKEN) for codes in record.blocks))
         for record in read_fasta(path, ahead(read_text(path)))
     )
     return collect(str(path), named)
