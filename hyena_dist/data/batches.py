@@ -86,10 +86,9 @@ def read_soft_mask(store: GenomeStore, windows: Windows, size: int) -> NDArray[n
     Returns:
         A mask, bool [W, size].
     """
-    names = list(store.contigs)
     rows = []
     for contig, start, reverse in zip(*(column.tolist() for column in windows), strict=True):
-        row = store.soft_mask(names[contig], start, start + size)
+        row = store.soft_mask(contig, start, start + size)
         rows.append(row[::-1] if reverse else row)
     return np.stack(rows)
 
@@ -129,7 +128,7 @@ class StepReader:
         self._context = context
         self._repeat_weight = data.soft_mask_loss_weight
         if self._repeat_weight < 1:
-            store.soft_mask(next(iter(store.contigs)), 0, 0)  # raises now, and not in the first step, if there is none
+            store.soft_mask(0, 0, 0)  # raises now, and not in the first step, if there is none
         n = n_ranges(store, GenomeAxis(store)) if data.max_n_fraction < 1 else None
         self._samplers = [
             Sampler(store, stage.seq_length, data, seed=seed, stage=stage.number, n=n) for stage in stages
