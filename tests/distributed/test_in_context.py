@@ -40,7 +40,7 @@ class Watched(InContext):
 
 
 def tune(config: RunConfig) -> tuple[str, str] | None:
-    """Train; returns the hashes of a frozen model as it was built, and as it is in the end."""
+    """Train, and return the hashes of a frozen model as it was built and as it is in the end."""
     built: list[Watched] = []
 
     def objective(planned: RunConfig) -> Watched:

@@ -1,4 +1,4 @@
-"""What is refused before a run begins, and what the resolver makes of a section task.in_context."""
+"""A run in letters is refused before it begins where it cannot work, and is as long as its contexts."""
 
 import csv
 from collections.abc import Callable
