@@ -1,4 +1,4 @@
-"""What `finetune` may be given: a YAML file, a recipe, or labelled sequences alone."""
+"""Tests of what `finetune` is given: a YAML file, a recipe, or labelled sequences alone."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""On the sets at hand the floors are as high as those that others have found by the same methods."""
+"""The floors on real sets are as high as those that others have found by the same methods."""
 
 import pytest
 
