@@ -5,7 +5,7 @@ of the train rows is at hand.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hyena_dist.bench.record import record
 from hyena_dist.config.task_data import TaskData
@@ -39,6 +39,17 @@ SETS = {
 COLUMNS = ("set", "tested", "auc", "auc_low", "auc_high", "kmer_auc", "kmer_auc_low", "kmer_auc_high", "published_auc")
 
 
+class Row(NamedTuple):
+    """What is found on a set."""
+
+    name: str
+    tested: int
+    embeddings: Interval
+    """AUC of the best classifier."""
+    kmers: Interval
+    published: float
+
+
 class ProbeCase(NamedTuple):
     """A model, where the sets are, and how they are probed."""
 
@@ -68,30 +79,35 @@ def bench_probe(case: ProbeCase, out: Path | None) -> None:
                 f"there is no {case.data / each.path}; name the folder of the labelled sets, or leave {name} out"
             )
     model = load(case.model, modulation_shift=case.modulation_shift)
-    rows: list[tuple[object, ...]] = []
+    rows: list[Row] = []
     for name, each in chosen.items():
         print(f"{name}:", flush=True)
         data = TaskData(path=str(case.data / each.path))
         found = probe(data, model, case.work / name, case.options, name=name)
         ours, floor = (measure(found.best[kind])["auroc"] for kind in ("model", "floor"))
-        rows.append((name, found.tested, *ours, *floor, each.published_auc))
+        rows.append(Row(name, found.tested, ours, floor, each.published_auc))
     table = _markdown(rows)
     print(table)
     if out is not None:
         options = {**case.options._asdict(), "d_model": model.config.d_model, "n_layer": model.config.n_layer}
-        record(out, "probe", COLUMNS, rows, {"published": SOURCE, **options})
+        record(
+            out,
+            "probe",
+            COLUMNS,
+            [(*r[:2], *r.embeddings, *r.kmers, r.published) for r in rows],
+            {"published": SOURCE, **options},
+        )
         write_atomically(out / "probe.md", table + "\n")
 
 
-def _markdown(rows: list[tuple[Any, ...]]) -> str:
+def _markdown(rows: list[Row]) -> str:
     lines = [
         f"AUC of frozen mean embeddings, 95 % intervals; published: {SOURCE}.",
         "",
         "| set | tested | embeddings | k-mers | published HyenaDNA |",
         "|---|---|---|---|---|",
     ]
-    for name, tested, *numbers in rows:
-        ours, floor = (Interval(*numbers[at : at + 3]) for at in (0, 3))
-        cells = (f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (ours, floor))
-        lines.append(f"| {name} | {tested:,} | {' | '.join(cells)} | {numbers[-1]:.3f} |")
+    for row in rows:
+        cells = (f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (row.embeddings, row.kmers))
+        lines.append(f"| {row.name} | {row.tested:,} | {' | '.join(cells)} | {row.published:.3f} |")
     return "\n".join(lines)

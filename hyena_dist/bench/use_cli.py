@@ -79,6 +79,7 @@ def add_use_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser
     probe.add_argument(
         "--layers", type=parse_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)"
     )
+    probe.add_argument("--pools", default="mean", metavar="P,P", help="mean (default) or mean,std")
     probe.add_argument("--strands", choices=("one", "both", "concat"), default="one", help="default: %(default)s")
     probe.add_argument("--classifiers", default="logistic", metavar="C,C", help="and trees; default: %(default)s")
     probe.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
@@ -116,7 +117,7 @@ def _bench_probe(args: argparse.Namespace) -> None:
     from hyena_dist.bench.probe import ProbeCase, bench_probe
     from hyena_dist.tasks.embeddings.run import Probe
 
-    options = Probe(args.layers, args.strands, classifiers=args.classifiers.split(","))
+    options = Probe(args.layers, args.pools.split(","), args.strands, classifiers=args.classifiers.split(","))
     sets = tuple(filter(None, args.sets.split(",")))
     bench_probe(ProbeCase(args.model, args.data, args.work, sets, options, args.modulation_shift), args.out)
 

@@ -21,7 +21,7 @@ from hyena_dist.inference.embedding_files import (
     write_zarr,
 )
 from hyena_dist.inference.embedding_parts import STRANDS, PartLayout
-from hyena_dist.inference.hidden import Rows, layer_numbers
+from hyena_dist.inference.hidden import OVER_BASES, Rows, layer_numbers
 from hyena_dist.inference.load import Model, evaluating, load_here, model_hash
 from hyena_dist.inference.parts import PartFolder, check_output, describe_job
 from hyena_dist.inference.sequences import Sequences, Source, as_sequences
@@ -74,8 +74,8 @@ def embed(
         genome: FASTA file that the intervals of a BED file are of.
         layers: 0 is the embedding, i follows block i, and the last follows the final norm; negative numbers count from
             the end. None for all.
-        pool: `mean` or `max` over A, C, G, T, or the `last` or `first` position. The model is causal: the first
-            position has seen one base.
+        pool: `mean`, `std` (standard deviation) or `max` over A, C, G, T, or the `last` or `first` position. The model
+            is causal: the first position has seen one base.
         bin_size: a row for each so many bases, their mean, instead; 1 for each base.
         strands: `one`, `both` (averaged) or `concat` (side by side). Bins of the other strand are turned back.
         store: fp32, bf16 or fp16 in the file. Differences of embeddings need fp32.
@@ -99,7 +99,7 @@ def embed(
     model = load_here(model, device, dtype, modulation_shift)
     numbers = layer_numbers(range(model.config.n_layer + 1) if layers is None else layers, model.config.n_layer)
     _check_lengths(given, model.config.l_max)
-    if bin_size is None and pool in ("mean", "max"):
+    if bin_size is None and pool in OVER_BASES:
         _check_bases(given)
     layout = PartLayout(
         batches_by_length(given.lengths, max_tokens_per_batch),

@@ -10,9 +10,10 @@ _ABOUT = """
 layers: 0 is the embedding, i follows block i, and the last (-1) follows the final norm, as in Hugging Face's
 output_hidden_states. Lists that begin with a minus need an equals sign: --layers=-1,-3.
 
-pools: the model is causal, so that a position has seen what is before it and nothing after it. The mean and the max
-over A, C, G and T see all of the sequence; the last position has seen all, the first its own base alone. With both
-strands, each is pooled as it was read, and bins of the other strand are turned back before the two are joined.
+pools: the model is causal, so that a position has seen what is before it and nothing after it. The mean, the
+standard deviation (std) and the max over A, C, G and T see all of the sequence; the last position has seen all, the
+first its own base alone. With both strands, each is pooled as it was read, and bins of the other strand are turned
+back before the two are joined.
 
 storage: fp32 is exact. bf16 keeps 8 significant bits, fp16 11. Where you will subtract embeddings, as of a reference
 and an alternative sequence, store fp32: 16 bits lose the small difference (measured: a correlation of .82 is left).
@@ -44,7 +45,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     rows = embed.add_mutually_exclusive_group()
     rows.add_argument(
-        "--pool", choices=("mean", "max", "last", "first"), default="mean", help="a row for each sequence (mean)"
+        "--pool", choices=("mean", "std", "max", "last", "first"), default="mean", help="a row for each sequence (mean)"
     )
     rows.add_argument(
         "--bin-size", type=positive, metavar="N", help="a row for each N bases, their mean; 1 for each base"

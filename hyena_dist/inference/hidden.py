@@ -16,7 +16,9 @@ from hyena_dist.data.batches import is_base
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA
 
-POOLS = ("mean", "max", "last", "first")
+POOLS = ("mean", "std", "max", "last", "first")
+OVER_BASES = ("mean", "std", "max")
+"""Pools that need an A, C, G or T."""
 BLOCK = 2**12
 """Positions that are reduced at a time: few enough that caches hold them, which is ten times as fast as 2**16."""
 
@@ -25,8 +27,9 @@ class Rows(NamedTuple):
     """A choice of the vectors that describe a sequence: one of the whole, or one for each bin."""
 
     pool: str = "mean"
-    """Without bins: `mean` or `max` over the positions that hold A, C, G or T, or the state at the `last` or `first`
-    position. The model is causal: the last position has seen the whole sequence, and the first has seen one base."""
+    """Without bins: `mean`, standard deviation (`std`) or `max` over the positions that hold A, C, G or T, or the state
+    at the `last` or `first` position. The model is causal: the last position has seen the whole sequence, and the
+    first has seen one base."""
     bin_size: int | None = None
     """Bases of a bin, whose row is the mean over its positions, N included; the last bin of a sequence may be shorter.
     1 gives a row for each base."""
@@ -137,7 +140,15 @@ def _pooled(
         total = x.new_zeros(len(x), x.shape[2], dtype=torch.float64)
         for start, end in _blocks(x):
             total += (norm(x[:, start:end]).to(dtype) * counted[:, start:end]).sum(1)
-        yield (total / counted.sum(1)).to(dtype)
+        mean = total / counted.sum(1)
+        if rows.pool == "mean":
+            yield mean.to(dtype)
+            return
+        squares = torch.zeros_like(total)
+        for start, end in _blocks(x):
+            away = norm(x[:, start:end]).to(dtype) - mean[:, None].to(dtype)
+            squares += (away.square() * counted[:, start:end]).sum(1)
+        yield (squares / counted.sum(1)).sqrt().to(dtype)
 
 
 def _binned(

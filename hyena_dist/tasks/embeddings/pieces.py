@@ -26,11 +26,16 @@ class Pieces(NamedTuple):
     bases: NDArray[np.int64]
     """How many A, C, G and T each piece holds, [P]."""
 
-    def join(self, means: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(self, means: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the mean over the bases of each sequence, [N, F], given that over the bases of each piece, [P, F]."""
         first = np.flatnonzero(np.diff(self.owner, prepend=-1))
         weights = self.bases / np.repeat(np.add.reduceat(self.bases, first), np.diff(first, append=len(self.owner)))
-        return np.add.reduceat(means * weights[:, None], first).astype(np.float32)
+        return np.add.reduceat(means * weights[:, None], first)
+
+    def std(self, means: NDArray[np.float32], stds: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the standard deviation over the bases of each sequence, [N, F], given those of pieces, [P, F] each."""
+        away = means - self.mean(means)[self.owner]
+        return np.sqrt(self.mean(np.square(stds, dtype=np.float64) + away**2))
 
 
 def cut(examples: Examples, longest: int) -> Pieces:

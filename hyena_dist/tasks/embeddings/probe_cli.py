@@ -40,6 +40,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--layers", type=parse_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)"
     )
     probe.add_argument(
+        "--pools", type=lambda text: text.split(","), default="mean", metavar="P,P", help="mean (default) or mean,std"
+    )
+    probe.add_argument(
         "--strands", choices=("one", "both", "concat"), default="one", help="as embed has them (default: %(default)s)"
     )
     probe.add_argument("--max-bases", type=positive, metavar="N", help="read the first N bases of each sequence alone")
@@ -75,6 +78,7 @@ def _probe(args: argparse.Namespace) -> None:
     given = model_options(args)
     options = Probe(
         args.layers,
+        args.pools,
         args.strands,
         args.max_bases,
         args.kmers,

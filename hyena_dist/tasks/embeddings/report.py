@@ -78,12 +78,13 @@ def _about(found: Probed) -> list[str]:
         if options["folds"]
         else f"{found.tested:,} sequences of the test split"
     )
+    pools = " and ".join({"std": "standard deviation"}.get(pool, pool) for pool in options["pools"])
     read = f"the first {options['max_bases']:,} bases" if options["max_bases"] else "all bases"
     layers = options["layers"]
     which = "all layers" if layers == "all" else f"layers {', '.join(map(str, layers))}"
     return [
-        f"{len(found.data.classes)} classes; {tested}. Embeddings are the mean over {read} of the states of {which} "
-        f"(strands: {options['strands']}), of a frozen model; k-mers are counted in the same bases.",
+        f"{len(found.data.classes)} classes; {tested}. Embeddings are the {pools} over {read} of the states of "
+        f"{which} (strands: {options['strands']}), of a frozen model; k-mers are counted in the same bases.",
         "Settings of each classifier, and the best classifier, are chosen by inner folds of what is trained on.",
     ]
 

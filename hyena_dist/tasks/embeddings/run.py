@@ -11,7 +11,7 @@ from hyena_dist.config.task_data import TaskData
 from hyena_dist.inference.hidden import layer_numbers
 from hyena_dist.inference.load import Model, load_here
 from hyena_dist.tasks.embeddings.classifiers import check_classifiers, in_words
-from hyena_dist.tasks.embeddings.features import Features, mean_states
+from hyena_dist.tasks.embeddings.features import Features, check_pools, pooled_states
 from hyena_dist.tasks.embeddings.held_out import Outcome, Plan, best_inside, plan, predict
 from hyena_dist.tasks.embeddings.picture import draw
 from hyena_dist.tasks.embeddings.report import Probed, write_report
@@ -29,7 +29,9 @@ class Probe(NamedTuple):
     """Options of a probe: what is read of each sequence, by which classifiers, and how it is tested."""
 
     layers: Sequence[int] | None = (-1,)
-    """Layers whose mean states stand side by side, as `embed` takes them; None for all."""
+    """Layers whose states stand side by side, as `embed` takes them; None for all."""
+    pools: Sequence[str] = ("mean",)
+    """`mean`, and perhaps `std` beside it: the standard deviation over the bases."""
     strands: str = "one"
     """`one`, `both` (averaged) or `concat`."""
     max_bases: int | None = None
@@ -57,7 +59,7 @@ def probe(
     """Classify embeddings, and k-mer frequencies beside them, and write a folder that tells how well that went.
 
     The folder gets report.md, probe.json, predictions of each classifier in Parquet, tsne.png with its CSV, and
-    embeddings.zarr, which the same command finds there when it is run again.
+    embeddings-mean.zarr, which the same command finds there when it is run again.
 
     Args:
         data: labelled sequences, or where they are.
@@ -74,6 +76,7 @@ def probe(
     """
     options = options or Probe()
     check_classifiers(options.classifiers)
+    check_pools(options.pools)
     labelled = data if isinstance(data, LabelledData) else read_labelled(data)
     planned = plan(labelled, options.folds, options.max_bases, options.seed)
     loaded = load_here(model, device, dtype, modulation_shift)
@@ -81,11 +84,12 @@ def probe(
         layer_numbers(options.layers, loaded.config.n_layer)  # refuses others before there is a folder
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    states = mean_states(
+    states = pooled_states(
         loaded,
         planned.examples,
-        folder / "embeddings.zarr",
+        folder,
         layers=options.layers,
+        pools=options.pools,
         strands=options.strands,
         max_tokens_per_batch=options.max_tokens_per_batch,
     )

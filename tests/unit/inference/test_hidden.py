@@ -58,7 +58,7 @@ def plain_rows(states: np.ndarray, tokens: Tokens, rows: Rows, turned: bool) -> 
         starts = range(0, len(states), rows.bin_size)
         return np.stack([states[start : start + rows.bin_size].mean(0) for start in starts])
     bases = states[tokens != N]
-    pools = {"mean": bases.mean(0), "max": bases.max(0), "last": states[-1], "first": states[0]}
+    pools = {"mean": bases.mean(0), "std": bases.std(0), "max": bases.max(0), "last": states[-1], "first": states[0]}
     return pools[rows.pool][None]
 
 
@@ -121,5 +121,5 @@ def test_layers_are_numbered_as_hugging_face_does() -> None:
 def test_what_is_not_there_is_refused_in_one_sentence() -> None:
     assert "choose 0 (the embedding) to 8" in refusal(lambda: layer_numbers([9], 8))
     assert "no layer" in refusal(lambda: layer_numbers([], 8))
-    assert "mean, max, last, first" in refusal(lambda: Rows("sum").check())
+    assert "mean, std, max, last, first" in refusal(lambda: Rows("sum").check())
     assert "bins of 0 bases" in refusal(lambda: Rows("mean", 0).check())

@@ -7,7 +7,7 @@ import pytest
 
 import hyena_dist
 from hyena_dist.data.tokenizer import decode
-from hyena_dist.tasks.embeddings.features import mean_states
+from hyena_dist.tasks.embeddings.features import pooled_states
 from tests.unit.tasks.embeddings.sets import examples
 
 TINY = Path(__file__).parents[3] / "golden" / "tiny"
@@ -17,11 +17,13 @@ def test_states_are_means_over_bases_of_what_embed_gives_for_pieces(tmp_path: Pa
     model = hyena_dist.load(TINY, modulation_shift=0.05)
     l_max = model.config.l_max
     short, long = examples([2], shortest=30, longest=40), examples([1], shortest=2 * l_max + 2, longest=2 * l_max + 3)
-    found = mean_states(model, short, tmp_path / "short.zarr", layers=(0, -1), strands="both")
+    for name in ("short", "long"):
+        (tmp_path / name).mkdir()
+    found = pooled_states(model, short, tmp_path / "short", layers=(0, -1), strands="both")
     texts = [decode(short.read(i)) for i in range(2)]
     expected = hyena_dist.embed(model, texts, layers=(0, -1), strands="both")
     np.testing.assert_array_equal(found, np.concatenate(list(expected.layers.values()), axis=1))
-    found = mean_states(model, long, tmp_path / "long.zarr")
+    found = pooled_states(model, long, tmp_path / "long")
     text = decode(long.read(0))
     thirds = [text[start : start + len(text) // 3 + 1] for start in range(0, len(text), len(text) // 3 + 1)]
     pieces = hyena_dist.embed(model, thirds)
@@ -31,10 +33,10 @@ def test_states_are_means_over_bases_of_what_embed_gives_for_pieces(tmp_path: Pa
 
 def test_states_are_read_again_and_those_of_other_options_are_refused(tmp_path: Path) -> None:
     given = examples([3])
-    first = mean_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path / "x.zarr")
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "x.zarr").rglob("*")}
-    again = mean_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path / "x.zarr")
+    first = pooled_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path).rglob("*")}
+    again = pooled_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path)
     np.testing.assert_array_equal(first, again)
-    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "x.zarr").rglob("*")}
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path).rglob("*")}
     with pytest.raises(hyena_dist.errors.UserError, match="is not what this would make"):
-        mean_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path / "x.zarr", layers=(0,))
+        pooled_states(hyena_dist.load(TINY, modulation_shift=0.05), given, tmp_path, layers=(0,))

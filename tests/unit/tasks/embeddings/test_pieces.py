@@ -1,4 +1,4 @@
-"""Pieces of sequences: nearly equal, without what has no bases, and joined to the mean over all bases."""
+"""Pieces of sequences: nearly equal, without what has no bases, and joined to mean and spread over all."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,15 @@ def given_texts(*texts: str) -> Examples:
     st.lists(st.text("ACGTN", min_size=1, max_size=60).map(lambda text: text + "A"), min_size=1, max_size=5),
     st.integers(1, 20),
 )
-def test_joined_means_of_pieces_are_those_of_sequences(texts: list[str], longest: int) -> None:
+def test_means_and_spreads_of_pieces_become_those_of_sequences(texts: list[str], longest: int) -> None:
     texts = [f"G{text}" for text in texts]
     pieces = cut(given_texts(*texts), longest)
     assert pieces.sequences.lengths.max() <= longest
-    means = np.array([[p[is_base(p)].mean()] for p in map(pieces.sequences.tokens, range(len(pieces.owner)))])
-    expected = [[t[is_base(t)].mean()] for t in map(encode, texts)]
-    np.testing.assert_allclose(pieces.join(means.astype(np.float32)), expected, rtol=1e-5)
+    found = [p[is_base(p)] for p in map(pieces.sequences.tokens, range(len(pieces.owner)))]
+    means, stds = (np.array([[of(p)] for p in found], np.float32) for of in (np.mean, np.std))
+    whole = [t[is_base(t)] for t in map(encode, texts)]
+    np.testing.assert_allclose(pieces.mean(means)[:, 0], [t.mean() for t in whole], rtol=1e-5)
+    np.testing.assert_allclose(pieces.std(means, stds)[:, 0], [t.std() for t in whole], rtol=1e-4, atol=1e-6)
 
 
 def test_pieces_are_nearly_equal_and_those_of_n_alone_are_left_out() -> None:

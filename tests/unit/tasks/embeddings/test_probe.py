@@ -39,7 +39,7 @@ def test_a_table_becomes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[
     table = write_csv(tmp_path / "set.csv", train=joined, test=test)
     out = tmp_path / "out"
     command = ["probe", str(table), "--model", str(TINY), "--modulation-shift", "0.05", "--out", str(out)]
-    command += ["--kmers", "2", "--layers", "all", "--strands", "both"]
+    command += ["--kmers", "2", "--layers", "all", "--strands", "concat", "--pools", "mean,std"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     report, found = (out / "report.md").read_text(), json.loads((out / "probe.json").read_text())
@@ -79,6 +79,7 @@ def test_folds_predict_every_sequence_of_all_splits(tmp_path: Path) -> None:
     [
         (["--folds", "1"], "--folds 1 is no number of folds"),
         (["--classifiers", "svm"], "'svm' is no classifier"),
+        (["--pools", "std"], "pools std are not built here; give mean, or mean,std"),
         (["--layers", "9"], "layer 9 is none of the 2 layers"),
         (["--test", "other.csv"], "other.csv"),
         (["--label", "kind"], "kind"),
