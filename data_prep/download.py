@@ -35,7 +35,7 @@ def list_presets(say: Say = print) -> None:
         say: receives lines of text for the user.
     """
     for preset in map(load_preset, preset_names()):
-        say(f"{preset.name:12} {preset.megabytes / 1000:5.1f} GB in {len(preset.files):3} files  {preset.description}")
+        say(f"{preset.name:22} {preset.megabytes / 1000:5.1f} GB in {len(preset.files):3} files  {preset.description}")
     say(f"sizes are about; the addresses are {UNTRIED}: --source takes a folder or URL with the same file names")
 
 
@@ -57,7 +57,8 @@ def download(
         say: receives lines of text for the user.
 
     Returns:
-        The words of the `data build` command that makes the store `out`/store.
+        The words of the `data build` command that makes the store `out`/store; none for labelled sequences, which are
+        read as they are.
 
     Raises:
         UserError: There is no such preset, a file cannot be had or is not what it should be, or no space is left.
@@ -84,7 +85,7 @@ def download(
         for number, file in enumerate(preset.files, start=1):
             result = _bring(file, folder, source, lists, limits, progress)
             say(f"{number}/{len(preset.files)} {file.name}: {result}")
-    return _build_command(preset, folder, out / "store")
+    return [] if preset.is_labelled else _build_command(preset, folder, out / "store")
 
 
 def _bring(

@@ -23,7 +23,7 @@ def build(args: argparse.Namespace) -> None:
     from data_prep.inputs import Rename
 
     rename = Rename(args.rename) if args.rename else None
-    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename)
+    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename, args.codec)
     build_store(
         args.inputs,
         args.out,
@@ -32,6 +32,13 @@ def build(args: argparse.Namespace) -> None:
         processes=args.processes,
         command=_build_command(args),
     )
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert a store of an older format."""
+    from data_prep.convert import convert_store
+
+    convert_store(args.store, args.out, processes=args.processes)
 
 
 def shards(args: argparse.Namespace) -> None:
@@ -56,10 +63,12 @@ def download(args: argparse.Namespace) -> None:
         return
     # tqdm.write puts its lines above the progress bar instead of through it.
     words = download(args.preset, args.out, args.source, say=tqdm.write)
-    if not args.build:
+    if not words:
+        print("these are read as they are; `hyena-dist finetune --list` shows the recipes that do")
+    elif not args.build:
         print(f"now build the store with\n  {shlex.join(words)}")
-        return
-    build(args.build_parser.parse_args(words[3:]))  # the words after `hyena-dist data build`
+    else:
+        build(args.build_parser.parse_args(words[3:]))  # the words after `hyena-dist data build`
 
 
 def verify(args: argparse.Namespace) -> None:
@@ -137,4 +146,6 @@ def _build_command(args: argparse.Namespace) -> str:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     if args.soft_mask:
         words.append("--soft-mask")
+    if args.codec != "packed":
+        words += ["--codec", args.codec]
     return shlex.join(words)

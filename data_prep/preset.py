@@ -18,7 +18,7 @@ from hyena_dist.errors import UserError
 #         name: genome.fa.gz           # under the download folder, and below --source
 #         megabytes: 900               # about
 #         checksum: unknown            # or md5:..., sha256:..., or the URL of the provider's list for md5sum -c
-#         use: fasta                   # or bed
+#         use: fasta                   # or bed, or labelled: sequences of a task, of which no store is built
 #         species: human               # the label for `data build`; none by default
 #         # for files of one sequence:
 #         contig: chr1                 # its name in the store; as in the file by default
@@ -59,7 +59,7 @@ class File(_Strict):
     name: Annotated[str, AfterValidator(_below)]
     megabytes: float
     checksum: Annotated[str, AfterValidator(_checksum)]
-    use: Literal["fasta", "bed"] = "fasta"
+    use: Literal["fasta", "bed", "labelled"] = "fasta"
     species: str | None = None
     contig: str | None = None
     split: Literal["train", "valid", "test"] | None = None
@@ -151,6 +151,11 @@ class Preset:
         self.description = document.description
         self.build = document.build
         self.files = [file for entry in document.files for file in entry.files()]
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the files are for `hyena-dist finetune` as they are, so that there is no store to build."""
+        return all(file.use == "labelled" for file in self.files)
 
     @property
     def megabytes(self) -> float:

@@ -1,14 +1,11 @@
 """The command line. Each verb imports what it needs when it runs, so that --help is instant."""
 
 import argparse
-import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data_prep.cli import add_arguments as add_data_arguments
 from hyena_dist.bench.cli import add_arguments as add_bench_arguments
@@ -18,17 +15,17 @@ from hyena_dist.inference.generate_cli import add_arguments as add_generate_argu
 from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.launch import launch_environment
-from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
 from hyena_dist.tasks.embeddings.probe_cli import add_arguments as add_probe_arguments
+from hyena_dist.tasks.finetune_cli import add_arguments as add_finetune_arguments
+from hyena_dist.tasks.in_context_cli import add_arguments as add_in_context_arguments
+from hyena_dist.tasks.predict_cli import add_arguments as add_predict_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
+from hyena_dist.train.continue_cli import add_arguments as add_continue_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
 from hyena_dist.train.track_cli import add_arguments as add_track_arguments
 from hyena_dist.verbs import output_folder, parse_profile, parse_resume, parse_steps, verb
 from jobs.cli import add_arguments as add_job_arguments
-
-if TYPE_CHECKING:
-    from hyena_dist.config.run import RunConfig
 
 _EPILOG = """examples:
   hyena-dist demo                                     the main job on an embedded corpus
@@ -50,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv, output)
 
 
-_LOGGED = {"train", "demo", "jobs"}
+_LOGGED = {"train", "continue", "finetune", "demo", "jobs"}
 """Verbs whose output is news of a run, which its folder has too: they succeed without anybody who reads it."""
 
 
@@ -147,6 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
+    add_continue_arguments(verbs)
+    add_finetune_arguments(verbs)
+    add_in_context_arguments(verbs)
+    add_predict_arguments(verbs)
     add_evaluate_arguments(verbs)
 
     export = verb(
@@ -192,9 +193,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    # They ask training to save and stop: one that comes while torch is imported, or once training has ended, kills.
-    for number in stop_signals():
-        signal.signal(number, signal.SIG_IGN)
+    from hyena_dist.train.launched import ignore_early_stops
+
+    ignore_early_stops()
     if "trace" in args.profile:
         # Torch's profiler says on standard error that it starts and stops, unless this is set before torch is imported.
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -205,58 +206,24 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _train_as_told(args: argparse.Namespace) -> None:
-    from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
+    from hyena_dist.train.init import load_run
 
-    config = load_config(args.run, args.overrides)
+    config = load_run(args.run, args.overrides)
     if args.last_stage is not None and not 1 <= args.last_stage <= len(config.train.curriculum):
         raise UserError(
             f"--last-stage {args.last_stage} is none of the {len(config.train.curriculum)} stages of the run"
         )
     if args.dry_run:
-        _show(fit(config, args.world_size), args.world_size)
+        from hyena_dist.plan.show import show
+
+        show(fit(config, args.world_size), args.world_size)
         return
-    from hyena_dist.parallel.world import join_world, shutdown
+    from hyena_dist.tasks.objectives import objective_of
+    from hyena_dist.train.launched import train_launched
 
-    world_size = launch_environment().world_size
-    fit(config, world_size).segments(world_size)  # an impossible layout is refused before ranks wait for each other
-    from hyena_dist.train.run import train
-    from hyena_dist.train.stop import InterruptedRun
-
-    # The watchdog, which names the stuck rank, speaks before the collectives give up.
-    world = join_world(timeout_s=config.train.timeout_s + 60)
-    try:
-        # Ranks that their launcher starts again, as torchrun can, neither go back once more nor refuse what they saved.
-        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-        train(config, world, "auto" if again else args.resume, args.profile, args.profile_steps, args.last_stage)
-    except (UserError, InterruptedRun):
-        shutdown()  # gloo's threads, alive at the end, can turn exit code 2 into an abort
-        raise
-    shutdown()
-
-
-def _show(config: "RunConfig", world_size: int) -> None:
-    """Print the resolved run as YAML and what follows from it as comments; works on login nodes, without torch."""
-    from hyena_dist.config.deepspeed import compose, read_preset
-    from hyena_dist.config.file import dump_config
-    from hyena_dist.plan.memory import step_memory
-
-    segments = config.segments(world_size)
-    print(dump_config(config), end="")
-    print(f"# {config.model.num_parameters:,} parameters, {world_size} ranks, run folder {config.run_dir}")
-    for segment in segments:
-        parallel, first = segment[0].parallel, segment[0]
-        deepspeed = compose(
-            read_preset(parallel.zero),
-            micro_batch_size=first.micro_batch_size,
-            data_context_size=first.data_parallel_size * parallel.context_parallel_size,
-            clip_grad=config.optimizer.clip_grad,
-        )
-        print(f"# {config.layout_of(segment).describe(world_size)}")
-        for stage in segment:
-            print(f"# {stage.describe()}")
-            print(f"#   {step_memory(config, stage).describe()}")
-        print(f"# DeepSpeed: {json.dumps(deepspeed)}")
+    objective = objective_of(config)
+    train_launched(config, objective, args.resume, args.profile, args.profile_steps, args.last_stage)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ import psutil
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.launch import RUN_VARIABLE
 from hyena_dist.system.locks import is_locked
+from hyena_dist.system.process_tree import Identity, kill, with_variable
 from jobs import slurm_queue
-from jobs.process_tree import Identity, kill, with_variable
 from jobs.run_state import read_json, supervisor
 from jobs.status import is_run, job_ids
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from hyena_dist.errors import UserError
 from hyena_dist.system.locks import LockedError, is_locked, lock
+from hyena_dist.system.process_tree import Identity
 from hyena_dist.train import outcome
 from hyena_dist.train.checkpoint.format import latest, step_of
-from jobs.process_tree import Identity
 
 
 class Standing(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hyena_dist.errors import UserError
-from jobs.process_tree import Stopping, Tree, exit_code
+from hyena_dist.system.process_tree import Stopping, Tree, exit_code
 from jobs.supervise import rendezvous
 
 _LAST_LINES = 20

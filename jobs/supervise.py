@@ -14,11 +14,11 @@ from typing import NamedTuple
 from hyena_dist.errors import TEMPORARY, UserError
 from hyena_dist.system.hosts import first_host, free_port
 from hyena_dist.system.launch import RUN_VARIABLE
+from hyena_dist.system.process_tree import Stopping, Tree, exit_code
 from hyena_dist.system.stop_signals import stop_signals
 from hyena_dist.train import outcome
 from hyena_dist.train.outcome import Outcome
 from jobs import slurm_queue
-from jobs.process_tree import Stopping, Tree, exit_code
 from jobs.run_state import cancelled, claim, is_done, standing
 
 _LONGEST_PAUSE_S = 60.0

@@ -83,7 +83,34 @@ def add_use_benches(benches: "argparse._SubParsersAction[argparse.ArgumentParser
     probe.add_argument("--strands", choices=("one", "both", "concat"), default="one", help="default: %(default)s")
     probe.add_argument("--classifiers", default="logistic", metavar="C,C", help="and trees; default: %(default)s")
     probe.add_argument("--modulation-shift", type=float, metavar="X", help="for published models: 0.05 or 0.0")
-    return [generate, embed, variants, probe]
+    finetune = verb(
+        benches,
+        "finetune",
+        "a pretrained model and the same one from scratch on sets of labelled sequences, beside simple methods",
+        _bench_finetune,
+        "hyena-dist bench finetune --model runs/chr20 --data labelled --out jobs/results\n"
+        "  hyena-dist bench finetune --model runs/chr20 --data labelled --sets gue_tf_0 --search",
+    )
+    finetune.add_argument(
+        "--model", type=Path, required=True, metavar="M", help="a run, checkpoint or published folder"
+    )
+    finetune.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of the sets of sets.yaml")
+    finetune.add_argument("--sets", default="", metavar="NAME,NAME", help="all of sets.yaml if not given")
+    finetune.add_argument("--seeds", type=positive, default=3, metavar="N", help="of each model; default: %(default)s")
+    finetune.add_argument("--runs", type=output_folder, default="runs/finetune", metavar="DIR", help="%(default)s")
+    finetune.add_argument("--at-once", type=positive, default=2, metavar="N", help="runs; default: %(default)s")
+    finetune.add_argument("--quick", action="store_true", help="two small sets and few steps, to see that it works")
+    finetune.add_argument("--search", action="store_true", help="try the settings of `search` by valid instead")
+    reached = verb(
+        benches,
+        "reached",
+        "steps, tokens and seconds until runs, with length warm-up or without, were as good as each other",
+        _bench_reached,
+        "hyena-dist bench reached runs/warm-up runs/none --metric valid/accuracy --out jobs/results",
+    )
+    reached.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run")
+    reached.add_argument("--metric", default="valid/accuracy", metavar="NAME", help="default: %(default)s")
+    return [generate, embed, variants, probe, finetune, reached]
 
 
 def _bench_probe(args: argparse.Namespace) -> None:
@@ -131,3 +158,19 @@ def _bench_observed(args: argparse.Namespace) -> None:
     bench_observed(
         ObservedCase(args.vcf, args.genome, args.model, args.markov, args.window, args.count, args.modulation_shift)
     )
+
+
+def _bench_finetune(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.finetune.search import search_settings
+    from hyena_dist.bench.finetune.sets import FinetuneCase
+    from hyena_dist.bench.finetune.table import bench_finetune
+
+    names = tuple(filter(None, args.sets.split(",")))
+    case = FinetuneCase(args.model, args.data, args.runs, names, args.seeds, args.at_once, args.quick)
+    (search_settings if args.search else bench_finetune)(case, args.out)
+
+
+def _bench_reached(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.reached import bench_reached
+
+    bench_reached(args.runs, args.metric, args.out)

@@ -70,17 +70,17 @@ class Layout:
         t, c = self.tensor_model_parallel_size, self.context_parallel_size
         line = (
             f"layout: {world_size} rank{'s' * (world_size > 1)} = tensor {t} x context {c} x "
-            f"data {self.data_parallel_size(world_size)}{', sequence parallel' * (self._length_unit > c)}"
+            f"data {self.data_parallel_size(world_size)}{', sequence parallel' * (self.length_unit > c)}"
         )
         lengths = sorted({length for _, length in self.lengths})
         shares = [f"{self.d_model // t:,} of {self.d_model:,} channels"] if t > 1 else []
         cuts = [(c, "positions")] if c > 1 else []
-        cuts += [(self._length_unit, "positions of the residual stream")] if self._length_unit > c else []
+        cuts += [(self.length_unit, "positions of the residual stream")] if self.length_unit > c else []
         shares += [f"{', '.join(f'{n // parts:,} of {n:,}' for n in lengths)} {what}" for parts, what in cuts]
         return f"{line}; each rank holds {'; '.join(shares)}" if shares else line
 
     @property
-    def _length_unit(self) -> int:
+    def length_unit(self) -> int:
         """The number that a length must be a multiple of."""
         return self.context_parallel_size * (self.tensor_model_parallel_size if self.sequence_parallel else 1)
 
@@ -108,13 +108,13 @@ class Layout:
                 ("context_parallel_size", "tensor_model_parallel_size"),
             )
         factors = [f"context_parallel_size {c}"] if c > 1 else []
-        factors += [f"tensor_model_parallel_size {t}"] if self._length_unit > c else []
-        unit = " x ".join(factors) + (f" = {self._length_unit}" if len(factors) > 1 else "")
+        factors += [f"tensor_model_parallel_size {t}"] if self.length_unit > c else []
+        unit = " x ".join(factors) + (f" = {self.length_unit}" if len(factors) > 1 else "")
         for place, (where, length) in enumerate(self.lengths):
             yield _Rule(
-                length % self._length_unit == 0,
+                length % self.length_unit == 0,
                 f"seq_length {length} of {where} is not a multiple of {unit}"
-                + " (sequence_parallel)" * (self._length_unit > c),
+                + " (sequence_parallel)" * (self.length_unit > c),
                 (place, "context_parallel_size", "sequence_parallel"),
             )
 
@@ -137,7 +137,7 @@ class Layout:
         """Yield values of a knob around its present one, and the layout with each."""
         now = self._value(knob)
         if isinstance(knob, int):
-            for length in _multiples_around(now, self._length_unit):
+            for length in _multiples_around(now, self.length_unit):
                 changed = (self.lengths[knob][0], length)
                 yield length, replace(self, lengths=(*self.lengths[:knob], changed, *self.lengths[knob + 1 :]))
         elif knob == "sequence_parallel":

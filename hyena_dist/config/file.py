@@ -11,10 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from hyena_dist.config.run import RunConfig
+from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import as_url
 
 _SQLITE = "sqlite:///"
+_FILES = ("path", "train", "valid", "test", "genome")
+"""Fields of `task.data` that name files."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -22,6 +25,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         UserError: unreadable file, unknown key (the nearest is named), wrong type or value.
+    """
+    return parse_config(load_tree(path, overrides), str(path))
+
+
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and apply `key=value` overrides, whatever the keys.
+
+    Raises:
+        UserError: unreadable file, or an override that is none.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text())
@@ -31,9 +43,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no run: a run file is a YAML mapping with at least data and train")
-    for override in overrides:
-        _apply(tree, override)
-    return parse_config(tree, str(path))
+    override(tree, overrides)
+    return tree
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set keys of a tree as `key=value` says.
+
+    Raises:
+        UserError: an override that is none, or whose key lies below a plain value.
+    """
+    for text in overrides:
+        _apply(tree, text)
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
@@ -47,6 +68,9 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 def dump_config(config: BaseModel) -> str:
     """Return the resolved configuration as YAML that load_config reads back."""
     tree = config.model_dump(mode="json")
+    for section in ("init", "task"):
+        if tree.get(section, ...) is None:
+            del tree[section]
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
         tree[section][key] = "auto"
@@ -63,6 +87,12 @@ def dump_record(config: RunConfig) -> str:
     data, tracking = tree["data"], tree["tracking"]
     if as_url(data["path"]) is None:
         data["path"] = os.path.abspath(data["path"])
+    if init := tree.get("init"):
+        init["model"] = os.path.abspath(init["model"])
+    if task := tree.get("task"):
+        task["data"] |= {key: os.path.abspath(path) for key in _FILES if (path := task["data"][key])}
+        if task["model"] != SCRATCH:
+            task["model"] = os.path.abspath(task["model"])
     if (tracking["uri"] or "").startswith(_SQLITE):
         tracking["uri"] = _SQLITE + os.path.abspath(tracking["uri"].removeprefix(_SQLITE))
     for parallel in (tree["parallel"], *(stage.get("parallel", {}) for stage in tree["train"]["curriculum"])):
@@ -86,9 +116,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     for i, part in enumerate([*parents, last]):
         is_last = i == len(parents)
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdigit() or int(part) >= len(node) + is_last:
                 raise UserError(f"override '{override}': '{part}' is not an index below {len(node)}")
             index: Any = int(part)
+            if index == len(node):
+                node.append(None)
         elif isinstance(node, dict):
             index = part
             if not is_last and node.get(part) is None:

@@ -7,23 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hyena_dist.data.batches import StepBatch
 from hyena_dist.errors import TemporaryError, UserError
 from hyena_dist.system.processes import die_with_parent
 
-Read = Callable[[int], StepBatch]
+T = TypeVar("T")
+"""The type of a batch, such as StepBatch."""
+Read = Callable[[int], T]
 """A function that returns the batch of the step with a given number, such as a StepReader."""
 
 _DYING_S = 1.0
 """How long to wait until a dying worker process is seen to be dead, in seconds."""
 
 
-class Loader:
+class Loader(Generic[T]):
     """Iterates over the batches of a range of steps; a context manager around the loop that trains on them.
 
     Args:
@@ -39,14 +40,14 @@ class Loader:
             so that error may come from anywhere in the `with` block.
     """
 
-    def __init__(self, read: Read, steps: range, *, workers: int, prefetch: int, timeout_s: float = 600.0) -> None:
+    def __init__(self, read: Read[T], steps: range, *, workers: int, prefetch: int, timeout_s: float = 600.0) -> None:
         self._batches = (
             _by_processes(read, steps, workers, prefetch, timeout_s)
             if workers
             else _by_a_thread(read, steps, prefetch, timeout_s)
         )
 
-    def __enter__(self) -> "Loader":
+    def __enter__(self) -> "Loader[T]":
         return self
 
     def __exit__(
@@ -60,14 +61,14 @@ class Loader:
                 f"data.workers or data.prefetch and resume, which changes no sample"
             ) from error
 
-    def __iter__(self) -> Iterator[StepBatch]:
+    def __iter__(self) -> Iterator[T]:
         return self._batches
 
 
-def _by_a_thread(read: Read, steps: range, prefetch: int, timeout_s: float) -> Generator[StepBatch, None, None]:
+def _by_a_thread(read: Read[T], steps: range, prefetch: int, timeout_s: float) -> Generator[T, None, None]:
     """Yield the batches, read by a thread that is up to `prefetch` steps ahead."""
     room = threading.Semaphore(prefetch)
-    filled = queue.SimpleQueue[StepBatch | BaseException]()
+    filled = queue.SimpleQueue[T | BaseException]()
     closed = threading.Event()
 
     def work() -> None:
@@ -110,8 +111,8 @@ def _stalled(step: int, timeout_s: float) -> TemporaryError:
 
 
 def _by_processes(
-    read: Read, steps: range, workers: int, prefetch: int, timeout_s: float
-) -> Generator[StepBatch, None, None]:
+    read: Read[T], steps: range, workers: int, prefetch: int, timeout_s: float
+) -> Generator[T, None, None]:
     """Yield the batches, read by worker processes that are up to `prefetch` steps ahead each.
 
     A thread takes them from torch: its own limit covers the queue, and not the socket by which a worker hands over the
@@ -129,8 +130,8 @@ def _by_processes(
     )
     iterator: Any = iter(batches)
 
-    def take(step: int) -> StepBatch:
-        batch: StepBatch | UserError = next(iterator)
+    def take(step: int) -> T:
+        batch: T | UserError = next(iterator)
         if isinstance(batch, UserError):
             raise batch
         return batch
@@ -151,16 +152,16 @@ def _by_processes(
             worker.kill()  # one that is stopped, which would keep this process from ending, takes no other signal
 
 
-class _Steps(Dataset[StepBatch | UserError]):
+class _Steps(Dataset[Any]):
     """Reads batches for torch's DataLoader, and returns a UserError as a value.
 
     An error that a worker raises, torch raises again with a traceback in place of the words, which would hide them.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read[Any]) -> None:
         self._read = read
 
-    def __getitem__(self, step: int) -> StepBatch | UserError:
+    def __getitem__(self, step: int) -> Any:
         try:
             return self._read(step)
         except UserError as error:

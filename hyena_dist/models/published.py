@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyena_dist.errors import UserError
 from hyena_dist.models.lm import HyenaDNA, check_cast
@@ -17,6 +17,7 @@ from hyena_dist.models.mixers.filter import PositionalFeatures
 from hyena_dist.models.published_config import is_hf, model_config, read_config, says_tied, write_fields
 from hyena_dist.models.tensor_names import EMBEDDING, HEAD, hf_names, published_names
 from hyena_dist.models.weights_files import find_weights, read_tensors
+from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.tensor_shards import part_of, partitions
 from hyena_dist.system.files import replace_atomically
 
@@ -79,13 +80,37 @@ def load_published(
     return model.eval().to(dtype=dtype)
 
 
+def has_tied_head(path: Path) -> bool:
+    """Return whether the head of a stored model is its embedding.
+
+    Raises:
+        UserError: a file that is missing or cannot be read.
+    """
+    return _head_is_tied(read_tensors(find_weights(path)))
+
+
 def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> None:
-    """Copy whole tensors under our names into a model; a model with tensor ranks takes its part of each.
+    """Copy whole tensors under our names into a language model, as `copy_tensors` does.
+
+    Raises:
+        UserError: names or shapes that do not fit, or a head that is not tied where the model's is.
+    """
+    if model.lm_head is None:
+        if not _head_is_tied(tensors):
+            raise UserError(
+                f"{source}: lm_head.weight differs from the embedding; set model.tie_embeddings=false to keep it"
+            )
+        tensors = {name: value for name, value in tensors.items() if name != HEAD}
+    copy_tensors(model, tensors, source, model.mesh)
+
+
+def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: Path, mesh: Mesh) -> None:
+    """Copy whole tensors into a model by name; a model with tensor ranks takes its part of each.
 
     Position grids that equal the formula are dropped, others are kept.
 
     Raises:
-        UserError: names or shapes that do not fit, or a head that is not tied where the model's is.
+        UserError: names or shapes that do not fit.
     """
     tensors = dict(tensors)
     for name, module in model.named_modules():
@@ -98,12 +123,6 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
                     module.take(stored[0], stored[1])
                 except UserError as error:
                     raise UserError(f"{source}: {error}") from error
-    if model.lm_head is None:
-        if not _head_is_tied(tensors):
-            raise UserError(
-                f"{source}: lm_head.weight differs from the embedding; set model.tie_embeddings=false to keep it"
-            )
-        tensors.pop(HEAD, None)
     expected = {k for k in model.state_dict() if not k.endswith((".pos_emb.z", ".pos_emb.t"))}
     wrong = sorted(expected ^ tensors.keys())
     if wrong:
@@ -118,13 +137,13 @@ def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> N
         if name in tensors:
             part = parts.get(name)
             shape = tuple(value.shape)
-            shape = part.whole_shape(shape, model.mesh.tensor.size()) if part else shape
+            shape = part.whole_shape(shape, mesh.tensor.size()) if part else shape
             if tensors[name].shape != shape:
                 raise UserError(
                     f"{source}: {name} has shape {tuple(tensors[name].shape)} where the config says {shape}; "
                     f"check that config and weights belong together"
                 )
-            value.copy_(part_of(tensors[name], part, model.mesh))
+            value.copy_(part_of(tensors[name], part, mesh))
 
 
 def save_published(model: HyenaDNA, directory: str | Path) -> None:

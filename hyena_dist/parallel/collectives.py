@@ -124,6 +124,34 @@ def to_sequence(x: Tensor, counts: Sequence[int], group: Any) -> Tensor:
     return y
 
 
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return _summed(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return _summed(dy, ctx.group), None
+
+
+def sum_over(x: Tensor, group: Any) -> Tensor:
+    """Sum a tensor over the ranks of a group; every rank gets the sum, and what each makes of it counts in gradients.
+
+    The loss is the sum of the ranks' losses: the gradient of x is that of all of them.
+    """
+    if group.size() == 1:
+        return x
+    y: Tensor = _Sum.apply(x, group)
+    return y
+
+
+def _summed(x: Tensor, group: Any) -> Tensor:
+    total = x.contiguous().clone()
+    dist.all_reduce(total, group=group)
+    return total
+
+
 class _LeftHalo(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, width: int, group: Any) -> Tensor:

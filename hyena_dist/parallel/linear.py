@@ -248,11 +248,20 @@ def vocab_logits(hidden: Tensor, weight: Tensor, mesh: Mesh) -> Tensor:
     return F.linear(hidden, weight.to(hidden.dtype))
 
 
-def gather_sequence(x: Tensor, mesh: Mesh) -> Tensor:
-    """Gather all positions for a tensor-parallel layer that takes them: [R, B, D] -> [S, B, D]."""
+def gather_sequence(x: Tensor, mesh: Mesh, replicated: bool = False) -> Tensor:
+    """Gather all positions: [R, B, D] -> [S, B, D].
+
+    Args:
+        x: this rank's positions of the residual stream.
+        mesh: this rank's groups.
+        replicated: what follows is the same on every tensor rank, each of which then knows the whole gradient; else it
+            is a tensor-parallel layer, whose parts of the gradient are summed.
+    """
     if not mesh.sequence_parallel:
         return x
-    return mappings.gather_from_sequence_parallel_region(x, tensor_parallel_output_grad=True, group=mesh.tensor)
+    return mappings.gather_from_sequence_parallel_region(
+        x, tensor_parallel_output_grad=not replicated, group=mesh.tensor
+    )
 
 
 def vocab_parallel_nll(logits: Tensor, targets: Tensor, vocab_size: int, mesh: Mesh) -> Tensor:

@@ -17,7 +17,10 @@ from hyena_dist.tasks.labelled import Examples
 K = 11
 """Bases of a k-mer: 4^11 = 4 M words, of which sequences of 1,000 bases share few by chance."""
 _BITS = 2 * K
-_SHARED = 8  # rare members that similar sets must share; more of them let fewer pairs through that are not similar
+# Rare members that similar sets must share, 8 or a 16th of their size: the more, the fewer pairs of sets pass that are
+# not similar, and the longer it takes to find them.
+_SHARED = 8
+_SHARE = 16
 _BLOCK = 2**24  # bases, or candidates, that are handled at once
 
 
@@ -67,11 +70,13 @@ def similar_pairs(
 def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[tuple[int, int]]:
     """Yield the pairs that may be similar.
 
-    Similar sets share at least `needed` members: their similarity times the size of either. If the first `_SHARED` of
-    these were not all among the first size - needed + _SHARED of a set, the rest could not hold the others.
+    Similar sets share at least `needed` members: their similarity times the size of either. If the rarest `shared` of
+    these were not all among the first size - needed + shared of a set, the rest could not hold the others.
     """
     needed = [np.ceil(similarity * sets.sizes).astype(np.int64) for sets in (left, right)]
-    (i, word), (j, other) = (s.first(s.sizes - n + _SHARED) for s, n in zip((left, right), needed, strict=True))
+    least = [np.minimum(n, np.maximum(_SHARED, s.sizes // _SHARE)) for s, n in zip((left, right), needed, strict=True)]
+    first = zip((left, right), needed, least, strict=True)
+    (i, word), (j, other) = (sets.first(sets.sizes - n + shared) for sets, n, shared in first)
     order = np.argsort(other, kind="stable")
     j, other = j[order], other[order]
     low = np.searchsorted(other, word, "left")
@@ -79,11 +84,12 @@ def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[
     width = right.sizes.size
     for part in _parts(i, count):
         hits = np.repeat(low[part] - np.r_[0, np.cumsum(count[part])[:-1]], count[part]) + np.arange(count[part].sum())
-        pairs, shared = np.unique(np.repeat(i[part], count[part]) * width + j[hits], return_counts=True)
-        a, b = pairs // width, pairs % width
+        a, b = np.repeat(i[part], count[part]), j[hits]
         sizes = left.sizes[a], right.sizes[b]
-        kept = shared >= np.minimum(np.minimum(needed[0][a], needed[1][b]), _SHARED)
-        kept &= np.minimum(*sizes) >= similarity * np.maximum(*sizes)
+        alike = np.minimum(*sizes) >= similarity * np.maximum(*sizes)
+        pairs, shared = np.unique(a[alike] * width + b[alike], return_counts=True)
+        a, b = pairs // width, pairs % width
+        kept = shared >= np.minimum(least[0][a], least[1][b])
         yield from zip(a[kept].tolist(), b[kept].tolist(), strict=True)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import classification, regression
 
-from hyena_dist.tasks.bootstrap import Interval, intervals
+from hyena_dist.tasks.bootstrap import Interval, interval_of, resample
 from hyena_dist.tasks.labelled import Kind
 from hyena_dist.tasks.predictions import Predictions
 
@@ -28,8 +28,8 @@ _CLASS_METRICS = ("accuracy", "balanced_accuracy", "mcc", "f1", "auroc", "auprc"
 
 def measure(predictions: Predictions, draws: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Return the metrics of predictions, each with its percentile interval over `draws` resamples of the examples."""
-    ends = intervals(predictions, draws, seed)
-    return {name: Interval(value, *ends[name]) for name, value in metrics(predictions).items()}
+    resampled = resample(predictions, draws, seed)
+    return {name: interval_of(value, resampled[name]) for name, value in metrics(predictions).items()}
 
 
 def metrics(predictions: Predictions) -> dict[str, float]:

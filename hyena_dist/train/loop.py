@@ -23,9 +23,9 @@ from hyena_dist.train.checkpoint.write import CheckpointWriter
 from hyena_dist.train.choices import settle
 from hyena_dist.train.interval_loss import IntervalLoss
 from hyena_dist.train.lr import learning_rate
-from hyena_dist.train.objective import Batch, Objective, RunRecord
+from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.outcome import Ending, Outcome
-from hyena_dist.train.reporting import RunReporter
+from hyena_dist.train.reporting import RunReporter, ending_sentence
 from hyena_dist.train.resume import ResumePoint
 from hyena_dist.train.setup import build, introduction
 from hyena_dist.train.stop import StopSignal
@@ -57,6 +57,7 @@ class Loop:
         self.point = point
         self.state = point.state
         self.step = point.state.step
+        objective.memory = point.state.memory
         self._entered: StagePlan | None = None
         self.mesh = build_mesh(world, point.parallel)
         self.phases = Phases(self.mesh.device, self.step)
@@ -99,15 +100,16 @@ class Loop:
         try:
             timeout_s = self.config.train.timeout_s
             with Watchdog(self.mesh.world, self.phases, timeout_s, self.note, on_hang), self.trace:
-                if self.step < point.end_step:
+                if self.step < point.end_step and not point.finished:
                     self._train(stop)
                 elif point.finished and self.state.scored != self.objective.scored:
                     self._evaluate(final=True)
-            ending: Ending = "finished" if self.step == point.last_step else "stage"
-            if self.step < point.end_step:
+            ending: Ending = "finished" if self._is_over else "stage"
+            if self.step < point.end_step and not self._is_over:
                 ending = "stopped"
             self.reporter.progress.close()  # what follows is a report, not progress
-            result = Outcome(ending, self.step, point.stages_done(self.step), len(point.stages), self._sentence(ending))
+            sentence = ending_sentence(ending, self.config, point, self.step, self.mesh.world.size)
+            result = Outcome(ending, self.step, self._stages_done, len(point.stages), sentence)
             if ending == "finished":
                 self._report()
             elif self.mesh.world.is_main:
@@ -123,19 +125,14 @@ class Loop:
             self.reporter.close(status)
         return result
 
-    def _sentence(self, ending: Ending) -> str:
-        point = self.point
-        done = f"step {self.step:,} of {point.last_step:,}"
-        if ending == "finished":
-            return f"finished at {done}"
-        if ending == "stopped":
-            return f"stopped and saved at {done}; the same command continues"
-        following = point.stages[point.stages_done(self.step)]
-        layout = self.config.layout_of([following]).describe(self.mesh.world.size)
-        return (
-            f"stage {following.number} is done and saved at {done}; the same command, or the next job, starts stage "
-            f"{following.number + 1} with {layout}"
-        )
+    @property
+    def _is_over(self) -> bool:
+        """Whether the run has come to its end: that of its curriculum, or the one that its objective has set."""
+        return self.state.ended or self.step == self.point.last_step
+
+    @property
+    def _stages_done(self) -> int:
+        return len(self.point.stages) if self.state.ended else self.point.stages_done(self.step)
 
     # --- the steps ---
 
@@ -147,6 +144,8 @@ class Loop:
                 if not self._step(batch, stop):
                     return
                 self._after()
+                if self.state.ended:
+                    break
         self.checkpoints.finish()
 
     def _next(self, batches: Any) -> Batch[Any] | None:
@@ -237,23 +236,34 @@ class Loop:
         """Evaluate and save where it is due."""
         step = self.step
         settings = self.config.train
-        final = step == self.point.last_step
-        if final or _due(step, settings.eval_interval):
-            self._evaluate(final)
-        if step == self.point.end_step or _due(step, settings.save_interval):
-            self._save(wait=step == self.point.end_step)
+        best = False
+        if step < self.point.last_step and _due(step, settings.eval_interval):
+            found = self._evaluate(final=False)
+            best = found is not None and found.best
+            if found is not None and found.ends:
+                self.state = replace(self.state, ended=True)
+        if self._is_over:
+            self._evaluate(final=True)
+        last = self._is_over or step == self.point.end_step
+        if last or best or _due(step, settings.save_interval):
+            self._save(wait=last)
 
-    def _evaluate(self, final: bool) -> None:
+    def _evaluate(self, final: bool) -> Evaluation | None:
         def alive() -> None:
             self.phases.enter("evaluation", self.step)
 
         alive()
-        found = self.objective.evaluate(self.model, self.mesh, self.point, final=final, alive=alive)
+        if final:
+            self.checkpoints.finish()  # an objective may look at its best checkpoint
+        found = self.objective.evaluate(self.model, self.mesh, self.point, step=self.step, final=final, alive=alive)
         if found is not None:
             self.reporter.evaluated(self.step, found)
+            if found.best:
+                self.state = replace(self.state, best_step=self.step)
         if final:
             record = found.record if found is not None else {}
             self.state = replace(self.state, evaluation=record, scored=self.objective.scored)
+        return found
 
     def _save(self, wait: bool) -> None:
         self.phases.enter("checkpoint", self.step)
@@ -261,7 +271,7 @@ class Loop:
             self.state,
             step=self.step,
             tokens=self.point.tokens_at(self.step),
-            stage=self.point.stages_done(self.step),
+            stage=self._stages_done,
             stages=len(self.point.stages),
             world_size=self.mesh.world.size,
             mlflow_run_id=self.reporter.run_id,
@@ -269,6 +279,7 @@ class Loop:
             anomaly=self.guard.memory,
             unreported=self.losses.steps(),
             choices=tuning.chosen(),
+            memory=self.objective.memory,
         )
         self.checkpoints.save(self.state, wait=wait)
         self.guard.saved(self.step)

@@ -48,6 +48,10 @@ class Evaluation:
     """Sentences for people."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """What the report of the finished run is made from, as JSON."""
+    best: bool = False
+    """Whether the model is the best so far: its checkpoint is saved now, and stays until another is better."""
+    ends: bool = False
+    """Whether training ends here, though the curriculum does not."""
 
 
 class RunRecord(NamedTuple):
@@ -77,6 +81,9 @@ class Objective(ABC, Generic[MicroBatch]):
 
     measure: str | None = None
     """The name of the number that people read beside the loss, such as ppl; None for none."""
+    memory: Mapping[str, Any] = {}
+    """What an evaluation must know of those before, as JSON: `evaluate` replaces it, checkpoints keep it, and processes
+    that continue find it here."""
 
     @property
     @abstractmethod
@@ -126,7 +133,7 @@ class Objective(ABC, Generic[MicroBatch]):
 
     @abstractmethod
     def evaluate(
-        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]
+        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, step: int, final: bool, alive: Callable[[], None]
     ) -> Evaluation | None:
         """Evaluate the model; every rank calls this and gets the same.
 
@@ -134,6 +141,7 @@ class Objective(ABC, Generic[MicroBatch]):
             model: in training mode, in which it is left.
             mesh: the ranks that share the work.
             point: says what these processes are made for.
+            step: optimizer steps done.
             final: whether training is done, so that `record` and `scored` count.
             alive: tells the watchdog that the evaluation gets on.
 

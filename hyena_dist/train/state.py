@@ -38,10 +38,18 @@ class TrainState:
     data: Any = None
     """The fingerprint of the data that the run trains on, as its objective gives it."""
     anomaly: AnomalyMemory = field(default_factory=AnomalyMemory)
+    updates_before: int = 0
+    """Updates that a kept optimizer had made before the run began."""
     unreported: tuple[tuple[float, float], ...] = ()
     """Summed loss and weight of each step that the next row of metrics will hold the mean of."""
     choices: Mapping[str, str] = field(default_factory=dict)
     """The kernels that were chosen by timing, as in ops/tuning.py, so that the next processes take the same."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """What the objective remembers of its evaluations, as JSON."""
+    best_step: int | None = None
+    """The step of the best evaluation, whose checkpoint stays; None where the objective names none."""
+    ended: bool = False
+    """Whether the objective ended the run at this step, before the last one of its curriculum."""
     evaluation: Mapping[str, Any] | None = None
     """What the evaluation of the finished run gave, as JSON; None before."""
     scored: Mapping[str, Any] | None = None
@@ -50,7 +58,7 @@ class TrainState:
     @property
     def updates(self) -> int:
         """The number of updates that AdamW has made."""
-        return self.step - len(self.anomaly.skipped)
+        return self.updates_before + self.step - len(self.anomaly.skipped)
 
     def to_json(self) -> str:
         """Return the text of state.json."""
@@ -66,10 +74,18 @@ class TrainState:
             "guard": {"losses": self.anomaly.losses, "norms": self.anomaly.norms},
             "skipped": self.anomaly.skipped,
         }
+        if self.updates_before:
+            fields["updates_before"] = self.updates_before
         if self.unreported:
             fields["unreported"] = self.unreported
         if self.choices:
             fields["choices"] = self.choices
+        if self.memory:
+            fields["memory"] = self.memory
+        if self.best_step is not None:
+            fields["best_step"] = self.best_step
+        if self.ended:
+            fields["ended"] = True
         if self.evaluation is not None:
             fields |= {"evaluation": self.evaluation, "scored": self.scored}
         return json.dumps(fields, indent=2) + "\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from hyena_dist.system.process_tree import kill, with_variable
 from hyena_dist.train.checkpoint.format import check, list_checkpoints
 from hyena_dist.train.outcome import read
-from jobs.process_tree import kill, with_variable
 
 MARK = "CHAOS_SIGNALS_RUN"
 """The variable by which the processes of a run are found, whatever becomes of their parents."""

@@ -15,8 +15,8 @@ from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.system.hosts import free_port
 from hyena_dist.system.launch import RUN_VARIABLE
+from hyena_dist.system.process_tree import kill, with_variable
 from hyena_dist.train import outcome
-from jobs.process_tree import kill, with_variable
 from jobs.run_state import standing, supervisor
 from tests.distributed.training import curve, train_here
 from tests.processes import run_ranks

@@ -14,8 +14,8 @@ import pytest
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.system.hosts import free_port
+from hyena_dist.system.process_tree import kill, with_variable
 from hyena_dist.train import outcome
-from jobs.process_tree import kill, with_variable
 from jobs.run_state import standing
 
 pytestmark = pytest.mark.launcher

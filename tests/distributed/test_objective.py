@@ -102,7 +102,7 @@ class Regression(Objective[Rows]):
         return loss**0.5
 
     def evaluate(
-        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, final: bool, alive: Callable[[], None]
+        self, model: nn.Module, mesh: Mesh, point: ResumePoint, *, step: int, final: bool, alive: Callable[[], None]
     ) -> Evaluation | None:
         held_out = rows(10**6, 0, 64)
         with torch.no_grad():

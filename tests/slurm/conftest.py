@@ -16,9 +16,9 @@ import pytest
 from hyena_dist.config.file import dump_config
 from hyena_dist.config.run import RunConfig
 from hyena_dist.system.launch import RUN_VARIABLE
+from hyena_dist.system.process_tree import kill, with_variable
 from hyena_dist.tracking.jsonl import read_metrics
 from hyena_dist.train import outcome
-from jobs.process_tree import kill, with_variable
 from tests.distributed.training import curve, train_here
 from tests.outside import outside
 from tests.processes import run_ranks

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from hyena_dist.system.launch import RUN_VARIABLE
-from jobs.process_tree import kill, with_variable
+from hyena_dist.system.process_tree import kill, with_variable
 from jobs.run_state import supervisor
 from tests.slurm.conftest import PROGRAM, Cluster
 from tests.unit.jobs.conftest import RANK

@@ -42,20 +42,25 @@ def weights(engine: Engine) -> list[Fragment]:
     parts, parameters = partitions(engine.model), dict(engine.model.named_parameters())
     found = []
     for name, value in engine.model.state_dict().items():
-        held = _held(engine, parameters[name]) if name in parameters else _share(engine, value.flatten())
+        if name not in parameters:
+            held = _share(engine, value.flatten())
+        elif parameters[name].requires_grad:
+            held = _held(engine, parameters[name])
+        else:
+            held = _frozen(engine, parameters[name])
         shape = private.whole_shape(parameters[name]) if name in parameters else value.shape
         found.append(_fragment(engine, name, parts.get(name), shape, *held))
     return found
 
 
 def moments(engine: Engine) -> list[Fragment]:
-    """Return this rank's fragments of AdamW's moments, which are zeros before the first update.
+    """Return this rank's fragments of AdamW's moments of what is trained, which are zeros before the first update.
 
     They are named exp_avg.PARAMETER and exp_avg_sq.PARAMETER; no rank talks to another.
     """
     parts = partitions(engine.model)
     found = []
-    for name, parameter in engine.model.named_parameters():
+    for name, parameter in _trained(engine):
         shape = private.whole_shape(parameter)
         for key in MOMENTS:
             held = _held(engine, parameter, key)
@@ -73,16 +78,21 @@ def set_moments(engine: Engine, read: Callable[[str], Tensor], step: int) -> Non
     """
     parts = partitions(engine.model)
     _create_states(engine, step)
-    for name, parameter in engine.model.named_parameters():
+    for name, parameter in _trained(engine):
         for key in MOMENTS:
             _set(engine, parameter, part_of(read(f"{key}.{name}"), parts.get(name), engine.mesh), key)
+
+
+def _trained(engine: Engine) -> list[tuple[str, Any]]:
+    """Return name and value of each parameter that has a gradient: AdamW knows no other."""
+    return [(name, p) for name, p in engine.model.named_parameters() if p.requires_grad]
 
 
 def _create_states(engine: Engine, step: int) -> None:
     """Make the states that AdamW makes at its first step, for the parameters or flat shards that it updates."""
     zero = engine.engine.optimizer
     adamw = _adamw(engine)
-    updated = private.updated_tensors(zero, engine.stage) if engine.stage else list(engine.model.parameters())
+    updated = private.updated_tensors(zero, engine.stage) if engine.stage else [p for _, p in _trained(engine)]
     for tensor in updated:
         # DeepSpeed's kernel counts in Python, torch's AdamW in a tensor: on the CPU, or where the fused one computes.
         where = tensor.device if adamw.defaults.get("fused") else torch.device("cpu")
@@ -111,6 +121,14 @@ def _held(engine: Engine, parameter: Any, key: str | None = None) -> tuple[int, 
     if shard is None:
         return 0, parameter.new_empty(0)
     return shard.start, _state(engine, shard.flat, key)[shard.offset : shard.offset + shard.size]
+
+
+def _frozen(engine: Engine, parameter: Any) -> tuple[int, Tensor]:
+    """Return start and values of this rank's share of a flattened parameter that nothing updates."""
+    if engine.stage < 3:
+        return _share(engine, parameter.flatten())
+    shard = private.frozen_shard(parameter, engine.mesh.data_context.rank())
+    return shard.start, shard.flat.flatten()[: shard.size]
 
 
 def _share(engine: Engine, flat: Tensor) -> tuple[int, Tensor]:

@@ -72,6 +72,13 @@ def shard_of(zero: Any, stage: int, parameter: Any, rank: int) -> Shard | None:
     return Shard(tensors[mapping.param_group_index], inside.start, mapping.lp_fragment_address.start, inside.numel)
 
 
+def frozen_shard(parameter: Any, rank: int) -> Shard:
+    """Return what `rank` keeps of a parameter without gradient, which stage 3 spreads too. Relies on `ds_tensor`."""
+    kept: Tensor = parameter.ds_tensor.data
+    start = rank * kept.numel()
+    return Shard(kept, 0, start, max(0, min(kept.numel(), whole_shape(parameter).numel() - start)))
+
+
 def whole_shape(parameter: Any) -> torch.Size:
     """Return the shape of a parameter that stage 3 may have put away, leaving it empty. Relies on `ds_shape`."""
     shape: torch.Size = parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape

@@ -1,4 +1,4 @@
-"""run_floors, which fits simple methods on train and lets them predict test."""
+"""Floors: simple methods are fitted on train and predict test."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence

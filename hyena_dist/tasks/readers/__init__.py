@@ -66,7 +66,7 @@ def read_unchecked(settings: TaskData, say: Say = print) -> LabelledData:
     for each in rows:
         digest.update(each.sequences.fingerprint.encode())
     by_split = {name: _named(every.take(found)) for name, found in indices(splits).items()}
-    return LabelledData(labels.kind, labels.classes, by_split, digest.hexdigest())
+    return LabelledData(labels.kind, labels.classes, by_split, digest.hexdigest(), "valid" not in given)
 
 
 def _columns(rows: list[Rows]) -> dict[str, list[object]]:

@@ -44,7 +44,7 @@ def plot_confusion(predictions: Predictions, out_png: Path) -> None:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(2.6 + 0.45 * size, 8.0)
     figure, (axes,) = new_figure(side)
-    figure.set_size_inches(side + 1.2, side)
+    figure.set_size_inches(side + 1 + 0.08 * max(map(len, names)), side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= _MOST_COUNTS:
         for t, p in np.argwhere(counts):
@@ -65,8 +65,8 @@ def plot_curves(predictions: Predictions, floors: Mapping[str, Predictions], roc
     """Draw the ROC and the precision-recall curve of each class, of at most ten, the most frequent ones.
 
     Args:
-        predictions: of the model.
-        floors: of simple methods; drawn where there is one curve alone.
+        predictions: what the model predicts.
+        floors: what simple methods predict; drawn where the model has one curve alone.
         roc_png: The picture of true against false positive rate; its CSV gets the same stem.
         pr_png: The picture of precision against recall; its CSV gets the same stem.
     """

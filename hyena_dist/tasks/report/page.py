@@ -56,22 +56,26 @@ def to_markdown(title: str, sections: Sequence[Section], folder: Path) -> str:
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
     """Return the page as HTML that needs no other file."""
-    body = [f"<h1>{html.escape(title)}</h1>"]
+    body = [f"<h1>{_text(title)}</h1>"]
     for section in sections:
-        body.append(f"<h2>{html.escape(section.title)}</h2>")
+        body.append(f"<h2>{_text(section.title)}</h2>")
         body += [_html(part) for part in section.parts]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
 def _html(part: str | Table | Picture) -> str:
     if isinstance(part, Table):
         head, *rows = (
-            "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in row) + "</tr>"
             for tag, row in [("th", part.header), *(("td", row) for row in part.rows)]
         )
         return f'<div class="wide"><table><thead>{head}</thead><tbody>\n' + "\n".join(rows) + "\n</tbody></table></div>"
     if isinstance(part, Picture):
         data = base64.b64encode(part.path.read_bytes()).decode()
         return f'<p><img alt="{html.escape(part.caption)}" src="data:image/png;base64,{data}"></p>'
-    return f"<p>{html.escape(part)}</p>"
+    return f"<p>{_text(part)}</p>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=False)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hyena_dist.tasks.bootstrap import Interval, paired_difference
+from hyena_dist.tasks.bootstrap import Interval, check_same_examples, interval_of, resample
 from hyena_dist.tasks.leaks import LEAK_KINDS, Leaks
 from hyena_dist.tasks.metrics import HEADLINE, measure, metrics
 from hyena_dist.tasks.predictions import Predictions
+from hyena_dist.tasks.resampled import Values
 
 MODEL = "model"
 """The name under which the model stands beside the floors."""
@@ -82,9 +83,9 @@ def measure_all(
     """Measure the predictions of test, of the model and of the floors, with and without the examples that leak.
 
     Args:
-        predictions: of the model, by split.
-        floors: of simple methods for test, by name.
-        leaks: of the splits.
+        predictions: what the model predicts, by split.
+        floors: what simple methods predict of test, by name.
+        leaks: what `find_leaks` has found.
         published: the paper's figure.
         draws: resamples of each interval.
     """
@@ -94,15 +95,30 @@ def measure_all(
     clean = {}
     if 0 < len(leaking) < len(test):
         clean = {name: measure(each.without(leaking), draws) for name, each in methods.items()}
-    measured = {name: measure(each, draws) for name, each in methods.items()}
+    check_same_examples(list(methods.values()))
+    resampled = {name: resample(each, draws) for name, each in methods.items()}
+    values = {name: metrics(each) for name, each in methods.items()}
+    measured = {name: _intervals(values[name], resampled[name]) for name in methods}
+    gains = {
+        name: _intervals(_above(values[name], values[MODEL]), _above(resampled[name], resampled[MODEL]))
+        for name in floors
+    }
     return Results(
         headline=published.metric if published and published.metric in measured[MODEL] else HEADLINE[test.kind],
         test=measured,
         without_leaks=clean,
         valid=metrics(predictions["valid"]) if "valid" in predictions else {},
-        gains={name: paired_difference([floor], [test], draws) for name, floor in floors.items()},
+        gains=gains,
         published=published,
     )
+
+
+def _intervals(values: Mapping[str, float], resampled: Mapping[str, Values]) -> dict[str, Interval]:
+    return {name: interval_of(value, resampled[name]) for name, value in values.items()}
+
+
+def _above(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: second[name] - first[name] for name in first}
 
 
 def _json(value: Any) -> Any:

@@ -38,7 +38,7 @@ def verdict(results: Results) -> list[str]:
             place = f"not clearly {place}"
         found.append(f"It is {place} the floor {name}: by {_with_interval(gain, '+.3f')}.")
     if published := results.published:
-        found.append(f"Published: {metric} {published.value:.3f} ({published.source}).")
+        found.append(f"Published: {published.metric} {published.value:.3f} ({published.source}).")
     return found
 
 
@@ -108,8 +108,9 @@ def data_of(data: LabelledData) -> list[str | Table]:
     """Return what the data is: its kind, the size of each split, and the balance of the classes there."""
     found: list[str | Table] = [f"Labels: {data.kind.replace('_', ' ')}. Fingerprint: {data.fingerprint}."]
     for name, split in data.splits.items():
-        lengths = f"{split.lengths.min():,} to {split.lengths.max():,} bases, {split.lengths.mean():,.0f} in the mean"
-        found.append(f"{name}: {len(split):,} sequences of {lengths}.")
+        least, most = int(split.lengths.min()), int(split.lengths.max())
+        lengths = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        found.append(f"{name}: {len(split):,} sequences of {lengths} bases.")
     by_split = balance(data)
     what = {"regression": "mean", "per_base": "bases"}.get(data.kind, "sequences")
     rows = []

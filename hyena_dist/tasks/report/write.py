@@ -1,4 +1,4 @@
-"""write_task_report, which leaves a folder that tells all of a task: HTML, Markdown, JSON, pictures and their CSV."""
+"""The report that a task leaves for its reader: HTML, Markdown, JSON, and pictures with their CSV."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,9 +36,9 @@ def write_task_report(
         folder: the run's folder, or any other that exists.
         name: the task's name.
         data: what the model was trained on.
-        predictions: of the model, by split: test, and valid where there is one.
-        floors: predictions of simple methods for test, by name, of `run_floors`.
-        leaks: of `find_leaks`; the metric is given with and without the examples that leak.
+        predictions: what the model predicts, by split: test, and valid where there is one.
+        floors: what `run_floors` returns.
+        leaks: what `find_leaks` has found; the metric is given with and without the examples that leak.
         history: rows of metrics.jsonl: train/loss and valid/METRIC by step.
         published: the paper's figure.
         notes: sentences that explain what was done, such as the model's file.

@@ -81,8 +81,13 @@ class Retention:
         self._intact: set[Path] = set()
         """Checkpoints that this process has written or read whole: from then on their sizes are compared alone."""
 
-    def saved(self, newest: Path) -> None:
-        """Remove what need not stay now that `newest` is on the disk; newer ones, which are not the run's, do stay."""
+    def saved(self, newest: Path, best_step: int | None = None) -> None:
+        """Remove what need not stay now that `newest` is on the disk; newer ones, which are not the run's, do stay.
+
+        Args:
+            newest: the checkpoint that was saved last.
+            best_step: the step of a checkpoint that stays as well.
+        """
         self._intact.add(newest)
         kept = 1
         for path in reversed(list_checkpoints(newest.parent)):
@@ -91,7 +96,7 @@ class Retention:
                 continue
             if kept < self._keep_last:
                 kept += self._is_intact(path)
-            elif not is_pinned(path) and not (self._interval and step % self._interval == 0):
+            elif step != best_step and not is_pinned(path) and not (self._interval and step % self._interval == 0):
                 _remove(path)
 
     def _is_intact(self, path: Path) -> bool:

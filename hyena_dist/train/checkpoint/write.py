@@ -85,13 +85,15 @@ class CheckpointWriter:
             return  # as when a signal comes right after a save
         held = weights(self._engine), moments(self._engine)
         if wait or not self._config.train.async_save:
-            self._write(step, *held, texts)
+            self._write(state, *held, texts)
             self.finish()
             return
         copies = self._copy([*held[0], *held[1]])
         split = len(held[0])
         # No daemon: a process that ends for whatever reason first finishes its part.
-        self._thread = Thread(target=self._write, args=(step, copies[:split], copies[split:], texts), name="checkpoint")
+        self._thread = Thread(
+            target=self._write, args=(state, copies[:split], copies[split:], texts), name="checkpoint"
+        )
         self._thread.start()
 
     @property
@@ -144,8 +146,10 @@ class CheckpointWriter:
         except Exception as error:  # raised where the training thread asks
             self._error = error
 
-    def _put_in_place(self, step: int, weights: list[Fragment], moments: list[Fragment], texts: dict[str, str]) -> None:
-        directory = self._directory
+    def _put_in_place(
+        self, state: TrainState, weights: list[Fragment], moments: list[Fragment], texts: dict[str, str]
+    ) -> None:
+        directory, step = self._directory, state.step
         mesh = self._mesh
         final = directory / f"step-{step:08d}"
         partial = directory / f".{final.name}.partial"
@@ -165,7 +169,7 @@ class CheckpointWriter:
             ) from error
         self._saved = step, texts
         if mesh.world.is_main:
-            self._retention.saved(final)
+            self._retention.saved(final, state.best_step)
             self._say(f"step {step:,}: saved {final}")
 
 

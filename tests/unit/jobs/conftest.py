@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hyena_dist.system.launch import RUN_VARIABLE
-from jobs.process_tree import kill, with_variable
+from hyena_dist.system.process_tree import kill, with_variable
 
 RANK = """
 import json, os, signal, sys, time

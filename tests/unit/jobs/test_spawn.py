@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs.process_tree import kill, with_variable
+from hyena_dist.system.process_tree import kill, with_variable
 
 Start = Callable[..., "subprocess.Popen[str]"]
 READY = "open(f'ready-{rank}', 'w').close()"

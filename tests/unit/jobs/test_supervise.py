@@ -309,7 +309,7 @@ def test_words_without_variables(word: str) -> None:
 
 
 def test_pids_are_used_again() -> None:
-    from jobs.process_tree import Identity
+    from hyena_dist.system.process_tree import Identity
 
     me = Identity.of(os.getpid())
     assert me.alive

@@ -1,4 +1,4 @@
-"""What people have is read alike, whatever the format."""
+"""Labelled sequences are read alike, whatever the format."""
 
 import gzip
 from pathlib import Path

@@ -136,7 +136,7 @@ class Stopping:
     AGAIN_S = 2.0
     """Seconds until ranks are asked again: those that are still importing do not hear."""
 
-    def __init__(self, tree: Tree, grace_s: float, say: Callable[[str], None]) -> None:
+    def __init__(self, tree: Tree, grace_s: float, say: Callable[[str], object]) -> None:
         self._tree, self._grace_s, self._say = tree, grace_s, say
         self.signal: signal.Signals | None = None
         """The signal that came first; None before one has."""

@@ -1,0 +1,1 @@
+"""Pretrained against from scratch on sets of labelled sequences, beside simple methods."""
