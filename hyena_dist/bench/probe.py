@@ -40,7 +40,7 @@ COLUMNS = ("set", "tested", "auc", "auc_low", "auc_high", "kmer_auc", "kmer_auc_
 
 
 class Row(NamedTuple):
-    """What is found on a set."""
+    """A row of the table: what is found on a set."""
 
     name: str
     tested: int

@@ -36,8 +36,8 @@ def pooled_states(
     Args:
         model: a model in one process.
         examples: N sequences.
-        folder: an existing one, where the states of pieces are written to, as embeddings-mean.zarr; a killed job goes on, and a finished
-            one is read.
+        folder: an existing one, where embeddings-mean.zarr has the states of pieces; a killed job goes on, and a
+            finished one is read.
         layers: numbers of layers, as `embed` takes them; None for all.
         pools: `mean`, or mean and `std`, which adds the standard deviation over the bases.
         strands: `one`, `both` (averaged) or `concat` (side by side).
