@@ -45,7 +45,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     finetune.add_argument("--world-size", type=positive, default=1, metavar="N", help="ranks that --dry-run plans for")
     points = finetune.add_argument_group("points", "the section `points` of a task file says the same")
     points.add_argument("--seeds", type=positive, metavar="N", help="so many seeds, from 0 on")
-    points.add_argument("--folds", type=positive, metavar="N", help="cross-validation: each of N parts is held out once")
+    points.add_argument(
+        "--folds", type=positive, metavar="N", help="cross-validation: each of N parts is held out once"
+    )
     points.add_argument(
         "--sweep", action="append", default=[], metavar="KEY=V,V", help="values to try; all combinations of several"
     )
@@ -63,7 +65,9 @@ def _finetune(args: argparse.Namespace) -> None:
     from hyena_dist.tasks.task_files import read_task
 
     if "=" in args.task:
-        raise UserError(f"name a task file, a recipe or labelled sequences before {args.task}; --list shows the recipes")
+        raise UserError(
+            f"name a task file, a recipe or labelled sequences before {args.task}; --list shows the recipes"
+        )
     tree = read_task(args.task, args.overrides)
     section = tree.pop("points", None) or {}
     points = _points(args, section)
