@@ -1,31 +1,24 @@
-"""The build of a store: inputs become arrays, in parallel, then the splits are decided and the manifest written."""
+"""The build of a store: inputs become parts, in parallel, which are then put together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data_prep import ingest
+from data_prep.assemble import Form, assemble, finish
 from data_prep.damage import check_sizes
 from data_prep.inputs import Input, Rename, parse_inputs
-from data_prep.output import check_replaceable, existing_manifest
-from data_prep.partial import PartialFolder, PartJournal, write_json
-from data_prep.splits import BlockSplits, SplitPlan, assign
-from data_prep.twins import warn_of_twins
+from data_prep.output import existing_manifest
+from data_prep.partial import PartialFolder
+from data_prep.splits import BlockSplits, SplitPlan
 from data_prep.workers import run_tasks
-from data_prep.zarr_metadata import write_groups
-from hyena_dist.data.store.manifest import MANIFEST, STORE_FORMAT, VERSION, ZARR
+from hyena_dist.data.store.manifest import STORE_FORMAT, VERSION
 from hyena_dist.data.text.files import describe_file
-from hyena_dist.data.tokenizer import VOCAB
 from hyena_dist.errors import UserError
-from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.system.urls import check_local
 from hyena_dist.tracking.work_progress import Say, WorkProgress
-
-_MOST_AMBIGUOUS = 0.1
-"""Share of ambiguity codes above which a contig may be protein; assemblies have far below a thousandth."""
 
 
 class _SameNameError(UserError):
@@ -41,6 +34,7 @@ class BuildOptions:
         soft_mask: whether to keep which bases were lower-case.
         interval_length: bases in an interval, the unit of sampling, where the splits are not from BED files.
         rename: other names for contigs; None keeps those of the input.
+        codec: how tokens are stored, of CODECS.
 
     Raises:
         UserError: The interval length is too small.
@@ -50,6 +44,7 @@ class BuildOptions:
     soft_mask: bool = False
     interval_length: int = 2**17
     rename: Rename | None = None
+    codec: str = "packed"
 
     def __post_init__(self) -> None:
         if self.interval_length < 2:
@@ -62,6 +57,7 @@ class BuildOptions:
             "soft_mask": self.soft_mask,
             "interval_length": self.interval_length,
             "rename": self.rename and self.rename.describe(),
+            "codec": self.codec,
         }
 
 
@@ -123,23 +119,13 @@ def build_store(
                 "inputs": [each.describe() for each in inputs],
                 "soft_mask": described["soft_mask"],
                 "rename": described["rename"],
+                "codec": described["codec"],
                 "version": VERSION,
             }
             partial.begin(plan, discard=overwrite, say=say)
             try:
                 content = _ingest(inputs, partial, options, processes or usable_cores(), say)
-                manifest = {
-                    "format": STORE_FORMAT,
-                    "version": VERSION,
-                    "command": command,
-                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "tokenizer": VOCAB,
-                    "options": described,
-                    **content,
-                }
-                write_json(partial.store / MANIFEST, manifest)
-                check_replaceable(out, overwrite)
-                partial.install()
+                finish(partial, out, {"command": command, "options": described, **content}, overwrite=overwrite)
             except _SameNameError:
                 partial.remove()
                 raise
@@ -185,70 +171,17 @@ def _ingest(
     inputs: Sequence[Input], partial: PartialFolder, options: BuildOptions, processes: int, say: Say
 ) -> dict[str, Any]:
     """Write everything but the manifest into `partial.store`, and return what the manifest says about the content."""
-    tasks = ingest.tasks_of(inputs, partial.parts, soft_mask=options.soft_mask, rename=options.rename)
+    tasks = ingest.tasks_of(
+        inputs, partial.parts, soft_mask=options.soft_mask, codec=options.codec, rename=options.rename
+    )
     if not partial.is_complete:
         _run_tasks(tasks, processes)
-    records = [(task.part, record) for task in tasks for record in PartJournal(task.part).read()]
-    contigs = [record["contig"] for _, record in records if "contig" in record]
-    lengths = {contig["name"]: contig["length"] for contig in contigs}
-    say(f"{len(contigs)} contigs, {sum(lengths.values()):,} bases")
-    _warn_of_protein([record for _, record in records if "contig" in record], say)
-
-    species = list(dict.fromkeys(each.species for each in inputs if each.species))
-    splits, intervals = assign(options.splits, lengths, options.interval_length)
-    split_species = {contig["name"]: contig["species"] for contig in contigs}
-    for name in species:
-        if not any(split_species[region.contig] == name for regions in splits.values() for region in regions):
-            raise UserError(f"species {name!r} is in no interval; add --bed {name}=FILE, or leave its input out")
-    sizes = {split: sum(region.end - region.start for region in regions) for split, regions in splits.items()}
-    say(", ".join(f"{split} {sizes[split]:,} bases in {len(splits[split])} regions" for split in splits))
-    warn_of_twins(contigs, splits, say)
-
-    zarr = partial.store / ZARR
-    zarr.mkdir(parents=True, exist_ok=True)
-    partial.complete()
-    for part, record in records:
-        _move_arrays(part, zarr, record["files"])
-    files = {path: described for _, record in records for path, described in record["files"].items()}
-    files |= write_groups(zarr, soft_mask=options.soft_mask)
-    for folder in (zarr, *zarr.iterdir()):
-        sync(folder)
-    return {
-        "sources": [record["source"] for _, record in records if record.get("source")],
-        "species": species,
-        "contigs": contigs,
-        "splits": splits,
-        "intervals": intervals,
-        "zarr": {"path": ZARR, "files": dict(sorted(files.items()))},
-    }
-
-
-def _warn_of_protein(records: Sequence[dict[str, Any]], say: Say) -> None:
-    """Say which contigs can hardly be nucleotides, since protein may happen to have letters of IUPAC codes alone."""
-    odd = [each for each in records if each.get("ambiguous", 0) > _MOST_AMBIGUOUS * each["contig"]["length"]]
-    if odd:
-        contig = odd[0]["contig"]
-        more = f", like {len(odd) - 1} more" if len(odd) > 1 else ""
-        say(
-            f"warning: contig {contig['name']!r} is {odd[0]['ambiguous'] / contig['length']:.0%} ambiguity codes "
-            f"(RYSWKMBDHV), which become N, and may be protein{more}; leave protein out of the input"
-        )
-
-
-def _move_arrays(part: Path, zarr: Path, files: Iterable[str]) -> None:
-    """Move the arrays that `files` are of, "contigs/NAME/..." or "soft_mask/NAME/...", from a part to the store.
-
-    Arrays that an interrupted build has moved already are left where they are.
-    """
-    arrays = dict.fromkeys("/".join(path.split("/")[:2]) for path in files)
-    for array in arrays:
-        if (part / array).exists():
-            (zarr / array).parent.mkdir(exist_ok=True)
-            (part / array).rename(zarr / array)
+    form = Form(options.soft_mask, options.codec, options.interval_length)
+    return assemble([task.part for task in tasks], partial, form, ingest.species_of(inputs), options.splits, say)
 
 
 def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
-    """Read all inputs into arrays, show the progress, and refuse two contigs of the same name."""
+    """Read all inputs into parts, show the progress, and refuse two contigs of the same name."""
     origin: dict[str, Path] = {}  # which input each contig is in
     total = max(1, sum(task.bytes for task in tasks))
     done = 0
@@ -260,14 +193,24 @@ def _run_tasks(tasks: Sequence[ingest.Task], processes: int) -> None:
                 bases, size = content
                 done += size
                 progress.advance(bases, min(1.0, done / total))
-            else:
-                path, name = content
+                return
+            path, names = content
+            for name in names:
                 if name in origin:
-                    raise _SameNameError(
-                        f"record name {name!r} is in {origin[name]} and in {path}, and names must be unique; label the "
-                        f"inputs, as in human={origin[name]}, or use --rename FILE"
-                    )
+                    raise _same_name(name, origin[name], path)
                 origin[name] = path
 
         # The largest task starts first, so that no process is left alone with it at the end.
         run_tasks(ingest.run, sorted(tasks, key=lambda task: -task.bytes), processes, on_report)
+
+
+def _same_name(name: str, path: Path, other: Path) -> _SameNameError:
+    """Return the error for a name that two records have, in one input or in two."""
+    if path == other:
+        return _SameNameError(
+            f"record name {name!r} occurs a second time in {path}, and names must be unique; rename or remove one"
+        )
+    return _SameNameError(
+        f"record name {name!r} is in {path} and in {other}, and names must be unique; label the "
+        f"inputs, as in human={path}, or use --rename FILE"
+    )

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     build_parser = _add_build(commands)
+    _add_convert(commands)
     _add_shards(commands)
     _add_download(commands, build_parser)
     _add_verify(commands)
@@ -119,12 +120,33 @@ def _add_build(commands: Commands) -> argparse.ArgumentParser:
         metavar="RULE",
         help="other names for contigs: ucsc (chr20, chrM), ensembl (20, MT), or a file of old and new names",
     )
+    parser.add_argument(
+        "--codec",
+        choices=("packed", "none"),
+        default="packed",
+        help="how bases are stored: 2 bits each, or a byte each, which any Zarr reader knows (default: %(default)s)",
+    )
     _add_processes(parser, "files ")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace DIR if it is a store, and discard another unfinished build"
     )
     parser.set_defaults(handler=handlers.build)
     return parser
+
+
+def _add_convert(commands: Commands) -> None:
+    """Add `data convert`."""
+    parser = _command(
+        commands,
+        "convert",
+        "bring a store of format 2 into the present format",
+        "example:\n  hyena-dist data convert data/hg38 --out data/hg38-new\n"
+        "sequences, splits and fingerprint stay the same, so that runs go on with the new store\n",
+    )
+    parser.add_argument("store", type=Path, metavar="OLD", help="folder of the store, which stays as it is")
+    parser.add_argument("--out", required=True, type=Path, metavar="NEW", help="folder of the new store")
+    _add_processes(parser)
+    parser.set_defaults(handler=handlers.convert)
 
 
 def _add_shards(commands: Commands) -> None:

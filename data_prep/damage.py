@@ -38,15 +38,21 @@ def check_sizes(path: Path, manifest: dict[str, Any]) -> None:
     Raises:
         UserError: A file is missing or has another size.
     """
-    files = list(zarr_files(manifest))
+    files = list(known_files(manifest))
     wrong = [wrong_size(path, file) for file in files]
     report_bad(path, manifest, [bad for bad in wrong if bad], len(files))
 
 
-def zarr_files(manifest: dict[str, Any]) -> Iterator[StoreFile]:
-    """Yield the files of the Zarr group of a store."""
-    for name, (size, sha256) in manifest["zarr"]["files"].items():
-        yield StoreFile(f"{manifest['zarr']['path']}/{name}", size, sha256)
+def known_files(manifest: Mapping[str, Any]) -> Iterator[StoreFile]:
+    """Yield the files that a manifest names, but for tars."""
+    for path, (size, sha256) in manifest["files"].items():
+        yield StoreFile(path, size, sha256)
+
+
+def known_tars(manifest: Mapping[str, Any]) -> Iterator[StoreFile]:
+    """Yield the tars of shards."""
+    for tar in manifest["shards"]:
+        yield StoreFile(tar["path"], tar["bytes"], tar["sha256"])
 
 
 def wrong_size(folder: Path, file: StoreFile) -> Bad | None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -69,20 +70,19 @@ def export_fasta(
     if out:
         check_local(out)
     store = GenomeStore.open(path)
-    wanted: list[tuple[str, Interval]] = []
-    for name in contigs or ([] if regions else store.contigs):
-        contig = find_contig(name, store.contigs, "--contigs")
-        wanted.append((contig, Interval(contig, 0, store.contigs[contig])))
-    for text in regions:
-        region = _region(text, store)
-        wanted.append((str(region), region))
-
-    bases = sum(region.end - region.start for _, region in wanted)
+    wanted = [_whole(store, find_contig(name, store.contigs, "--contigs")) for name in contigs]
+    wanted += [_region(text, store) for text in regions]
+    bases = sum(region.end - region.start for region in wanted) if wanted else int(store.contigs.offset[-1])
     with _output(out) as stream, WorkProgress("writing FASTA", bases) as progress:
-        for name, region in wanted:
-            stream.write(f">{name}\n".encode())
+        for region in wanted or map(partial(_whole, store), store.contigs):
+            stream.write(f">{region if regions else region.contig}\n".encode())
             for block in _lines(store, region, line_width, progress.advance):
                 stream.write(block)
+
+
+def _whole(store: GenomeStore, contig: str) -> Interval:
+    """Return all of a contig."""
+    return Interval(contig, 0, store.contigs[contig])
 
 
 def _lines(store: GenomeStore, region: Interval, width: int, on_bases: Callable[[int], object]) -> Iterator[bytes]:

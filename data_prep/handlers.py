@@ -23,7 +23,7 @@ def build(args: argparse.Namespace) -> None:
     from data_prep.inputs import Rename
 
     rename = Rename(args.rename) if args.rename else None
-    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename)
+    options = BuildOptions(_split_plan(args), args.soft_mask, args.interval_length, rename, args.codec)
     build_store(
         args.inputs,
         args.out,
@@ -32,6 +32,13 @@ def build(args: argparse.Namespace) -> None:
         processes=args.processes,
         command=_build_command(args),
     )
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert a store of an older format."""
+    from data_prep.convert import convert_store
+
+    convert_store(args.store, args.out, processes=args.processes)
 
 
 def shards(args: argparse.Namespace) -> None:
@@ -139,4 +146,6 @@ def _build_command(args: argparse.Namespace) -> str:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     if args.soft_mask:
         words.append("--soft-mask")
+    if args.codec != "packed":
+        words += ["--codec", args.codec]
     return shlex.join(words)

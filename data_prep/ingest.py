@@ -1,195 +1,207 @@
-"""The tasks of a build, each of which reads an input, or a part of one, into arrays and can be interrupted.
-
-The arrays of a task and its journal (partial.py) lie in a folder of their own, its part.
-"""
+"""The tasks of a build, each of which reads inputs, or a part of one, into a part (part.py)."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_prep.inputs import Input, Rename, contig_name
-from data_prep.partial import PartJournal
+from data_prep.part import PartWriter, is_whole, names_of, read_done
 from data_prep.twobit import Entry, read_index, read_twobit
 from data_prep.workers import Report, grouped
-from data_prep.zarr_mask import RangeWriter
-from data_prep.zarr_tokens import TokenWriter
-from hyena_dist.data.store.manifest import array_path
-from hyena_dist.data.text.fasta import AMBIGUOUS, LOWER, TOKEN, Record, read_fasta
+from hyena_dist.data.text.fasta import Record, read_fasta
 from hyena_dist.data.text.files import ahead, describe_file, read_text
-from hyena_dist.errors import UserError
 
-_PART_BASES = 2**26
+_TASK_BYTES = 2**24
+"""Bytes of small inputs that one task reads at least; each task makes an array."""
+_TASK_BASES = 2**28
 """Bases of a 2bit file that one task reads at least, except for the file's last task."""
-_LONGEST_FILE_NAME = 255
-"""Longest file name that file systems allow, in bytes."""
+_MOST_TASKS = 64
+"""About how many tasks there are at most, but for those of large inputs."""
+_NAMES = 2**10
+"""Names that are reported at a time."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The reading of one input, or of some sequences of it.
+    """The reading of some inputs, or of some sequences of one.
 
     Attributes:
-        part: folder for the arrays and the journal.
-        input: the file to read.
-        entries: the sequences of a 2bit file to read. Without any, a FASTA file is read whole, and a 2bit file is
-            hashed, which is a task of its own.
+        part: folder of the part.
+        inputs: the files to read, in order.
+        species: number of the species of each input, or -1.
+        entries: the sequences to read of a 2bit file, which is the only input then. Without any, a FASTA file is read
+            whole, and a 2bit file is hashed, which is a task of its own.
         soft_mask: whether to write which bases are lower-case.
+        codec: how tokens are stored.
         rename: other names for contigs; None keeps those of the input.
     """
 
     part: Path
-    input: Input
+    inputs: tuple[Input, ...]
+    species: tuple[int, ...]
     entries: tuple[Entry, ...]
     soft_mask: bool
+    codec: str
     rename: Rename | None
 
     @property
     def bytes(self) -> int:
-        """How many bytes of the input the task reads."""
-        return sum(entry.bytes for entry in self.entries) or self.input.bytes
+        """How many bytes of the inputs the task reads."""
+        return sum(entry.bytes for entry in self.entries) or sum(each.bytes for each in self.inputs)
 
 
-def tasks_of(inputs: Sequence[Input], parts: Path, *, soft_mask: bool, rename: Rename | None) -> list[Task]:
+def tasks_of(
+    inputs: Sequence[Input], parts: Path, *, soft_mask: bool, codec: str = "packed", rename: Rename | None = None
+) -> list[Task]:
     """Return the tasks of a build, in the order of the contigs.
 
-    A FASTA file is one task; a 2bit file is one task for its hash, and one for each group of sequences.
+    A FASTA file is one task, or small ones together; a 2bit file is one task for its hash, and one for each group of
+    sequences.
 
     Args:
         inputs: the input files.
         parts: folder for the parts.
         soft_mask: whether to write which bases are lower-case.
+        codec: how tokens are stored.
         rename: other names for contigs; None keeps those of the input.
 
     Raises:
         UserError: The index of a 2bit file is bad.
     """
-    tasks = []
-    for number, each in enumerate(inputs):
-        groups: list[tuple[Entry, ...]] = [()]
+    least = max(_TASK_BYTES, sum(each.bytes for each in inputs) // _MOST_TASKS)
+    groups: list[tuple[tuple[Input, ...], tuple[Entry, ...]]] = []
+    room = 0  # what the last task lacks
+    for each in inputs:
         if each.is_twobit:
+            groups.append(((each,), ()))
             # Four bases lie in a byte.
-            groups += map(tuple, grouped(read_index(each.path), lambda entry: 4 * entry.bytes, _PART_BASES))
-        tasks += [
-            Task(parts / f"{number}-{group}", each, entries, soft_mask, rename) for group, entries in enumerate(groups)
-        ]
-    return tasks
+            parted = grouped(read_index(each.path), lambda entry: 4 * entry.bytes, _TASK_BASES)
+            groups += [((each,), tuple(entries)) for entries in parted]
+            room = 0
+            continue
+        if room <= 0:
+            groups.append(((), ()))
+            room = least
+        groups[-1] = ((*groups[-1][0], each), ())
+        room -= each.bytes
+    species = {name: number for number, name in enumerate(species_of(inputs))}
+    return [
+        Task(
+            parts / str(number),
+            members,
+            tuple(species.get(each.species or "", -1) for each in members),
+            entries,
+            soft_mask,
+            codec,
+            rename,
+        )
+        for number, (members, entries) in enumerate(groups)
+    ]
+
+
+def species_of(inputs: Iterable[Input]) -> list[str]:
+    """Return the names of the species of inputs, in their order."""
+    return list(dict.fromkeys(each.species for each in inputs if each.species))
 
 
 def run(task: Task, report: Report) -> None:
-    """Do a task, or what an interruption has left of it, and write the journal of its part.
-
-    The journal gets a record for each contig ("contig", its entry of the manifest, "files", and "ambiguous", how many
-    letters are codes of two or three bases), and one for the end
-    ("source", the input's entry of the manifest, or None where another task has that).
+    """Do a task, unless its part is there already.
 
     Args:
         task: the task.
-        report: called with ("contig", path of the input, name) for each contig, and with ("block", bases, bytes of
-            input) for each block.
+        report: called with ("contigs", path of an input, names) for contigs, and with ("block", bases, bytes of input)
+            for each block.
 
     Raises:
         UserError: The input is bad.
         OSError: The part cannot be written.
     """
-    journal = PartJournal(task.part)
-    finished = journal.recover()
-    if finished and "source" in finished[-1]:
-        for record in finished[:-1]:
-            report("contig", task.input.path, record["contig"]["name"])
-        report("block", sum(record["contig"]["length"] for record in finished[:-1]), task.bytes)
+    inputs = [each.describe() for each in task.inputs]
+    done = read_done(task.part)
+    if done and done.inputs == inputs and is_whole(task.part, done):
+        for some in _some(names_of(task.part)):
+            report("contigs", task.inputs[0].path, some)
+        report("block", done.bases, task.bytes)
         return
-    source: dict[str, Any] | None
-    if task.input.is_twobit and not task.entries:
-        source = describe_file(task.input.path, lambda count: report("block", 0, count))
-    else:
-        source = _run(task, journal, finished, report)
-    journal.add({"source": source and source | {"species": task.input.species}, "files": {}})
-    journal.write()
+    part = PartWriter(task.part, task.codec, soft_mask=task.soft_mask)
+    sources: list[dict[str, Any]] = []
+    for each, species in zip(task.inputs, task.species, strict=True):
+        if task.entries:
+            _write(task, each, species, part, report, read_twobit(each.path, task.entries), None)
+            continue
+        source = _Source(each)
+        if each.is_twobit:
+            sources.append(describe_file(each.path, lambda count: report("block", 0, count)))
+        else:
+            records = read_fasta(each.path, ahead(read_text(each.path, source.read)))
+            _write(task, each, species, part, report, records, source)
+            sources.append(source.describe())
+        sources[-1]["species"] = each.species
+    part.close(inputs, sources)
 
 
-def _run(task: Task, journal: PartJournal, finished: list[dict[str, Any]], report: Report) -> dict[str, Any] | None:
-    """Write the arrays of a task's contigs.
+class _Source:
+    """The bytes of a FASTA file, hashed and counted while they are read."""
 
-    Args:
-        task: the task.
-        journal: the journal of its part, which gets a record for each contig that is not finished.
-        finished: records of the contigs that an interrupted build has finished.
-        report: called with what `run` says.
+    def __init__(self, file: Input) -> None:
+        self._name = file.path.name
+        self._digest = hashlib.sha256()
+        self._reported = 0
+        self.size = 0
 
-    Returns:
-        The input's entry of the manifest, or None if the input is a 2bit file, which another task hashes.
-    """
-    path = task.input.path
-    digest = hashlib.sha256()
-    size = 0  # bytes of the input that were read
-    reported = 0  # how many of these were reported
+    def read(self, data: bytes) -> None:
+        """Hash and count bytes."""
+        self._digest.update(data)
+        self.size += len(data)
 
-    def on_raw(data: bytes) -> None:
-        """Hash and count the bytes of a FASTA file."""
-        nonlocal size
-        digest.update(data)
-        size += len(data)
+    def unreported(self) -> int:
+        """Return how many bytes were read since the last call."""
+        new = self.size - self._reported
+        self._reported = self.size
+        return new
 
-    is_fasta = not task.entries
-    records = read_fasta(path, ahead(read_text(path, on_raw))) if is_fasta else read_twobit(path, task.entries)
+    def describe(self) -> dict[str, Any]:
+        """Return the file's entry in the manifest, without its species."""
+        return {"name": self._name, "bytes": self.size, "sha256": self._digest.hexdigest()}
+
+
+def _write(
+    task: Task,
+    file: Input,
+    species: int,
+    part: PartWriter,
+    report: Report,
+    records: Iterable[Record],
+    source: _Source | None,
+) -> None:
+    """Write the records of an input to a part; `source` is None for a 2bit file."""
+    waiting = 0  # bases of records that were not reported
 
     def watched(blocks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield blocks, and report each of them once it is used."""
-        nonlocal reported
+        """Yield blocks, and report them once they are used and there are enough."""
+        nonlocal waiting
         for block in blocks:
             yield block
-            read = size - reported if is_fasta else len(block) // 4
-            reported += read
-            report("block", len(block), read)
+            waiting += len(block)
+            if waiting >= 2**20:
+                report("block", waiting, source.unreported() if source else waiting // 4)
+                waiting = 0
 
-    names: set[str] = set()
-    for number, record in enumerate(records):
-        name = contig_name(task.input.species, record.name, task.rename)
-        if name in names:
-            raise UserError(
-                f"record name {name!r} occurs a second time in {path}, and names must be unique; rename or remove one"
-            )
-        names.add(name)
-        report("contig", path, name)
-        blocks = watched(record.blocks)
-        if number >= len(finished):
-            journal.add(_write(task, name, Record(record.name, blocks)))
-        elif finished[number]["contig"]["name"] == name:
-            for _ in blocks:  # its arrays are there, and only the hash of the input needs its bytes
-                pass
-        else:
-            raise UserError(f"{path} has changed since {task.part} was written; discard that with --overwrite")
-    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()} if is_fasta else None
+    names: list[str] = []
+    for record in records:
+        if len(names) == _NAMES:
+            report("contigs", file.path, names)
+            names = []
+        names.append(contig_name(file.species, record.name, task.rename))
+        part.write(names[-1], species, watched(record.blocks))
+    report("contigs", file.path, names)
+    report("block", waiting, source.unreported() if source else waiting // 4)
 
 
-def _write(task: Task, name: str, record: Record) -> dict[str, Any]:
-    """Write the arrays of one contig, and return its record for the journal."""
-    if len(Path(array_path("contigs", name)).name) > _LONGEST_FILE_NAME:
-        raise UserError(f"record name {name!r} of {task.input.path} is too long for a file; use --rename FILE")
-    attributes = {"contig": name, "species": task.input.species}
-    arrays = {kind: array_path(kind, name) for kind in ("contigs", "soft_mask")}
-    tokens = TokenWriter(task.part / arrays["contigs"], attributes)
-    ranges = RangeWriter(task.part / arrays["soft_mask"], attributes) if task.soft_mask else None
-    soft_masked = 0
-    ambiguous = 0
-    for block in record.blocks:
-        codes = np.frombuffer(block, np.uint8)
-        lower_case = codes >= LOWER
-        count = int(np.count_nonzero(lower_case))
-        soft_masked += count
-        if int(codes.max(initial=0)) > TOKEN:
-            ambiguous += int(np.count_nonzero(codes & np.uint8(AMBIGUOUS)))
-            codes = codes & np.uint8(TOKEN)
-        tokens.write(codes)
-        if ranges:
-            ranges.write(lower_case)
-    content = tokens.close()
-    files = {f"{arrays['contigs']}/{file}": described for file, described in content.pop("files").items()}
-    if ranges:
-        files |= {f"{arrays['soft_mask']}/{file}": described for file, described in ranges.close().items()}
-    contig = {"name": name, "species": task.input.species, **content, "soft_masked": soft_masked}
-    return {"contig": contig, "files": files, "ambiguous": ambiguous}
+def _some(names: Iterator[str]) -> Iterator[list[str]]:
+    """Yield names, some at a time."""
+    while some := list(islice(names, _NAMES)):
+        yield some

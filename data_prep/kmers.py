@@ -1,13 +1,13 @@
 """Counts of the k-mers of a store, which are the windows of k bases without N at every position of every contig."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.tokenizer import BASES, A, C, G, Tokens
+from hyena_dist.data.tokenizer import BASES, A, C, G, N, Tokens
 from hyena_dist.errors import UserError
 
 MAX_K = 8
@@ -51,24 +51,51 @@ def count_kmers(store: GenomeStore, k: int, on_bases: Callable[[int], object] = 
     """
     if not 1 <= k <= MAX_K:
         raise UserError(f"k-mers of {k} bases cannot be counted; choose 1 to {MAX_K}")
-    # A contig without a species, beside others that have one, is counted under "".
-    names = {contig: store.species_of(contig) or "" for contig in store.contigs}
-    counts = {name: np.zeros(4**k, np.int64) for name in dict.fromkeys(names.values())}
-    cpg = dict.fromkeys(counts, 0)
-    bases = {name: np.zeros(4, np.int64) for name in counts}
-    for entry in store.manifest["contigs"]:
-        name = names[entry["name"]]
-        length = entry["length"]
-        bases[name] += [entry["composition"][letter] for letter in "ACGT"]
+    contigs = store.contigs
+    names = store.species or [""]
+    counts = {name: np.zeros(4**k, np.int64) for name in names}
+    cpg = dict.fromkeys(names, 0)
+    for species, block, repeated in _blocks(store, max(k, 2) - 1):
+        name = names[species]
+        if k > 1:
+            counts[name] += np.bincount(window_codes(block, k), minlength=4**k)
+        pairs = block[: block.size - max(repeated - 1, 0)]
+        cpg[name] += int(np.count_nonzero((pairs[:-1] == C) & (pairs[1:] == G)))
+        on_bases(block.size - repeated)
+    bases = {}
+    for number, name in enumerate(names):
+        of_species = contigs.composition[contigs.species == number] if store.species else contigs.composition
+        bases[name] = of_species[:, :4].sum(axis=0)
+    if k == 1:
+        counts = bases
+    return KmerTable(k, counts, {name: cpg_ratio(bases[name], cpg[name]) for name in names})
+
+
+def _blocks(store: GenomeStore, overlap: int) -> Iterator[tuple[int, Tokens, int]]:
+    """Yield blocks of the sequences of one species each, with N between contigs.
+
+    A block that ends within a contig reaches by `overlap` bases into the next, so that each window of `overlap` + 1
+    bases has its start in one block alone.
+
+    Yields:
+        The species' number (0 without labels), the block, and how many bases at its end the next block has as well.
+    """
+    contigs = store.contigs
+    waiting: list[Tokens] = []
+    size = 0
+    of_waiting = repeated = 0
+    gap = np.full(1, N, np.uint8)
+    for number, (species, length) in enumerate(zip(contigs.species.tolist(), contigs.lengths.tolist(), strict=True)):
         for start in range(0, length, _BLOCK):
-            # A block reaches into the next so far that each window and each pair has its start in one block alone.
-            new = min(_BLOCK, length - start)
-            block = store.read(entry["name"], start, min(length, start + new + max(k, 2) - 1))
-            counts[name] += np.bincount(window_codes(block[: new + k - 1], k), minlength=4**k)
-            pair = block[: new + 1]
-            cpg[name] += int(np.count_nonzero((pair[:-1] == C) & (pair[1:] == G)))
-            on_bases(new)
-    return KmerTable(k, counts, {name: cpg_ratio(bases[name], cpg[name]) for name in counts})
+            if waiting and (species != of_waiting or size >= _BLOCK):
+                yield max(of_waiting, 0), np.concatenate(waiting), repeated
+                waiting, size = [], 0
+            of_waiting = species
+            piece = store.read(number, start, min(length, start + _BLOCK + overlap))
+            repeated = max(piece.size - _BLOCK, 0)  # a piece that is longer is the last of its block
+            waiting += [gap, piece]
+            size += piece.size
+    yield max(of_waiting, 0), np.concatenate(waiting), 0
 
 
 def window_codes(tokens: Tokens, k: int) -> NDArray[np.uint16]:

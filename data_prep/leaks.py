@@ -65,7 +65,7 @@ def print_leaks(
     say("overlap      validation and test bases that some window holds")
     say("published    the way of the HyenaDNA paper's code, which extends intervals over what is around them:")
     say("             training intervals whose windows hold held-out bases, how many those are, their share of all")
-    warn_of_twins(store.manifest["contigs"], store.manifest["splits"], say)
+    warn_of_twins(store.contigs, store.splits, say)
     if csv_file:
         write_csv(csv_file, COLUMNS, [list(row.values()) for row in rows])
 

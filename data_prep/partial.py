@@ -1,30 +1,24 @@
 """The folder of a build that is not finished, OUT.partial, by which an interrupted build goes on where it was.
 
-PartialFolder says what the build is of, keeps other builds out, and puts the finished store in its place. A PartJournal
-says which contigs of a part, the work of one task, are finished.
+It says what the build is of, keeps other builds out, and puts the finished store in its place.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.data.text.files import describe_file
+from data_prep.part import read_done
 from hyena_dist.errors import UserError
-from hyena_dist.system.files import remove_unwritten, replace_atomically, sync, write_atomically
+from hyena_dist.system.files import remove_unwritten, replace_atomically, write_atomically
 from hyena_dist.system.locks import LockedError, lock
 
 _PLAN = "plan.json"
 _LOCK = "lock"
 _LOCK_SECONDS = 3.0
 """How long to wait for the lock, since the workers of a build that was just killed take a moment to end."""
-_RECORDED_BASES = 2**22
-"""Bases that are finished, at least, when a journal is written."""
-_MANY_FILES = 100
-"""Number of files from which waiting for the whole disk is faster than waiting for one file after the other."""
 
 
 class PartialFolder:
@@ -34,7 +28,7 @@ class PartialFolder:
 
         lock            held by the build and its worker processes; the system lets go of it when the last of them ends
         plan.json       input and options of the build
-        parts/          a folder for each task, with its arrays and its journal
+        parts/          a folder for each task (part.py)
         complete        there when all parts are finished, whose arrays then move to the store
         store/          the store, put together at the end
         old/            what OUT was before, for a moment while the store takes its place
@@ -103,21 +97,15 @@ class PartialFolder:
         if not old or _identity(old) != _identity(plan) or (self.is_complete and old != plan):
             self._clear()
         else:
-            for number, (before, after) in enumerate(zip(old["inputs"], plan["inputs"], strict=True)):
+            for before, after in zip(old["inputs"], plan["inputs"], strict=True):
                 if before != after:
-                    say(f"{after['name']} has changed since, and its contigs are begun anew")
-                    for part in self.parts.glob(f"{number}-*"):
-                        shutil.rmtree(part)
+                    say(f"{after['name']} has changed since, and is read anew")
         write_json(self.folder / _PLAN, plan)
-        contigs = [
-            record["contig"]
-            for part in self.parts.glob("*")
-            for record in PartJournal(part).read()
-            if "contig" in record
-        ]
-        if contigs:
-            bases = sum(contig["length"] for contig in contigs)
-            say(f"going on with {self.folder}, where {len(contigs)} contigs with {bases:,} bases are finished")
+        finished = [done for part in self.parts.glob("*") if (done := read_done(part))]
+        finished = [done for done in finished if all(each in plan["inputs"] for each in done.inputs)]
+        if any(done.contigs for done in finished):
+            contigs, bases = sum(done.contigs for done in finished), sum(done.bases for done in finished)
+            say(f"going on with {self.folder}, where {contigs:,} contigs with {bases:,} bases are finished")
 
     @property
     def is_complete(self) -> bool:
@@ -150,7 +138,7 @@ class PartialFolder:
 
     def _holds_work(self) -> bool:
         """Tell whether anything is finished, so that the folder is worth keeping."""
-        return self.store.exists() or self._old.exists() or any(self.parts.glob("*/journal.jsonl"))
+        return self.store.exists() or self._old.exists() or any(self.parts.glob("*/done.json"))
 
     def remove(self) -> None:
         """Remove the folder.
@@ -181,89 +169,6 @@ class PartialFolder:
         return plan
 
 
-class PartJournal:
-    """The list of the finished contigs of a part: a line of JSON for each, written once its files are on the disk.
-
-    Args:
-        part: path of the part's folder.
-    """
-
-    def __init__(self, part: Path) -> None:
-        self._part = part
-        self._path = part / "journal.jsonl"
-        self._waiting: list[dict[str, Any]] = []
-        self._bases = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the records that were written whole."""
-        try:
-            text = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
-        records = []
-        for line in text.split(b"\n")[:-1]:
-            try:
-                records.append(json.loads(line))
-            except ValueError:  # a power cut may leave anything at the end of a file
-                break
-        return records
-
-    def recover(self) -> list[dict[str, Any]]:
-        """Go back to the last state in which all files are as the journal says.
-
-        Kept are the records before the first one with a file that is missing or damaged. Files of no kept record are
-        removed.
-
-        Returns:
-            The records that are kept.
-        """
-        kept = []
-        for record in self.read():
-            files = record["files"]
-            if not all(_is_file(self._part / path, *content) for path, content in files.items()):
-                break
-            kept.append(record)
-        self._part.mkdir(parents=True, exist_ok=True)
-        expected = {path for record in kept for path in record["files"]}
-        for path in sorted(self._part.rglob("*"), reverse=True):
-            if path.is_dir():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif str(path.relative_to(self._part)) not in expected and path != self._path:
-                path.unlink()
-        if kept:
-            write_atomically(self._path, b"".join(map(_line, kept)))
-        else:
-            self._path.unlink(missing_ok=True)
-        return kept
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Note that a contig is finished; small contigs wait for others, since waiting for the disk takes a while.
-
-        Args:
-            record: the contig's record, whose "files" are the size in bytes and the sha256 of its files, by their paths
-                relative to the part.
-        """
-        self._waiting.append(record)
-        self._bases += record.get("contig", {"length": 0})["length"]
-        if self._bases >= _RECORDED_BASES:
-            self.write()
-
-    def write(self) -> None:
-        """Write the records that were added, after waiting until their files are on the disk."""
-        files = [self._part / path for record in self._waiting for path in record["files"]]
-        folders = {folder for file in files for folder in file.parents if folder.is_relative_to(self._part)}
-        if len(files) > _MANY_FILES:
-            os.sync()
-        else:
-            for path in (*files, *folders):
-                sync(path)
-        with self._path.open("ab") as stream:
-            stream.write(b"".join(map(_line, self._waiting)))
-        sync(self._path)
-        self._waiting, self._bases = [], 0
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader finds the old file or the whole new one, also after a power cut."""
     write_atomically(path, json.dumps(content, indent=1) + "\n")
@@ -272,13 +177,3 @@ def write_json(path: Path, content: Any) -> None:
 def _identity(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan without the sizes and times of the input files, which change when one of them is mended."""
     return plan | {"inputs": [[each["species"], each["name"]] for each in plan["inputs"]]}
-
-
-def _is_file(path: Path, size: int, sha256: str) -> bool:
-    """Tell whether a file is there with this size and this hash."""
-    return path.is_file() and path.stat().st_size == size and describe_file(path)["sha256"] == sha256
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    """Return the line of the journal for a record."""
-    return json.dumps(record).encode() + b"\n"

@@ -5,7 +5,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +12,19 @@ from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
+from data_prep.damage import known_files, known_tars, wrong_size
+from data_prep.index_writer import write_columns
 from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, write_json
 from data_prep.workers import Report, run_tasks
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.store.manifest import MANIFEST, SHARD_INDEX, SHARDS_FORMAT, SPLITS, Interval, Sample
+from hyena_dist.data.store.contigs import Contigs
+from hyena_dist.data.store.manifest import INDEX, MANIFEST, SAMPLES, SHARDS_FORMAT, SPLITS, Interval
+from hyena_dist.data.store.ranges import Ranges
+from hyena_dist.data.store.soft_mask import MASK
+from hyena_dist.data.store.tar import SAMPLE, sample_key
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
@@ -29,6 +35,10 @@ _TAR_BLOCK = 512
 """Size of a tar's header, and what every file in it is filled up to, in bytes."""
 _SAMPLE_OVERHEAD = 4 * _TAR_BLOCK
 """Bytes that a sample takes besides its tokens: two tar headers, the .npy header and the JSON, each a block."""
+_REPORTED = 2**20
+"""Bases that are reported at once."""
+_NOT_IN_SHARDS = ("place", MASK)
+"""Arrays of a store's index that its shards lack."""
 _RECORDS = "tars"
 """Folder of the records of complete tars, inside the folder of unfinished work."""
 
@@ -58,14 +68,16 @@ class ShardOptions:
 class _Shard(NamedTuple):
     """A tar to write."""
 
+    number: int
+    """Number of the tar among all."""
     path: str
     """Name of the tar."""
     split: str
     """Split of its windows."""
     first: int
     """Number of its first window among those of the split."""
-    windows: Sequence[Interval]
-    """Windows that belong in it, in order."""
+    windows: Ranges
+    """Windows that belong in it, in order, on all contigs end to end."""
 
 
 def write_shards(
@@ -129,9 +141,9 @@ def write_shards(
             inputs = [{"species": None, "name": Path(source).name}]
             plan = {"inputs": inputs, "fingerprint": store.fingerprint, "shards": described}
             partial.begin(plan, discard=overwrite, say=say)
-            tars, index = _write_tars(store, shards, partial, processes or usable_cores(), say)
-            text = json.dumps(index) + "\n"
-            (partial.store / SHARD_INDEX).write_text(text, encoding="utf-8")
+            tars, samples = _write_tars(store, shards, partial, processes or usable_cores(), say)
+            columns = {name: store.index[name] for name in store.index.names if name not in _NOT_IN_SHARDS}
+            files = write_columns(partial.store, {**columns, SAMPLES: samples})
             manifest = {
                 **{key: value for key, value in store.manifest.items() if key != "zarr"},
                 "format": SHARDS_FORMAT,
@@ -139,13 +151,10 @@ def write_shards(
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "options": described,
                 "shards": tars,
-                "shard_index": {
-                    "path": SHARD_INDEX,
-                    "bytes": len(text),
-                    "sha256": hashlib.sha256(text.encode()).hexdigest(),
-                },
+                "files": files,
             }
-            sync(partial.store / SHARD_INDEX)
+            for path in (*(partial.store / path for path in files), partial.store / INDEX):
+                sync(path)
             write_json(partial.store / MANIFEST, manifest)
             check_replaceable(out, overwrite)
             partial.install()
@@ -154,39 +163,38 @@ def write_shards(
             f"{out} cannot be written ({error.strerror or error}); free some space, after which the same command "
             f"goes on where this ended, or choose another folder with --out"
         ) from error
-    say(f"wrote {out}: {len(tars)} tars, {sum(len(samples) for samples in index.values())} samples")
+    say(f"wrote {out}: {len(tars)} tars, {samples.size} samples")
     return True
 
 
-def windows_in(region: Interval, window: int) -> Iterator[Interval]:
-    """Cut a region into windows of `window` bases, of which the last may be shorter.
+def windows_in(regions: Ranges, window: int) -> Ranges:
+    """Cut regions into windows of `window` bases, of which the last of each may be shorter.
 
     Neighbours share one base: the last base of a window is only a target of the next-token loss, so it is also the
     first base of the next window, as an input.
     """
-    for start in range(region.start, max(region.end - 1, region.start + 1), window - 1):
-        yield Interval(region.contig, start, min(start + window, region.end))
+    # All but the last base of a region are inputs, and each window has one base more than it has inputs.
+    inputs = Ranges(regions.start, np.maximum(regions.end - 1, regions.start + 1)).cut(window - 1)
+    alone = np.isin(inputs.start, regions.start[regions.size == 1])  # a region of one base is a window
+    return Ranges(inputs.start, inputs.end + ~alone)
 
 
 def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[_Shard]:
     """Yield the tars of all splits; those of train hold all that training may read at any length, the free ranges."""
-    free = [region for regions in store.free.values() for region in regions]
+    number = 0
     for split in SPLITS:
-        regions = free if split == "train" else store.splits[split]
-        tars: list[list[Interval]] = []
-        room = 0  # bytes that the last tar may still take
-        for region in regions:
-            for window in windows_in(region, options.window):
-                size = window.end - window.start + _SAMPLE_OVERHEAD
-                if size > room:
-                    tars.append([])
-                    room = options.megabytes * 2**20
-                tars[-1].append(window)
-                room -= size
-        first = 0
-        for number, windows in enumerate(tars):
-            yield _Shard(f"{split}-{number:06d}.tar", split, first, windows)
-            first += len(windows)
+        regions = store.free if split == "train" else store.splits[split]
+        windows = windows_in(regions.ranges, options.window)
+        ends = np.cumsum(windows.size + _SAMPLE_OVERHEAD)
+        first = in_split = 0
+        while first < ends.size:
+            before = int(ends[first - 1]) if first else 0
+            end = max(first + 1, int(np.searchsorted(ends, before + options.megabytes * 2**20, side="right")))
+            path = f"{split}-{in_split:06d}.tar"
+            yield _Shard(number, path, split, first, Ranges(windows.start[first:end], windows.end[first:end]))
+            first = end
+            in_split += 1
+            number += 1
 
 
 def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -204,22 +212,20 @@ def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str,
     for key, value in options.items():
         if existing["options"].get(key) != value:
             raise UserError(f"{out} holds shards made with {key} {existing['options'].get(key)!r} not {value!r}; {fix}")
-    if any(existing[key] != source[key] for key in ("contigs", "splits", "intervals")):
+    if existing["fingerprint"] != source["fingerprint"]:
         raise UserError(f"{out} holds the shards of another store; {fix}")
-    for file in (*existing["shards"], existing["shard_index"]):
-        with suppress(FileNotFoundError):
-            if (out / file["path"]).stat().st_size == file["bytes"]:
-                continue
-        raise UserError(f"{out / file['path']} is missing or truncated; write the shards again with --overwrite")
+    for file in (*known_files(existing), *known_tars(existing)):
+        if wrong_size(out, file):
+            raise UserError(f"{out / file.path} is missing or truncated; write the shards again with --overwrite")
 
 
 def _write_tars(
     store: GenomeStore, shards: Sequence[_Shard], partial: PartialFolder, processes: int, say: Say
-) -> tuple[list[dict[str, Any]], dict[str, list[Sample]]]:
+) -> tuple[list[dict[str, Any]], NDArray[np.void]]:
     """Write the tars that are not there yet.
 
     Returns:
-        The manifest's entries of all tars, and the index: the samples of each tar, by its name.
+        The manifest's entries of all tars, and the index of their samples, SAMPLE [samples].
     """
     partial.store.mkdir(exist_ok=True)
     (partial.folder / _RECORDS).mkdir(exist_ok=True)
@@ -229,40 +235,51 @@ def _write_tars(
 
     def write(shard: _Shard, report: Report) -> None:
         """Write a tar, and note that it is complete."""
-        record = _write_tar(store, shard, partial.store / shard.path, report)
-        write_json(_record(partial, shard), record)
+        tar, samples = _write_tar(store, shard, partial.store / shard.path, report)
+        np.save(_samples(partial, shard), samples)
+        sync(_samples(partial, shard))
+        write_json(_record(partial, shard), tar)
 
-    bases = sum(window.end - window.start for shard in todo for window in shard.windows)
+    bases = sum(int(shard.windows.size.sum()) for shard in todo)
     with WorkProgress("writing shards", bases) as progress:
         run_tasks(write, todo, processes, progress.advance)
-    done = [(shard, _read_record(partial, shard)) for shard in shards]
-    tars = [{"path": shard.path, "split": shard.split, **record["tar"]} for shard, record in done]
-    return tars, {shard.path: record["samples"] for shard, record in done}
+    tars = [{"path": shard.path, "split": shard.split, **_read_record(partial, shard)} for shard in shards]
+    return tars, np.concatenate([np.load(_samples(partial, shard)) for shard in shards])
 
 
 def _record(partial: PartialFolder, shard: _Shard) -> Path:
-    """Return the path of the file that says that a tar is complete, and what is in it."""
+    """Return the path of the file that says that a tar is complete, and of what size and hash it is."""
     return partial.folder / _RECORDS / f"{shard.path}.json"
+
+
+def _samples(partial: PartialFolder, shard: _Shard) -> Path:
+    """Return the path of the file that says what is in a tar."""
+    return partial.folder / _RECORDS / f"{shard.path}.npy"
 
 
 def _read_record(partial: PartialFolder, shard: _Shard) -> dict[str, Any]:
     """Return the record of a tar, or an empty one if the tar is not complete."""
     try:
         record: dict[str, Any] = json.loads(_record(partial, shard).read_text(encoding="utf-8"))
-        return record if (partial.store / shard.path).stat().st_size == record["tar"]["bytes"] else {}
+        return record if (partial.store / shard.path).stat().st_size == record["bytes"] else {}
     except FileNotFoundError:
         return {}
 
 
-def _write_tar(store: GenomeStore, shard: _Shard, file: Path, report: Report) -> dict[str, Any]:
-    """Write a tar, and report the bases of each sample.
+def _write_tar(
+    store: GenomeStore, shard: _Shard, file: Path, report: Report
+) -> tuple[dict[str, Any], NDArray[np.void]]:
+    """Write a tar, and report the bases of some samples at a time.
 
     Returns:
-        The tar's record: its "tar" entry of the manifest, without path and split, and its "samples".
+        The tar's entry of the manifest, without path and split, and its samples, SAMPLE [samples].
     """
     digest = hashlib.sha256()
-    size = 0
-    samples = []
+    size = waiting = 0
+    contigs = store.contigs
+    numbers = contigs.at(shard.windows.start)
+    starts, ends = (edge - contigs.offset[numbers] for edge in shard.windows)
+    samples = np.zeros(numbers.size, SAMPLE)
     with file.open("wb") as stream:
 
         def write(*parts: bytes | memoryview) -> None:
@@ -273,19 +290,29 @@ def _write_tar(store: GenomeStore, shard: _Shard, file: Path, report: Report) ->
                 digest.update(part)
                 size += len(part)
 
-        for number, window in enumerate(shard.windows, start=shard.first):
-            key = f"{shard.split}-{number:08d}"
-            tokens = store.read(*window)
+        rows = zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        for row, (contig, start, end) in enumerate(rows):
+            key = sample_key(shard.split, shard.first + row)
+            tokens = store.read(contig, start, end)
             array = io.BytesIO()
             np.lib.format.write_array(array, tokens, version=(1, 0))
             offset = size + _TAR_BLOCK + array.tell() - tokens.size
-            about = {**window._asdict(), "species": store.species_of(window.contig), "split": shard.split}
+            about = describe_sample(contigs, Interval(contigs.name(contig), start, end), contig, shard.split)
             write(*_member(f"{key}.tokens.npy", array.getbuffer()), *_member(f"{key}.json", json.dumps(about).encode()))
-            samples.append(Sample(key, *window, offset, google_crc32c.value(tokens)))
-            report(tokens.size)
+            samples[row] = (shard.number, google_crc32c.value(tokens), contig, start, end, offset)
+            waiting += tokens.size
+            if waiting >= _REPORTED:
+                report(waiting)
+                waiting = 0
+        report(waiting)
         write(bytes(2 * _TAR_BLOCK), bytes(-(size + 2 * _TAR_BLOCK) % tarfile.RECORDSIZE))
     sync(file)
-    return {"tar": {"bytes": size, "sha256": digest.hexdigest(), "samples": len(samples)}, "samples": samples}
+    return {"bytes": size, "sha256": digest.hexdigest(), "samples": samples.size}, samples
+
+
+def describe_sample(contigs: Contigs, window: Interval, contig: int, split: str) -> dict[str, Any]:
+    """Return what the JSON file of a sample says of its window on a contig of this number."""
+    return {**window._asdict(), "species": contigs.species_of(contig), "split": split}
 
 
 def _member(name: str, content: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:

@@ -4,22 +4,27 @@ Each way gives intervals, the units that training samples; the regions of a spli
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from data_prep.inputs import parse_labelled
+from hyena_dist.data.store.contigs import Contigs
 from hyena_dist.data.store.manifest import SPLITS, Interval
+from hyena_dist.data.store.ranges import Ranges, Regions
 from hyena_dist.data.text.files import describe_file, read_text
 from hyena_dist.errors import UserError
 
-Splits = dict[str, list[Interval]]
+_COMPARED = 10_000
+"""How many names are looked through for the one nearest to a wrong name."""
+
+Splits = dict[str, Regions]
 """Intervals or regions of "train", "valid" and "test"."""
-Contigs = Mapping[str, int]
-"""Length of each contig in bases by its name, in the order of the input files."""
 
 
 class SplitPlan(Protocol):
@@ -68,16 +73,16 @@ class BlockSplits:
         return {"by": "blocks", "fractions": list(self.fractions)}
 
     def intervals(self, contigs: Contigs, length: int) -> Splits:  # noqa: D102
-        intervals: Splits = {split: [] for split in SPLITS}
-        for contig, bases in contigs.items():
-            start = 0
-            share = 0.0
-            for split, fraction in zip(SPLITS, self.fractions, strict=False):
-                share += fraction
-                end = min(bases, round(bases * share))
-                intervals[split] += intervals_in(Interval(contig, start, end), length)
-                start = end
-        return intervals
+        start = contigs.offset[:-1]
+        intervals = dict.fromkeys(SPLITS, Ranges.none())
+        at = start
+        share = 0.0
+        for split, fraction in zip(SPLITS, self.fractions, strict=False):
+            share += fraction
+            end = start + np.minimum(contigs.lengths, np.rint(contigs.lengths * share).astype(np.int64))
+            intervals[split] = Ranges(at, end)
+            at = end
+        return _cut(contigs, intervals, length)
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,12 @@ class ContigSplits:
         both = sorted(valid & test)
         if both:
             raise UserError(f"contig {both[0]!r} is in --valid-contigs and in --test-contigs; name it in one of them")
-        intervals: Splits = {split: [] for split in SPLITS}
-        for contig, bases in contigs.items():
-            split = "valid" if contig in valid else "test" if contig in test else "train"
-            intervals[split] += intervals_in(Interval(contig, 0, bases), length)
-        return intervals
+        split = np.zeros(len(contigs), np.int64)
+        for number, names in enumerate((valid, test), start=1):
+            split[np.array([contigs.number[name] for name in names], np.int64)] = number
+        whole = Ranges(contigs.offset[:-1], contigs.offset[1:])
+        each = {name: Ranges(*(edge[split == i] for edge in whole)) for i, name in enumerate(SPLITS)}
+        return _cut(contigs, each, length)
 
 
 class _Row(NamedTuple):
@@ -150,7 +156,7 @@ class BedSplits:
         Raises:
             UserError: A row names an unknown contig, or leaves its contig.
         """
-        intervals: Splits = {split: [] for split in SPLITS}
+        intervals: dict[str, list[Interval]] = {split: [] for split in SPLITS}
         for row in self._rows:
             contig = find_contig(row.contig, contigs, row.where, row.species)
             if row.end > contigs[contig]:
@@ -159,7 +165,7 @@ class BedSplits:
                     f"bases; keep 0 <= start < end <= {contigs[contig]}, or use the assembly that the file was made for"
                 )
             intervals[row.split].append(Interval(contig, row.start, row.end))
-        return intervals
+        return {split: Regions.of(contigs, rows) for split, rows in intervals.items()}
 
     @cached_property
     def _rows(self) -> list[_Row]:
@@ -182,18 +188,17 @@ def assign(plan: SplitPlan, contigs: Contigs, length: int) -> tuple[Splits, Spli
         UserError: The plan does not fit these contigs, or two splits overlap.
     """
     intervals = plan.intervals(contigs, length)
-    splits = {split: merge(rows, contigs) for split, rows in intervals.items()}
+    splits = {split: rows.merged() for split, rows in intervals.items()}
     check_disjoint(splits)
     return splits, intervals
 
 
-def intervals_in(region: Interval, length: int) -> list[Interval]:
-    """Cut a region into intervals of `length` bases; the last may be shorter."""
-    contig, start, end = region
-    return [Interval(contig, at, min(at + length, end)) for at in range(start, end, length)]
+def _cut(contigs: Contigs, each: dict[str, Ranges], length: int) -> Splits:
+    """Cut the ranges of each split, of which some may be empty, into intervals of `length` bases."""
+    return {split: Regions(contigs, ranges.cut(length)) for split, ranges in each.items()}
 
 
-def find_contig(name: str, contigs: Contigs, where: str, species: str | None = None) -> str:
+def find_contig(name: str, contigs: Mapping[str, int], where: str, species: str | None = None) -> str:
     """Return the contig that `name` means: the one of that name, or the one that differs only by a leading "chr".
 
     Args:
@@ -212,35 +217,27 @@ def find_contig(name: str, contigs: Contigs, where: str, species: str | None = N
     for candidate in (full, *without_species, *with_species):
         if candidate in contigs:
             return candidate
-    nearest = difflib.get_close_matches(name, contigs, n=1, cutoff=0)
+    nearest = difflib.get_close_matches(name, islice(contigs, _COMPARED), n=1, cutoff=0)
     raise UserError(
         f"{where}: contig {name!r} is not in the FASTA files, where the nearest name is {nearest[0]!r}; "
         f"correct the name or leave it out"
     )
 
 
-def merge(intervals: Iterable[Interval], contigs: Contigs) -> list[Interval]:
-    """Sort intervals, by the order of `contigs` and by position, and join those that touch or overlap."""
-    order = {contig: number for number, contig in enumerate(contigs)}
-    merged: list[Interval] = []
-    for interval in sorted(intervals, key=lambda each: (order[each.contig], each.start, each.end)):
-        last = merged[-1] if merged else None
-        if last and last.contig == interval.contig and interval.start <= last.end:
-            merged[-1] = last._replace(end=max(last.end, interval.end))
-        else:
-            merged.append(interval)
-    return merged
-
-
-def check_disjoint(splits: Mapping[str, Iterable[Interval]]) -> None:
+def check_disjoint(splits: Mapping[str, Regions]) -> None:
     """Raise UserError if a base is in two splits, which would make the held-out score a lie."""
-    regions = sorted((interval, split) for split, intervals in splits.items() for interval in intervals)
-    for (before, split), (after, other) in pairwise(regions):
-        if before.contig == after.contig and after.start < before.end:
-            raise UserError(
-                f"{split} interval {before} overlaps {other} interval {after}, and a base can be in one split only; "
-                f"move or remove one of them"
-            )
+    names = list(splits)
+    regions = Ranges.joined(each.ranges for each in splits.values())
+    split = np.repeat(np.arange(len(names)), [len(each) for each in splits.values()])
+    order = np.argsort(regions.start, kind="stable")
+    overlaps = np.flatnonzero(regions.start[order][1:] < regions.end[order][:-1])
+    if overlaps.size:
+        before, after = order[overlaps[0]], order[overlaps[0] + 1]
+        first, second = Regions(splits["train"].contigs, Ranges(*(edge[[before, after]] for edge in regions)))
+        raise UserError(
+            f"{names[split[before]]} interval {first} overlaps {names[split[after]]} interval {second}, and a base can "
+            f"be in one split only; move or remove one of them"
+        )
 
 
 def _with_and_without_chr(name: str) -> tuple[str, str]:

@@ -2,15 +2,16 @@
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.kmers import KmerTable, both_strands, count_kmers, kmer_names
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.store.manifest import Interval
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import check_local
 from hyena_dist.tracking.work_progress import Say, WorkProgress
@@ -55,11 +56,11 @@ def print_stats(
     """
     store = GenomeStore.open(path)
     _check_outputs(csv_file, plot)  # before the long work
-    rows = store_stats(store)
-    print_table(COLUMNS, _shortened(rows), say)
+    print_table(COLUMNS, _shown_rows(store), say)
     if csv_file:
+        rows = chain(_contig_rows(store, np.arange(len(store.contigs))), _other_rows(store))
         write_csv(csv_file, COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
-    bases = sum(store.contigs.values())
+    bases = int(store.contigs.offset[-1])
     if kmers is not None:
         with WorkProgress(f"counting {kmers}-mers", bases) as progress:
             table = count_kmers(store, kmers, progress.advance)
@@ -90,17 +91,30 @@ def store_stats(store: GenomeStore) -> list[dict[str, Any]]:
         merged), `intervals` (how many there are, as they are sampled) and `median_interval` (in bases). What a row
         lacks, or what would be 0 / 0, is "".
     """
-    entries = store.manifest["contigs"]
-    genome = sum(store.contigs.values())
-    rows = [_sequence_row("contig", entry["name"], [entry], genome) for entry in entries]
-    for species in store.species:
-        of_species = [entry for entry in entries if entry["species"] == species]
-        rows.append(_sequence_row("species", species, of_species, genome))
-    rows.append(_sequence_row("total", "", entries, genome))
+    return [*_contig_rows(store, np.arange(len(store.contigs))), *_other_rows(store)]
+
+
+def _other_rows(store: GenomeStore) -> list[dict[str, Any]]:
+    """Return the rows that are not of single contigs."""
+    contigs = store.contigs
+    rows = [
+        _sequence_row(store, "species", name, name, np.flatnonzero(contigs.species == number))
+        for number, name in enumerate(store.species)
+    ]
+    rows.append(_sequence_row(store, "total", "", "", np.arange(len(contigs))))
     for species in ("", *store.species):
-        for split, regions in store.splits.items():
-            rows.append(_split_row(store, split, species, regions, genome))
+        rows += [_split_row(store, split, species) for split in store.splits]
     return rows
+
+
+def _contig_rows(store: GenomeStore, numbers: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of contigs with these numbers, ascending."""
+    contigs = store.contigs
+    genome = int(contigs.offset[-1])
+    columns = (contigs.species, contigs.lengths, contigs.composition, contigs.soft_masked)
+    some = contigs if numbers.size == len(contigs) else map(contigs.name, numbers.tolist())
+    for name, species, *counted in zip(some, *(column[numbers].tolist() for column in columns), strict=True):
+        yield _row("contig", name, store.species[species] if species >= 0 else "", genome, *counted)
 
 
 def write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -132,60 +146,70 @@ def _unwritable(file: Path, reason: str) -> UserError:
     return UserError(f"{file} cannot be written ({reason}); choose another path")
 
 
-def _sequence_row(kind: str, name: str, entries: Sequence[dict[str, Any]], genome: int) -> dict[str, Any]:
-    """Return the row of some contigs together, from their entries in the manifest."""
-    bases = sum(entry["length"] for entry in entries)
-    composition = {letter: sum(entry["composition"][letter] for entry in entries) for letter in "ACGTN"}
+def _sequence_row(store: GenomeStore, kind: str, name: str, species: str, numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the row of some contigs together, by their numbers."""
+    contigs = store.contigs
+    return _row(
+        kind,
+        name,
+        species,
+        int(contigs.offset[-1]),
+        int(contigs.lengths[numbers].sum()),
+        contigs.composition[numbers].sum(axis=0).tolist(),
+        int(contigs.soft_masked[numbers].sum()),
+    )
+
+
+def _row(
+    kind: str, name: str, species: str, genome: int, bases: int, counts: list[int], soft_masked: int
+) -> dict[str, Any]:
+    """Return the row of a sequence of so many bases, and of so many of A, C, G, T and N."""
+    composition = dict(zip("ACGTN", counts, strict=True))
     known = bases - composition["N"]
     row = {
         "kind": kind,
         "name": name,
-        "species": entries[0]["species"] or "" if kind != "total" else "",
+        "species": species,
         "bases": bases,
         **composition,
         "gc": (composition["G"] + composition["C"]) / known if known else "",
         "n_share": composition["N"] / bases,
-        "soft_masked_share": sum(entry["soft_masked"] for entry in entries) / bases,
+        "soft_masked_share": soft_masked / bases,
         "share": bases / genome,
     }
     return dict.fromkeys(COLUMNS, "") | row
 
 
-def _split_row(
-    store: GenomeStore, split: str, species: str, regions: Sequence[Interval], genome: int
-) -> dict[str, Any]:
-    """Return the row of one split, of one species or of all (""), whose regions are given."""
-
-    def lengths(intervals: Iterable[Interval]) -> list[int]:
-        """Return the lengths of the intervals that are of the species."""
-        return [end - start for contig, start, end in intervals if species in ("", store.species_of(contig))]
-
-    merged = lengths(regions)
-    sampled = lengths(store.intervals[split])
+def _split_row(store: GenomeStore, split: str, species: str) -> dict[str, Any]:
+    """Return the row of one split, of one species or of all ("")."""
+    regions, intervals = store.splits[split], store.intervals[split]
+    if species:
+        chosen = store.contigs.species == store.species.index(species)
+        regions, intervals = regions.on(chosen), intervals.on(chosen)
+    bases = int(regions.ranges.size.sum())
     row = {
         "kind": "split",
         "name": split,
         "species": species,
-        "bases": sum(merged),
-        "share": sum(merged) / genome,
-        "regions": len(merged),
-        "intervals": len(sampled),
-        "median_interval": int(np.median(sampled)) if sampled else "",
+        "bases": bases,
+        "share": bases / int(store.contigs.offset[-1]),
+        "regions": len(regions),
+        "intervals": len(intervals),
+        "median_interval": int(np.median(intervals.ranges.size)) if len(intervals) else "",
     }
     return dict.fromkeys(COLUMNS, "") | row
 
 
-def _shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown_rows(store: GenomeStore) -> list[dict[str, Any]]:
     """Return the rows with only the longest contigs, and one row for all the shorter ones."""
-    contigs = [row for row in rows if row["kind"] == "contig"]
-    if len(contigs) <= _SHOWN_CONTIGS:
-        return rows
-    shortest = sorted(contigs, key=lambda row: row["bases"], reverse=True)[_SHOWN_CONTIGS:]
-    left_out = {row["name"] for row in shortest}
-    kept = [row for row in contigs if row["name"] not in left_out]
-    others = dict.fromkeys(COLUMNS, "") | {"kind": "contig", "name": f"({len(shortest):,} shorter ones)"}
-    others |= {key: sum(row[key] for row in shortest) for key in ("bases", *"ACGTN", "share")}
-    return [*kept, others, *rows[len(contigs) :]]
+    lengths = store.contigs.lengths
+    if lengths.size <= _SHOWN_CONTIGS:
+        return store_stats(store)
+    order = np.argsort(-lengths, kind="stable")
+    longest, shortest = np.sort(order[:_SHOWN_CONTIGS]), order[_SHOWN_CONTIGS:]
+    together = _sequence_row(store, "contig", f"({len(shortest):,} shorter ones)", "", shortest)
+    others = dict.fromkeys(COLUMNS, "") | {key: together[key] for key in ("kind", "name", "bases", *"ACGTN", "share")}
+    return [*_contig_rows(store, longest), others, *_other_rows(store)]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], say: Say) -> None:

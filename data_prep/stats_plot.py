@@ -78,7 +78,7 @@ def draw(store: GenomeStore, tracks: Sequence[Track], out: Path) -> None:
     _label_rows(axes, tracks, widest)
     _label_positions(axes, widest)
     contigs = f"{len(store.contigs):,} contig{'s' if len(store.contigs) > 1 else ''}"
-    axes.set_title(f"{store.path.resolve().name}: {contigs}, {_length(sum(store.contigs.values()))}", loc="left")
+    axes.set_title(f"{store.path.resolve().name}: {contigs}, {_length(int(store.contigs.offset[-1]))}", loc="left")
     figure.legend(
         handles=_legend(store, limits, mean, bands), loc="outside upper left", ncols=7, frameon=False, fontsize=8,
         handlelength=1.4, columnspacing=1.4,
@@ -125,11 +125,12 @@ def _draw_splits(axes: Any, row: int, track: Track, scale: float, bands: Bands, 
     axes.broken_barh([(0, track.length * scale)], (bottom, top - bottom), facecolor=_GROUND)
     at = 0.0
     for split, regions in store.splits.items():
-        spans = [
-            ((track.contigs[contig] + start) * scale, (end - start) * scale)
-            for contig, start, end in regions
-            if contig in track.contigs
-        ]
+        chosen = np.zeros(len(store.contigs), bool)
+        chosen[track.contigs] = True
+        inside = regions.on(chosen)
+        first = inside.ranges.start - store.contigs.offset[inside.contig]
+        first = first + track.starts[np.searchsorted(track.contigs, inside.contig)]
+        spans = list(zip((first * scale).tolist(), (inside.ranges.size * scale).tolist(), strict=True))
         if len(track.contigs) > 1:
             # The regions of many short contigs would be narrower than a pixel; their share of the row tells more.
             share = sum(width for _, width in spans)
@@ -191,10 +192,10 @@ def _legend(store: GenomeStore, limits: tuple[float, float], mean: float, bands:
     ]
     if bands.mask:
         handles.append(Patch(color=_MASK, label="lower-case, 0 to 100%"))
-    genome = sum(store.contigs.values())
+    genome = int(store.contigs.offset[-1])
     for split, regions in store.splits.items():
         if regions:
-            share = sum(region.end - region.start for region in regions) / genome
+            share = int(regions.ranges.size.sum()) / genome
             handles.append(Patch(color=_SPLITS[split], label=f"{split} {_percent(share)}"))
     return handles
 

@@ -25,14 +25,16 @@ class Track:
 
     Attributes:
         name: name of the track.
-        contigs: where each contig starts in the track, in bases, by its name.
+        contigs: numbers of the contigs, ascending, int64.
+        starts: where each of them starts in the track, in bases, int64.
         length: length of the track in bases.
         edges: where the windows begin and, last, the length of the track; int64 [windows + 1].
         counts: how many bases of each window are A, C, G, T, N and lower-case, int64 [windows, 6].
     """
 
     name: str
-    contigs: dict[str, int]
+    contigs: NDArray[np.int64]
+    starts: NDArray[np.int64]
     length: int
     edges: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -62,14 +64,14 @@ def read_tracks(store: GenomeStore, on_bases: Callable[[int], object] = lambda c
     Raises:
         UserError: A file of the store is missing or damaged.
     """
-    longest = sorted(store.contigs, key=lambda name: store.contigs[name], reverse=True)
-    own = set(longest[:_TRACKS])
-    groups = {name: [name] for name in store.contigs if name in own}
-    others = [name for name in store.contigs if name not in own]
-    if others:
-        groups[f"{len(others):,} others"] = others
-    size = round_up(store.contigs[longest[0]] / WINDOWS)
-    return [_read_track(store, name, contigs, size, on_bases) for name, contigs in groups.items()]
+    lengths = store.contigs.lengths
+    longest = np.argsort(-lengths, kind="stable")
+    groups = [(store.contigs.name(number), np.array([number])) for number in np.sort(longest[:_TRACKS]).tolist()]
+    others = np.sort(longest[_TRACKS:])
+    if others.size:
+        groups.append((f"{others.size:,} others", others))
+    size = round_up(int(lengths[longest[0]]) / WINDOWS)
+    return [_read_track(store, name, contigs, size, on_bases) for name, contigs in groups]
 
 
 def window_rows(tracks: Sequence[Track]) -> Iterator[tuple[object, ...]]:
@@ -80,17 +82,18 @@ def window_rows(tracks: Sequence[Track]) -> Iterator[tuple[object, ...]]:
 
 
 def _read_track(
-    store: GenomeStore, name: str, contigs: list[str], size: int, on_bases: Callable[[int], object]
+    store: GenomeStore, name: str, contigs: NDArray[np.int64], size: int, on_bases: Callable[[int], object]
 ) -> Track:
     """Count the bases of contigs end to end, in windows of `size` bases, or of more if there were too many windows."""
-    starts = np.cumsum([0, *(store.contigs[contig] for contig in contigs)]).tolist()
-    length = starts.pop()
+    lengths = store.contigs.lengths[contigs]
+    ends = np.cumsum(lengths)
+    length = int(ends[-1])
     size = max(size, round_up(length / WINDOWS))
     counts = np.zeros((-(-length // size), 6), np.int64)
     masked = store.has_soft_mask
-    for contig, origin in zip(contigs, starts, strict=True):
-        for at in range(0, store.contigs[contig], _BLOCK):
-            tokens = store.read(contig, at, min(store.contigs[contig], at + _BLOCK))
+    for contig, origin, bases in zip(contigs.tolist(), (ends - lengths).tolist(), lengths.tolist(), strict=True):
+        for at in range(0, bases, _BLOCK):
+            tokens = store.read(contig, at, min(bases, at + _BLOCK))
             first = (origin + at) // size
             # The places in the block at which windows begin; the first window may have begun before the block.
             begins = np.arange(first * size, origin + at + tokens.size, size) - (origin + at)
@@ -102,7 +105,7 @@ def _read_track(
                 counts[first : first + begins.size, column] += np.add.reduceat(kind, begins, dtype=np.int64)
             on_bases(tokens.size)
     edges = np.append(np.arange(0, length, size), length)
-    return Track(name, dict(zip(contigs, starts, strict=True)), length, edges, counts)
+    return Track(name, contigs, ends - lengths, length, edges, counts)
 
 
 def round_up(bases: float) -> int:

@@ -1,9 +1,13 @@
 """Contigs of the same sequence, by which training may read held-out bases although no window holds a held-out place."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from hyena_dist.data.store.contigs import Contigs
+from hyena_dist.data.store.ranges import Regions
 from hyena_dist.tracking.work_progress import Say
 
 _SHOWN = 5
@@ -19,39 +23,40 @@ class Twins(NamedTuple):
     """Number of positions that are held out on one of them at least, and that training can read on another."""
 
 
-def find_twins(contigs: Iterable[Mapping[str, Any]], splits: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[Twins]:
+def find_twins(contigs: Contigs, splits: Mapping[str, Regions]) -> Iterator[Twins]:
     """Yield contigs of the same sequence of which training can read held-out bases.
 
     Contigs of N alone are left out, since nothing can be learnt from them.
 
     Args:
-        contigs: entries of the manifest.
-        splits: regions of each split, disjoint, as (contig, start, end).
+        contigs: the contigs.
+        splits: regions of each split, disjoint.
     """
-    same: dict[str, list[str]] = {}
-    for contig in contigs:
-        if contig["composition"]["N"] < contig["length"]:
-            same.setdefault(contig["sha256"], []).append(contig["name"])
-    groups = [names for names in same.values() if len(names) > 1]
-    held_out: dict[str, list[tuple[int, int]]] = {name: [] for names in groups for name in names}
-    for split in ("valid", "test"):
-        for name, start, end in splits[split]:
-            if name in held_out:
-                held_out[name].append((start, end))
-    for names in groups:
-        exposed = _exposed([held_out[name] for name in names])
+    some = np.flatnonzero(contigs.composition[:, 4] < contigs.lengths)
+    hashes = np.ascontiguousarray(contigs.sha256[some]).view("S32").ravel()
+    order = np.argsort(hashes, kind="stable")
+    begins = np.flatnonzero(np.append(True, hashes[order][1:] != hashes[order][:-1])[: order.size])
+    sizes = np.diff(begins, append=order.size)
+    groups = [some[order[begins[i] : begins[i] + sizes[i]]] for i in np.flatnonzero(sizes > 1)]
+    has_twin = np.zeros(len(contigs), bool)
+    has_twin[np.concatenate([[], *groups]).astype(np.int64)] = True
+    held_out: dict[int, list[tuple[int, int]]] = {}
+    regions = (splits["valid"] + splits["test"]).on(has_twin)
+    start = regions.ranges.start - contigs.offset[regions.contig]
+    for contig, first, size in zip(regions.contig.tolist(), start.tolist(), regions.ranges.size.tolist(), strict=True):
+        held_out.setdefault(contig, []).append((first, first + size))
+    for group in sorted(groups, key=lambda group: int(group[0])):
+        exposed = _exposed([held_out.get(contig, []) for contig in group.tolist()])
         if exposed:
-            yield Twins(names, exposed)
+            yield Twins([contigs.name(contig) for contig in group.tolist()], exposed)
 
 
-def warn_of_twins(
-    contigs: Iterable[Mapping[str, Any]], splits: Mapping[str, Sequence[Sequence[Any]]], say: Say
-) -> None:
+def warn_of_twins(contigs: Contigs, splits: Mapping[str, Regions], say: Say) -> None:
     """Say which contigs of the same sequence let training read held-out bases.
 
     Args:
-        contigs: entries of the manifest.
-        splits: regions of each split, disjoint, as (contig, start, end).
+        contigs: the contigs.
+        splits: regions of each split, disjoint.
         say: receives a line of text for each group of contigs, up to some.
     """
     twins = list(find_twins(contigs, splits))

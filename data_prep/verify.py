@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.damage import bad_part
-from data_prep.splits import check_disjoint, merge
+from data_prep.splits import check_disjoint
 from data_prep.verify_shards import verify_shards
 from data_prep.verify_zarr import verify_zarr
-from hyena_dist.data.store.manifest import MANIFEST, SHARDS_FORMAT, SPLITS, by_split, read_manifest
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.fingerprint import fingerprint
+from hyena_dist.data.store.manifest import MANIFEST, SHARDS_FORMAT, SPLITS, read_manifest
 from hyena_dist.errors import UserError
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.tracking.work_progress import Say
@@ -30,29 +34,37 @@ def verify_store(path: Path, *, against: Path | None = None, processes: int | No
     """
     manifest = read_manifest(path)
     try:
-        _verify_splits(path, manifest)
         if manifest["format"] == SHARDS_FORMAT:
             done = verify_shards(path, manifest, against, processes or usable_cores(), say)
         elif against:
             raise UserError(f"--against is for shards, and {path} is a store; leave it out")
         else:
             done = verify_zarr(path, manifest, processes or usable_cores(), say)
+        _verify_splits(path, manifest)
     except (KeyError, TypeError) as error:
         raise bad_part(manifest, path / MANIFEST, f"is damaged ({error!r})") from error
-    bases = sum(contig["length"] for contig in manifest["contigs"])
-    say(f"verified: {done}, {len(manifest['contigs'])} contigs, {bases:,} bases")
+    say(f"verified: {done}, {manifest['contigs']:,} contigs, {manifest['bases']:,} bases")
 
 
 def _verify_splits(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raise UserError if the splits leave the contigs, overlap, or are not made up of their intervals."""
-    lengths = {contig["name"]: contig["length"] for contig in manifest["contigs"]}
-    splits = by_split(manifest["splits"])
-    intervals = by_split(manifest["intervals"])
+    """Raise UserError if the splits leave the contigs, overlap, or are not made up of their intervals.
+
+    The fingerprint, too, must be that of contigs, splits and intervals.
+    """
+    store = GenomeStore.open(folder)
+    end = store.contigs.offset[-1]
     for split in SPLITS:
-        for region in (*splits[split], *intervals[split]):
-            if not 0 <= region.start < region.end <= lengths.get(region.contig, 0):
-                raise bad_part(manifest, f"{split} interval {region} of {folder}", "is not inside a contig")
+        for regions in (store.splits[split], store.intervals[split]):
+            start, stop = regions.ranges
+            inside = (start >= 0) & (start < stop) & (stop <= end)
+            inside[inside] &= store.contigs.at(start[inside]) == store.contigs.at(stop[inside] - 1)
+            if not inside.all():
+                row = int(np.argmin(inside))
+                where = f"{split} interval {start[row]}-{stop[row]}, counted over all contigs, of {folder}"
+                raise bad_part(manifest, where, "is not inside a contig")
         # The regions are the intervals merged, so that no interval leaves its split.
-        if merge(intervals[split], lengths) != splits[split]:
+        if store.intervals[split].merged() != store.splits[split]:
             raise bad_part(manifest, f"the {split} intervals of {folder}", "do not make up the regions of that split")
-    check_disjoint(splits)
+    check_disjoint(store.splits)
+    if fingerprint(store.contigs, store.splits, store.intervals) != store.fingerprint:
+        raise bad_part(manifest, folder / MANIFEST, "has the fingerprint of other content")

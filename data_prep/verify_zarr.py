@@ -1,63 +1,43 @@
-"""Proof that the Zarr arrays of a store are what the build wrote: every file, every chunk, every contig's tokens."""
+"""Proof that the arrays of a store are what the build wrote: every file, every chunk, every contig's tokens."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_prep.damage import Bad, StoreFile, check_files, report_bad, wrong_size, zarr_files
-from data_prep.workers import Report, grouped, run_tasks
-from data_prep.zarr_mask import read_ranges
-from data_prep.zarr_tokens import read_shard
-from hyena_dist.data.store.manifest import ZARR, ZARR_CHUNK, Interval, array_path, zarr_shard_length
+from data_prep.damage import Bad, StoreFile, check_file, check_files, known_files, report_bad, wrong_size
+from data_prep.workers import Report, contig_groups, run_tasks
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.contigs import Contigs
+from hyena_dist.data.store.manifest import ZARR, ZARR_CHUNK, Interval
 from hyena_dist.data.store.packed import unpack
-from hyena_dist.data.tokenizer import VOCAB, A, N, Tokens
+from hyena_dist.data.store.shard_file import read_index, without_checksum
+from hyena_dist.data.store.soft_mask import MASK
+from hyena_dist.data.store.zarr import token_files
+from hyena_dist.data.tokenizer import A, N, Tokens
 from hyena_dist.tracking.work_progress import Say, WorkProgress
 
 _TASK_BASES = 2**24
 """Bases that one task verifies at least, except for the last task."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Verification of some contigs.
-
-    Attributes:
-        folder: folder of the store.
-        contigs: the manifest's entries of the contigs to verify.
-        files: files of each array of the store, such as "contigs/chr20", by their paths in the array.
-        soft_mask: whether the store has soft masks.
-    """
-
-    folder: Path
-    contigs: list[dict[str, Any]]
-    files: dict[str, dict[str, StoreFile]]
-    soft_mask: bool
-
-
-class _Checked(NamedTuple):
-    """The result of reading a piece of a shard file."""
-
-    tokens: Tokens
-    """Tokens of one chunk, uint8 [bases]; none where they cannot be read."""
-    bad: Bad | None
-    """Damage that was found."""
+_NAMED = 1000
+"""Contigs up to which each good one is named."""
+_NOTHING: Tokens = np.empty(0, np.uint8)
 
 
 def verify_zarr(folder: Path, manifest: dict[str, Any], processes: int, say: Say) -> str:
     """Check the arrays of a store.
 
     Checked are the size and sha256 of each file, the checksum of each chunk, the hash and composition of each contig's
-    tokens, and the ranges of each soft mask.
+    tokens, and the ranges of the soft mask.
 
     Args:
         folder: folder of the store.
         manifest: its manifest.
         processes: how many processes work at a time.
-        say: receives a line for each contig and each bad file.
+        say: receives a line for each contig of a few, and for each bad file.
 
     Returns:
         How many files and bytes were verified, in words.
@@ -65,18 +45,24 @@ def verify_zarr(folder: Path, manifest: dict[str, Any], processes: int, say: Say
     Raises:
         UserError: A file is bad; the error names the first and says how many are bad.
     """
-    arrays: dict[str, dict[str, StoreFile]] = {}
-    others = []
-    for file in zarr_files(manifest):
-        parts = file.path.split("/", 3)  # genome.zarr, contigs or soft_mask, the contig's name, the path in the array
-        if len(parts) == 4:
-            arrays.setdefault("/".join(parts[1:3]), {})[parts[3]] = file
-        else:
-            others.append(file)
+    files = list(known_files(manifest))
+    tokens = [file for file in files if file.path.startswith(f"{ZARR}/")]
+    others = [file for file in files if file not in tokens]
     bad = check_files(folder, others)
-    groups = grouped(manifest["contigs"], lambda contig: contig["length"], _TASK_BASES)
-    tasks = [_Task(folder, contigs, arrays, manifest["options"]["soft_mask"]) for contigs in groups]
-    with WorkProgress("verifying", sum(contig["length"] for contig in manifest["contigs"])) as progress:
+    report_bad(folder, manifest, bad, len(files))  # without its index, a store cannot be read
+    store = GenomeStore.open(folder)
+    contigs = store.contigs
+    reader = _Chunks(folder, manifest["zarr"], {file.path: file for file in tokens})
+    tasks: list[StoreFile | range] = [*tokens, *contig_groups(contigs, _TASK_BASES)]
+
+    def verify(task: StoreFile | range, report: Report) -> list[Bad]:
+        """Check a file or contigs, and report how many bases were checked and what to say."""
+        if isinstance(task, range):
+            return _verify_contigs(contigs, reader, task, report)
+        found = check_file(folder, task)
+        return [found] if found else []
+
+    with WorkProgress("verifying", manifest["bases"]) as progress:
 
         def on_report(kind: str, content: Any) -> None:
             if kind == "bases":
@@ -84,126 +70,157 @@ def verify_zarr(folder: Path, manifest: dict[str, Any], processes: int, say: Say
             else:
                 say(content)
 
-        for found in run_tasks(_verify_contigs, tasks, processes, on_report):
-            bad += found
-    total = len(others) + sum(map(len, arrays.values()))
-    report_bad(folder, manifest, bad, total)
-    return f"{total} files, {sum(file.bytes for file in zarr_files(manifest)):,} bytes"
+        each = run_tasks(verify, tasks, processes, on_report)
+    of_contigs = list(dict.fromkeys(found for several in each[len(tokens) :] for found in several))
+    located = {found.what for found in of_contigs}
+    bad = of_contigs + [found for several in each[: len(tokens)] for found in several if found.what not in located]
+    if not bad and manifest["options"]["soft_mask"]:
+        bad = list(_wrong_mask(store))
+    for found in bad:
+        say(f"BAD {found.what} {found.reason}")
+    report_bad(folder, manifest, bad, len(files))
+    return f"{len(files)} files, {sum(file.bytes for file in files):,} bytes"
 
 
-def _verify_contigs(task: _Task, report: Report) -> list[Bad]:
-    """Verify the contigs of a task, and report ("bases", how many were checked) and ("line", text for the user)."""
-    found = []
-    for contig in task.contigs:
-        bad = list(_verify_contig(task, contig, report))
-        for each in bad:
-            report("line", f"BAD {each.what} {each.reason}")
-        if not bad:
-            report("line", f"ok contig {contig['name']}")
-        found += bad
-    return found
+def _verify_contigs(contigs: Contigs, reader: "_Chunks", numbers: range, report: Report) -> list[Bad]:
+    """Return what is wrong with the contigs of some numbers.
+
+    Reports ("bases", how many were checked) and ("line", text for the user).
+    """
+    bad: list[Bad] = []
+    named = len(contigs) <= _NAMED
+    hashes = contigs.sha256[numbers.start : numbers.stop]
+    composition = contigs.composition[numbers.start : numbers.stop]
+    waiting = 0
+    for number in numbers:
+        place = int(contigs.place[number])
+        length = int(contigs.offset[number + 1] - contigs.offset[number])
+        digest = hashlib.sha256()
+        counts = np.zeros(256, np.int64)
+        found: list[Bad] = []
+        at = 0
+        while at < length:
+            chunk, begin = divmod(place + at, ZARR_CHUNK)
+            size = min(ZARR_CHUNK - begin, length - at)
+            where = Interval(contigs.name(number), at, at + size) if reader.is_bad(chunk) else None
+            if where:
+                found.append(reader.bad(chunk, where))
+            else:
+                tokens = reader.tokens[begin : begin + size]
+                digest.update(tokens.data)
+                counts += np.bincount(tokens, minlength=256)
+            at += size
+            waiting += size
+            if waiting >= ZARR_CHUNK:
+                report("bases", waiting)
+                waiting = 0
+        row = number - numbers.start
+        if not found and (digest.digest() != hashes[row].tobytes() or (counts[A : N + 1] != composition[row]).any()):
+            found.append(Bad(f"contig {contigs.name(number)!r}", "holds other tokens than the index says"))
+        if named and not found:
+            report("line", f"ok contig {contigs.name(number)}")
+        bad += found
+    report("bases", waiting)
+    return _merged(bad)
 
 
-def _verify_contig(task: _Task, contig: dict[str, Any], report: Report) -> Iterator[Bad]:
-    """Yield what is wrong with the arrays of one contig."""
-    name = contig["name"]
-    length = contig["length"]
-    array = array_path("contigs", name)
-    files = dict(task.files.get(array, {}))  # those that are still to be checked
-    digest = hashlib.sha256()
-    counts = np.zeros(256, np.int64)
-    is_good = True
-    shard_length = zarr_shard_length(length)
-    for number, start in enumerate(range(0, length, shard_length)):
-        file = files.pop(f"c/{number}", None)
-        where = Interval(name, start, min(start + shard_length, length))
-        if file is None:
-            yield Bad(f"{ZARR}/{array}/c/{number}", f"is not in the manifest, and should have {where}")
-            return
-        for tokens, bad in _check_shard(task.folder, file, where, shard_length // ZARR_CHUNK):
-            if bad:
-                is_good = False
-                yield bad
-            digest.update(tokens.data)
-            counts += np.bincount(tokens, minlength=256)
-            report("bases", tokens.size)
-    for bad in check_files(task.folder, list(files.values())):
-        is_good = False
-        yield bad
-    composition = {letter: int(counts[VOCAB[letter]]) for letter in "ACGTN"}
-    if is_good and (digest.hexdigest() != contig["sha256"] or composition != contig["composition"]):
-        yield Bad(f"{ZARR}/{array}", "holds other tokens than the manifest says")
-    if task.soft_mask:
-        yield from _verify_mask(task, contig)
+class _Chunks:
+    """The chunks of a store, one at a time, each checked.
 
-
-def _check_shard(folder: Path, file: StoreFile, where: Interval, chunks: int) -> Iterator[_Checked]:
-    """Read one shard file of a contig, chunk by chunk.
+    Attributes:
+        tokens: tokens of the chunk that `is_bad` was last called for, uint8 [ZARR_CHUNK].
 
     Args:
         folder: folder of the store.
-        file: the file, as the manifest says it must be.
-        where: the positions that it holds.
-        chunks: how many chunks it has.
-
-    Yields:
-        The tokens of each good chunk, the damage of each bad one, and the damage of the file as a whole.
+        zarr: what the manifest says of the arrays.
+        known: the files, as the manifest says they must be, by their paths.
     """
-    nothing = np.empty(0, np.uint8)
-    if bad := wrong_size(folder, file):
-        yield _Checked(nothing, Bad(file.path, f"{bad.reason}, with {where}"))
-        return
-    data = (folder / file.path).read_bytes()
-    is_located = False  # whether the damage, if there is any, was found in a chunk or in the index
-    try:
-        for number, chunk in enumerate(read_shard(data, chunks)):
-            start = where.start + number * ZARR_CHUNK
-            if start >= where.end:
-                break
-            part = where._replace(start=start, end=min(start + ZARR_CHUNK, where.end))
-            tokens = _unpacked(chunk, part)
-            if tokens is None:
-                is_located = True
-                yield _Checked(nothing, Bad(file.path, f"is damaged at {part}"))
-            else:
-                yield _Checked(tokens, None)
-    except ValueError as error:
-        is_located = True
-        yield _Checked(nothing, Bad(file.path, f"is damaged ({error}), with {where}"))
-    if not is_located and hashlib.sha256(data).hexdigest() != file.sha256:
-        yield _Checked(nothing, Bad(file.path, f"has another sha256 than the manifest says, with {where}"))
 
+    def __init__(self, folder: Path, zarr: Mapping[str, Any], known: Mapping[str, StoreFile]) -> None:
+        self._folder = folder
+        self._known = known
+        self._is_packed = zarr["codec"] == "packed"
+        self._files = token_files(zarr)
+        self._per_file = zarr["shard"] // ZARR_CHUNK
+        self._file = -1  # number of the file that is open
+        self._data: NDArray[np.uint8] = _NOTHING
+        self._index: NDArray[np.uint64] = np.empty((0, 2), np.uint64)
+        self._reason: str | None = None  # what is wrong with the file as a whole
+        self._chunk = -1
+        self._is_bad = False
+        self.tokens: Tokens = _NOTHING
 
-def _unpacked(chunk: bytes | None, where: Interval) -> Tokens | None:
-    """Return the tokens of a chunk, or None if it is damaged or holds anything but A, C, G, T and N."""
-    if chunk is None:
+    def is_bad(self, chunk: int) -> bool:
+        """Read a chunk, and tell whether it is damaged or holds anything but A, C, G, T and N."""
+        if chunk != self._chunk:
+            self._chunk = chunk
+            self._is_bad = not self._read(chunk)
+        return self._is_bad
+
+    def bad(self, chunk: int, where: Interval) -> Bad:
+        """Return what is wrong with a chunk that is bad, which holds `where`."""
+        path = self._files[chunk // self._per_file].path
+        return Bad(path, f"{self._reason}, with {where}" if self._reason else f"is damaged at {where}")
+
+    def _read(self, chunk: int) -> bool:
+        file = self._files[chunk // self._per_file]
+        if chunk // self._per_file != self._file:
+            self._file = chunk // self._per_file
+            self._reason = self._open(file.path, file.chunks)
+        if self._reason:
+            return False
+        offset, size = self._index[chunk % self._per_file].tolist()
+        content = without_checksum(self._data[offset : offset + size]) if size <= self._data.size else None
+        bases = min(ZARR_CHUNK, file.left - chunk % self._per_file * ZARR_CHUNK)
+        try:
+            if content is None:
+                return False
+            self.tokens = unpack(content, ZARR_CHUNK) if self._is_packed else content
+        except ValueError:
+            return False
+        used = self.tokens[:bases]
+        return used.size == bases and int(used.min()) >= A and int(used.max()) <= N
+
+    def _open(self, path: str, chunks: int) -> str | None:
+        """Map a file, and return what is wrong with it as a whole."""
+        if bad := wrong_size(self._folder, self._known[path]):
+            return bad.reason
+        try:
+            self._data = np.memmap(self._folder / path, np.uint8, "r").view(np.ndarray)
+            self._index = read_index(self._data, chunks)
+        except ValueError as error:
+            return f"is damaged ({error})"
         return None
-    try:
-        tokens = unpack(chunk, ZARR_CHUNK)[: where.end - where.start]
-    except ValueError:
-        return None
-    return tokens if tokens.min() >= A and tokens.max() <= N else None
 
 
-def _verify_mask(task: _Task, contig: dict[str, Any]) -> Iterator[Bad]:
-    """Yield what is wrong with the soft mask of one contig."""
-    array = array_path("soft_mask", contig["name"])
-    bad = check_files(task.folder, list(task.files.get(array, {}).values()))
-    yield from bad
-    if bad:
+def _merged(bad: list[Bad]) -> list[Bad]:
+    """Return what is wrong, without the further ranges of a file whose whole is bad."""
+    seen: set[str] = set()
+    kept = []
+    for each in bad:
+        whole = ", with " in each.reason
+        if not whole or each.what not in seen:
+            kept.append(each)
+        if whole:
+            seen.add(each.what)
+    return kept
+
+
+def _wrong_mask(store: GenomeStore) -> Iterator[Bad]:
+    """Yield what is wrong with the soft mask."""
+    path = f"index/{MASK}.npy"
+    edges = store.index[MASK].astype(np.int64)
+    contigs = store.contigs
+    # Ranges of two contigs may touch, and those of one may not.
+    contig = contigs.at(edges[::2])
+    apart = (edges[2::2] > edges[1:-1:2]) | (contig[1:] > contig[:-1])
+    if edges.size % 2 or (edges[1::2] <= edges[::2]).any() or not apart.all() or (edges[2::2] < edges[1:-1:2]).any():
+        yield Bad(path, "has ranges that are empty, overlap or are not sorted")
         return
-    path = f"{ZARR}/{array}"
-    total = 0
-    least_start = 0  # ranges do not touch, so the next one begins after the end of the last
-    try:
-        for ranges in read_ranges(task.folder / path):
-            edges = np.concatenate([[least_start - 1], ranges.ravel()])
-            if (np.diff(edges) <= 0).any():
-                yield Bad(path, "has ranges that are empty, overlap or are not sorted")
-            total += int((ranges[:, 1] - ranges[:, 0]).sum())
-            least_start = int(edges[-1]) + 1
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        yield Bad(path, f"is damaged ({error})")
-        return
-    if least_start > contig["length"] + 1 or total != contig["soft_masked"]:
-        yield Bad(path, f"marks {total} bases instead of {contig['soft_masked']}")
+    counts = np.bincount(contig, edges[1::2] - edges[::2], len(contigs)).astype(np.int64)
+    wrong = np.flatnonzero(counts != contigs.soft_masked)
+    if wrong.size or (contigs.at(edges[1::2] - 1) != contig).any():
+        number = int(wrong[0]) if wrong.size else 0
+        yield Bad(
+            path, f"marks {counts[number]} bases of {contigs.name(number)} instead of {contigs.soft_masked[number]}"
+        )

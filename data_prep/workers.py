@@ -3,11 +3,14 @@
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Any, TypeVar
 
+import numpy as np
+
+from hyena_dist.data.store.contigs import Contigs
 from hyena_dist.errors import UserError
 from hyena_dist.system.processes import die_with_parent
 
@@ -34,6 +37,16 @@ def grouped(items: Iterable[Item], size: Callable[[Item], int], least: int) -> l
         groups[-1].append(item)
         room -= size(item)
     return groups
+
+
+def contig_groups(contigs: Contigs, least: int) -> Iterator[range]:
+    """Yield the numbers of contigs in a row that have `least` bases together; only the last may have fewer."""
+    first = 0
+    while first < len(contigs):
+        end = int(np.searchsorted(contigs.offset, contigs.offset[first] + least))
+        end = min(max(end, first + 1), len(contigs))
+        yield range(first, end)
+        first = end
 
 
 def run_tasks(

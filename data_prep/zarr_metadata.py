@@ -18,28 +18,18 @@ LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}
 """The codec that turns an array into little-endian bytes."""
 _GROUPS: dict[str, dict[str, Any]] = {
     "": {"format": STORE_FORMAT, "version": VERSION, "tokenizer": VOCAB},
-    "contigs/": {"description": "tokens of each contig, one per base; the parent's attribute 'tokenizer' says which"},
-    "soft_mask/": {"description": "lower-case ranges [start, end) of each contig, sorted: repeats, by convention"},
+    "tokens/": {"description": "tokens, one per base, of contigs end to end; the index says which lies where"},
 }
 
 FileTable = dict[str, tuple[int, str]]
 """Size in bytes and sha256 of files, by their paths relative to the folder that was written."""
 
 
-def write_groups(folder: Path, *, soft_mask: bool) -> FileTable:
-    """Write the metadata of the groups of a store whose arrays are there already.
-
-    Args:
-        folder: folder of the Zarr store.
-        soft_mask: whether the store has soft masks.
-
-    Returns:
-        The files that were written.
-    """
+def write_groups(folder: Path) -> FileTable:
+    """Write the metadata of the groups of a Zarr store, whose arrays are there already, and return the files."""
     return {
         f"{group}zarr.json": write_node(folder / group, {"attributes": attributes} | _node("group"))
         for group, attributes in _GROUPS.items()
-        if soft_mask or not group.startswith("soft_mask")
     }
 
 

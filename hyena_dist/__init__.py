@@ -17,6 +17,7 @@ _EXPORTS = {
     "from_published_config": "hyena_dist.models.published",
     "generate": "hyena_dist.inference.generate",
     "load": "hyena_dist.inference.load",
+    "load_classifier": "hyena_dist.tasks.classifier",
     "load_published": "hyena_dist.models.published",
     "score": "hyena_dist.inference.score",
     "tokenizer": "hyena_dist.hf.tokenizer",

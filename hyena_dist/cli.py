@@ -16,8 +16,12 @@ from hyena_dist.inference.score_cli import add_arguments as add_score_arguments
 from hyena_dist.inference.variants_cli import add_arguments as add_variants_arguments
 from hyena_dist.system.launch import launch_environment
 from hyena_dist.system.streams import LossyStream, lost, output_may_fail
+from hyena_dist.tasks.embeddings.probe_cli import add_arguments as add_probe_arguments
 from hyena_dist.tasks.finetune_cli import add_arguments as add_finetune_arguments
+from hyena_dist.tasks.in_context_cli import add_arguments as add_in_context_arguments
+from hyena_dist.tasks.predict_cli import add_arguments as add_predict_arguments
 from hyena_dist.train.checkpoint.cli import add_arguments as add_checkpoint_arguments
+from hyena_dist.train.continue_cli import add_arguments as add_continue_arguments
 from hyena_dist.train.evaluation.cli import add_arguments as add_evaluate_arguments
 from hyena_dist.train.track_cli import add_arguments as add_track_arguments
 from hyena_dist.verbs import output_folder, parse_profile, parse_resume, parse_steps, verb
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv, output)
 
 
-_LOGGED = {"train", "finetune", "demo", "jobs"}
+_LOGGED = {"train", "continue", "finetune", "demo", "jobs"}
 """Verbs whose output is news of a run, which its folder has too: they succeed without anybody who reads it."""
 
 
@@ -140,7 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--dry-run", action="store_true", help="show the resolved run and its stages, then stop")
     train.add_argument("--world-size", type=int, default=1, metavar="N", help="ranks that --dry-run plans for")
 
+    add_continue_arguments(verbs)
     add_finetune_arguments(verbs)
+    add_in_context_arguments(verbs)
+    add_predict_arguments(verbs)
     add_evaluate_arguments(verbs)
 
     export = verb(
@@ -165,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     add_score_arguments(verbs)
     add_variants_arguments(verbs)
     add_embed_arguments(verbs)
+    add_probe_arguments(verbs)
     add_generate_arguments(verbs)
 
     add_data_arguments(
@@ -198,10 +206,10 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _train_as_told(args: argparse.Namespace) -> None:
-    from hyena_dist.config.file import load_config
     from hyena_dist.plan.fit import fit
+    from hyena_dist.train.init import load_run
 
-    config = load_config(args.run, args.overrides)
+    config = load_run(args.run, args.overrides)
     if args.last_stage is not None and not 1 <= args.last_stage <= len(config.train.curriculum):
         raise UserError(
             f"--last-stage {args.last_stage} is none of the {len(config.train.curriculum)} stages of the run"

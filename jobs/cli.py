@@ -58,14 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from hyena_dist.config.file import load_config
+    from hyena_dist.train.init import load_run
     from jobs.cluster import load_cluster
     from jobs.job import make_job
     from jobs.submission import preview, submit
 
     if args.templates is not None and not args.templates.is_dir():
         raise UserError(f"--templates {args.templates} is no folder; `hyena-dist jobs templates DIR` writes one")
-    config, cluster = load_config(args.run, args.overrides), load_cluster(args.cluster)
+    config, cluster = load_run(args.run, args.overrides), load_cluster(args.cluster)
     job = make_job(config, cluster, _numbers(args.nodes), args.ranks_per_node, args.array)
     if args.dry_run:
         print(preview(job, args.launcher, args.templates), end="")

@@ -1,5 +1,6 @@
 """Fixtures that several folders use."""
 
+import itertools
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from data_prep.build import BuildOptions, build_store
 from data_prep.splits import BlockSplits
 from hyena_dist.config.file import parse_config
 from hyena_dist.config.run import RunConfig
+from tests.labelled import WRITERS
 from tests.slow import is_slow
 
 # How long an example takes is the machine's affair: benchmarks tell of speed, tests of right and wrong.
@@ -73,6 +75,37 @@ def make_config(small_store: Path, tmp_path: Path) -> Callable[..., RunConfig]:
             "tracking": {"mlflow": False},
         }
         return parse_config(tree | sections, "test")
+
+    return make
+
+
+@pytest.fixture
+def make_task(tmp_path: Path) -> Callable[..., RunConfig]:
+    """A run on a tiny model from scratch; keyword arguments go into the sections, `task` into what is there."""
+    numbers = itertools.count()
+
+    def make(kind: str = "single_label", task: dict[str, Any] | None = None, **sections: Any) -> RunConfig:
+        from hyena_dist.tasks.resolve import complete
+
+        path = tmp_path / f"{kind}.csv"
+        if not path.exists():
+            WRITERS[kind](path)
+        tree: dict[str, Any] = {
+            "name": f"run{next(numbers)}",
+            "output_dir": str(tmp_path),
+            "architecture": {"d_model": 16, "n_layer": 2, "l_max": 48, "filter_order": 16, "embed_dropout": 0.1},
+            "task": {
+                "data": {"path": str(path), "kind": kind},
+                "epochs": 2,
+                "reverse_complement": True,
+                "report": False,
+                **(task or {}),
+            },
+            "optimizer": {"lr": 3e-3},
+            "train": {"global_batch_size": 8, "micro_batch_size": 2, "log_interval": 1, "eval_interval": 4},
+            "tracking": {"mlflow": False},
+        }
+        return complete(tree | sections, "test")
 
     return make
 

@@ -104,6 +104,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest.add_argument("fasta", type=Path, metavar="FILE", help="FASTA in gzip or bgzip")
     ingest.add_argument("--copies", type=positive, default=10, metavar="N", help="default: %(default)s")
     ingest.add_argument("--repeats", type=positive, default=5, metavar="N", help="default: %(default)s")
+    store = verb(
+        benches,
+        "store",
+        "stores of a million contigs and of one long contig: build, verify, open and read at 256 file descriptors",
+        _bench_store,
+        "hyena-dist bench store --contigs 1000000 --bases 20000000000 --out jobs/results",
+    )
+    store.add_argument("--contigs", type=positive, default=100_000, metavar="N", help="default: %(default)s")
+    store.add_argument(
+        "--bases", type=positive, default=2**28, metavar="N", help="of the one long contig (default: %(default)s)"
+    )
+    store.add_argument("--repeats", type=positive, default=1, metavar="N", help="default: %(default)s")
     stages = verb(
         benches,
         "stages",
@@ -150,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     launches.add_argument("--write", action="store_true", help="put the table into hyena_dist/ops/README.md too")
     of_use = add_use_benches(benches)
-    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, *of_use):
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, store, *of_use):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 
@@ -211,6 +223,12 @@ def _bench_ingest(args: argparse.Namespace) -> None:
     from hyena_dist.bench.ingest import bench_ingest
 
     bench_ingest(args.fasta, args.copies, args.repeats, args.out)
+
+
+def _bench_store(args: argparse.Namespace) -> None:
+    from hyena_dist.bench.store import bench_store
+
+    bench_store(args.contigs, args.bases, args.repeats, args.out)
 
 
 def _bench_stages(args: argparse.Namespace) -> None:

@@ -68,8 +68,9 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 def dump_config(config: BaseModel) -> str:
     """Return the resolved configuration as YAML that load_config reads back."""
     tree = config.model_dump(mode="json")
-    if tree.get("task", ...) is None:
-        del tree["task"]
+    for section in ("init", "task"):
+        if tree.get(section, ...) is None:
+            del tree[section]
     for path in tree.pop("auto", ()):
         section, key = path.split(".")
         tree[section][key] = "auto"
@@ -86,6 +87,8 @@ def dump_record(config: RunConfig) -> str:
     data, tracking = tree["data"], tree["tracking"]
     if as_url(data["path"]) is None:
         data["path"] = os.path.abspath(data["path"])
+    if init := tree.get("init"):
+        init["model"] = os.path.abspath(init["model"])
     if task := tree.get("task"):
         task["data"] |= {key: os.path.abspath(path) for key in _FILES if (path := task["data"][key])}
         if task["model"] != SCRATCH:
@@ -113,9 +116,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     for i, part in enumerate([*parents, last]):
         is_last = i == len(parents)
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdigit() or int(part) >= len(node) + is_last:
                 raise UserError(f"override '{override}': '{part}' is not an index below {len(node)}")
             index: Any = int(part)
+            if index == len(node):
+                node.append(None)
         elif isinstance(node, dict):
             index = part
             if not is_last and node.get(part) is None:

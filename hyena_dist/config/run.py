@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hyena_dist.config.data import DataConfig
 from hyena_dist.config.divisibility import Layout
+from hyena_dist.config.init import InitConfig
 from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.optimizer import OptimizerConfig
 from hyena_dist.config.parallel import ParallelConfig
@@ -71,6 +72,7 @@ class RunConfig(Section):
     train: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+    init: InitConfig | None = Field(None, description="the model that a run begins with; the seed's weights without")
     task: TaskConfig | None = Field(None, description="what a model is fine-tuned for; a run without it pretrains")
     auto: tuple[str, ...] = Field((), description="what was given as `auto` and is not planned yet; see AUTO")
 
@@ -99,6 +101,12 @@ class RunConfig(Section):
         named = (labelled.get("path") or labelled.get("train")) if isinstance(labelled, dict) else None
         return tree | {"data": {"path": named} | (tree.get("data") or {})} if named else tree
 
+    @model_validator(mode="after")
+    def _one_model(self) -> "RunConfig":
+        if self.init is not None and self.task is not None:
+            raise ValueError("init names the model of a pretraining run, and this run has a task; set task.model")
+        return self
+
     @field_validator("output_dir")
     @classmethod
     def _output_is_here(cls, path: Path) -> Path:
@@ -113,6 +121,16 @@ class RunConfig(Section):
         for layout in self._layouts():
             if problem := layout.problem():
                 raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_have_whole_layers(self) -> "RunConfig":
+        sizes = [self.parallel_of(stage).tensor_model_parallel_size for stage in self.train.curriculum]
+        if self.task is not None and self.task.tune == "lora" and max(sizes) > 1:
+            raise ValueError(
+                f"task.tune=lora puts adapters beside whole layers, which {max(sizes)} tensor ranks share; set "
+                f"parallel.tensor_model_parallel_size=1"
+            )
         return self
 
     @property

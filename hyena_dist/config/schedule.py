@@ -139,6 +139,20 @@ class TrainConfig(Section):
         per_step = max(1, self.batch_of(stage) * stage.seq_length)  # 0: such a run is refused before it starts
         return -(-(stage.tokens or 0) // per_step)
 
+    @property
+    def total_tokens(self) -> int:
+        """The tokens of the whole curriculum, padding included, however many ranks there are."""
+        return self.tokens_at(sum(self.steps_of(stage) for stage in self.curriculum))
+
+    def tokens_at(self, step: int) -> int:
+        """Return the tokens seen after `step` optimizer steps of the run, padding included."""
+        tokens = 0
+        for stage in self.curriculum:
+            steps = min(step, self.steps_of(stage))
+            tokens += steps * self.batch_of(stage) * stage.seq_length
+            step -= steps
+        return tokens
+
     def _batches(self, stage: CurriculumStage, dp: int, fits_all: int) -> tuple[int, int]:
         """Return the sequences per step, and per rank and pass; multiples of `fits_all` suit every stage."""
         factors = self._factors(stage, dp)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from hyena_dist.config.in_context import InContextConfig
 from hyena_dist.config.section import Section
 from hyena_dist.config.task_data import TaskData
 
@@ -18,6 +19,14 @@ class LoraConfig(Section):
     alpha: int = Field(16, gt=0, description="the adapter's output is multiplied by alpha / rank")
 
 
+class PublishedFigure(Section):
+    """The figure that others report of the task."""
+
+    metric: str = Field(description="one of the report's metrics, such as accuracy")
+    value: float = Field(description="as the metric has it, a share and not in percent")
+    source: str
+
+
 class TaskConfig(Section):
     """A task: labelled sequences, and how a model learns their labels."""
 
@@ -30,6 +39,9 @@ class TaskConfig(Section):
         "full", description="what is trained beside the head: all, nothing, or adapters"
     )
     lora: LoraConfig = LoraConfig()
+    in_context: InContextConfig | None = Field(
+        None, description="answers in letters that follow the sequence, in place of a head"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: a class weighs in the loss as the inverse of its share of train"
     )
@@ -50,8 +62,24 @@ class TaskConfig(Section):
         None, gt=0, description="evaluations without a better one after which training ends; never if not given"
     )
 
+    report: bool = Field(True, description="write report.html and its pictures at the end, not summary.json alone")
+    floors: tuple[str, ...] = Field(
+        ("majority", "kmer"), description="simple methods beside the model in the report; also onehot, cnn"
+    )
+    published: PublishedFigure | None = None
+
     @model_validator(mode="after")
     def _adapters_are_used(self) -> "TaskConfig":
         if self.tune != "lora" and self.lora != LoraConfig():
             raise ValueError(f"task.lora is set and task.tune is {self.tune}; set task.tune=lora")
+        return self
+
+    @model_validator(mode="after")
+    def _a_head_or_letters(self) -> "TaskConfig":
+        of_heads = {name: type(self).model_fields[name].default for name in ("pooling", "tune", "class_weights")}
+        changed = next((name for name, default in of_heads.items() if getattr(self, name) != default), None)
+        if self.in_context is not None and changed:
+            raise ValueError(
+                f"task.{changed} is for a head, and task.in_context answers with letters; leave one of the two out"
+            )
         return self

@@ -18,8 +18,10 @@ class TaskData(Section):
     train: str | None = Field(None, description="in place of path: a file for each split")
     valid: str | None = Field(None, description="see train; cut from train if not given")
     test: str | None = Field(None, description="see train")
-    format: Literal["auto", "table", "fasta", "intervals", "class_folders"] = Field(
-        "auto", description="what the files are; auto: told from their names and first lines"
+    format: Literal["auto", "table", "fasta", "intervals", "class_folders", "species"] = Field(
+        "auto",
+        description="what the files are; auto: told from their names and first lines; species: path is a store of "
+        "labelled species, whose random windows are told apart",
     )
     genome: str | None = Field(None, description="FASTA file that intervals are of")
     sequence: str = Field("sequence", description="column of sequences")

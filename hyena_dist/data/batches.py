@@ -38,6 +38,8 @@ class StepBatch(NamedTuple):
     """Sum of the weights of this rank's targets, without those that are ignored."""
     first_samples: tuple[int, ...]
     """Index in the global batch of the first sample of each of the A micro-batches."""
+    contigs: tuple[int, ...] = ()
+    """Number of the contig, in the order of the store, of each of the A * B samples."""
 
 
 def is_base(tokens: Any) -> Any:
@@ -84,10 +86,9 @@ def read_soft_mask(store: GenomeStore, windows: Windows, size: int) -> NDArray[n
     Returns:
         A mask, bool [W, size].
     """
-    names = list(store.contigs)
     rows = []
     for contig, start, reverse in zip(*(column.tolist() for column in windows), strict=True):
-        row = store.soft_mask(names[contig], start, start + size)
+        row = store.soft_mask(contig, start, start + size)
         rows.append(row[::-1] if reverse else row)
     return np.stack(rows)
 
@@ -127,7 +128,7 @@ class StepReader:
         self._context = context
         self._repeat_weight = data.soft_mask_loss_weight
         if self._repeat_weight < 1:
-            store.soft_mask(next(iter(store.contigs)), 0, 0)  # raises now, and not in the first step, if there is none
+            store.soft_mask(0, 0, 0)  # raises now, and not in the first step, if there is none
         n = n_ranges(store, GenomeAxis(store)) if data.max_n_fraction < 1 else None
         self._samplers = [
             Sampler(store, stage.seq_length, data, seed=seed, stage=stage.number, n=n) for stage in stages
@@ -166,4 +167,5 @@ class StepReader:
             weights=weights,
             total_weight=total,
             first_samples=tuple(firsts.tolist()),
+            contigs=tuple(windows.contig.tolist()),
         )

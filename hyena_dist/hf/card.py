@@ -99,15 +99,13 @@ def _data(run: dict[str, Any]) -> str:
     except UserError:
         return "\n".join([*lines, "- PLACEHOLDER: the data, which were not at hand at the export"])
     sources = ", ".join(f"{source['name']} (SHA-256 {source['sha256'][:16]})" for source in manifest["sources"])
-    contigs = manifest["contigs"]
-    bases = sum(contig["length"] for contig in contigs)
     lines.append(f"- Sources: {sources}")
     if manifest["species"]:
         lines.append(f"- Species: {', '.join(manifest['species'])}")
-    lines.append(f"- {bases:,} bases on {len(contigs):,} contigs")
+    lines.append(f"- {manifest['bases']:,} bases on {manifest['contigs']:,} contigs")
     for split in SPLITS:
-        rows = manifest["splits"][split]
-        lines.append(f"- {split}: {sum(end - start for _, start, end in rows):,} bases in {len(rows):,} regions")
+        of_split = manifest["splits"][split]
+        lines.append(f"- {split}: {of_split['bases']:,} bases in {of_split['regions']:,} regions")
     return "\n".join(lines)
 
 

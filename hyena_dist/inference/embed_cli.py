@@ -39,7 +39,9 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         + _ABOUT,
     )
     add_common_arguments(embed, "x.zarr or x.parquet")
-    embed.add_argument("--layers", type=_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)")
+    embed.add_argument(
+        "--layers", type=parse_layers, default="-1", metavar="N,N", help="or all (default: -1, the last)"
+    )
     rows = embed.add_mutually_exclusive_group()
     rows.add_argument(
         "--pool", choices=("mean", "max", "last", "first"), default="mean", help="a row for each sequence (mean)"
@@ -56,7 +58,7 @@ def add_arguments(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     embed.add_argument("--store", choices=("fp32", "bf16", "fp16"), default="fp32", help="default: %(default)s")
 
 
-def _layers(text: str) -> tuple[int, ...] | None:
+def parse_layers(text: str) -> tuple[int, ...] | None:
     """Return the numbers of a text such as 4,-1; None for all.
 
     Raises:

@@ -42,18 +42,28 @@ def load(
     Raises:
         UserError: nothing to load there, a device that there is not, or weights that are not finite.
     """
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"there is no device {device!r}; take cpu or cuda") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device} is asked for and this machine has no GPU that torch sees; take cpu")
+    place = find_device(device)
     path = Path(model)
     if not path.exists():
         raise UserError(f"there is no {path}; name a run, a checkpoint or a published folder")
     loaded = load_published(model_folder(path), modulation_shift, dtype)
     check_finite(loaded, str(path))
     return loaded.to(place)
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return a device by its name.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"there is no device {device!r}; take cpu or cuda") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device} is asked for and this machine has no GPU that torch sees; take cpu")
+    return place
 
 
 def load_here(model: Model, device: str, dtype: torch.dtype | None, modulation_shift: float | None) -> HyenaDNA:

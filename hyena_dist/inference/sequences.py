@@ -15,8 +15,6 @@ from hyena_dist.data.text.table import DELIMITERS, read_table, suffix_of
 from hyena_dist.data.tokenizer import Tokens, encode, reverse_complement
 from hyena_dist.errors import UserError
 
-Source = str | Path | Mapping[str, str] | Iterable[str]
-"""A FASTA, BED, CSV or TSV file, texts by their names, or texts alone."""
 NAMES = ("name", "id")
 """Columns that may have the names of sequences, the first that is there."""
 
@@ -33,8 +31,12 @@ class Sequences(NamedTuple):
     """A hash of names and tokens."""
 
 
+Source = Sequences | str | Path | Mapping[str, str] | Iterable[str]
+"""Sequences, a FASTA, BED, CSV or TSV file, texts by their names, or texts alone."""
+
+
 def as_sequences(source: Source, genome: str | Path | None = None) -> Sequences:
-    """Return the sequences of a file, of a dict from names to text, or of texts, which get their numbers as names.
+    """Return sequences as they are, or those of a file, of a dict from names to text, or of texts (named by number).
 
     Files are told by their suffix, before .gz or .bgz: .bed is BED (needs `genome`), .csv and .tsv are tables with a
     column `sequence` and perhaps `name` or `id`, everything else is FASTA.
@@ -43,6 +45,8 @@ def as_sequences(source: Source, genome: str | Path | None = None) -> Sequences:
         UserError: The file cannot be read, there is no sequence, an empty one, a name that comes twice, a letter that
             is no nucleotide, or an interval that the genome does not have.
     """
+    if isinstance(source, Sequences):
+        return source
     if not isinstance(source, str | Path):
         texts = source.items() if isinstance(source, Mapping) else ((str(i), text) for i, text in enumerate(source))
         return whole(encoded("the given sequences", texts))

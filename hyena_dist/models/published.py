@@ -80,6 +80,15 @@ def load_published(
     return model.eval().to(dtype=dtype)
 
 
+def has_tied_head(path: Path) -> bool:
+    """Return whether the head of a stored model is its embedding.
+
+    Raises:
+        UserError: a file that is missing or cannot be read.
+    """
+    return _head_is_tied(read_tensors(find_weights(path)))
+
+
 def load_weights(model: HyenaDNA, tensors: dict[str, Tensor], source: Path) -> None:
     """Copy whole tensors under our names into a language model, as `copy_tensors` does.
 

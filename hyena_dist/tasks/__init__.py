@@ -1,1 +1,1 @@
-"""What a trained model is for: labelled sequences, heads on a model, and how well they do."""
+"""Tasks, which a trained model is for: labelled sequences, heads on a model, and how well they do."""

@@ -1,4 +1,4 @@
-"""How many sequences of each class a set has, in lines for people."""
+"""Balance of classes: the number of sequences of each, in lines for people."""
 
 import numpy as np
 

@@ -12,6 +12,9 @@ from hyena_dist.tasks.resampled import METRICS, Counts, Values
 
 _BLOCK = 2**20
 """Rows times resamples that are counted at once: what fits into caches is fastest."""
+_MOST_WORK = 4 * 10**9
+"""Rows times classes times resamples that take about four minutes; of more there are fewer resamples."""
+_LEAST_DRAWS = 50
 
 
 class Interval(NamedTuple):
@@ -27,10 +30,20 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def intervals(predictions: Predictions, draws: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Return both ends of the 95 % percentile interval of each metric over resamples of the examples."""
-    found = [_metrics(predictions, counts) for counts in _resamples(predictions, draws, seed)]
-    return {name: _ends(np.concatenate([block[name] for block in found])) for name in found[0]}
+def resample(predictions: Predictions, draws: int = 1000, seed: int = 0) -> dict[str, Values]:
+    """Return each metric in each of many resamples of the examples, [draws]; fewer of very many examples.
+
+    Resamples of predictions for the same examples are the same, by the seed, and can be compared one by one.
+    """
+    found = [_metrics(predictions, counts) for counts in _counts(predictions, draws, seed)]
+    return {name: np.concatenate([block[name] for block in found]) for name in found[0]}
+
+
+def interval_of(value: float, resampled: Values) -> Interval:
+    """Return a number with its 95 % percentile interval over resamples, of those in which it is defined; [D]."""
+    defined = resampled[np.isfinite(resampled)]
+    low, high = np.percentile(defined, [2.5, 97.5]).tolist() if defined.size else (math.nan, math.nan)
+    return Interval(value, low, high)
 
 
 def paired_difference(
@@ -50,28 +63,34 @@ def paired_difference(
     Raises:
         ValueError: the predictions are not of the same examples, or not in pairs.
     """
-    for each in (*first, *second):
-        if list(each.names) != list(first[0].names) or not np.array_equal(
-            each.labels, first[0].labels, equal_nan=each.labels.dtype.kind == "f"
-        ):
-            raise ValueError("differences are paired: predict the same examples in the same order")
-    once = np.ones((len(first[0]), 1), dtype=np.int32)
+    check_same_examples([*first, *second])
     pairs = list(zip(first, second, strict=True))
-    values = _differences(pairs, once)
-    found = [_differences(pairs, counts) for counts in _resamples(first[0], draws, seed)]
-    weights = _weights_of_pairs(len(pairs), draws, seed)
-    result = {}
-    for name, value in values.items():
-        resampled = np.concatenate([block[name] for block in found], axis=1)
-        result[name] = Interval(float(value.mean()), *_ends((weights * resampled).sum(0)))
-    return result
+    once = np.ones((len(first[0]), 1), dtype=np.int32)
+    values = [_above(_metrics(before, once), _metrics(after, once)) for before, after in pairs]
+    drawn = [_above(resample(before, draws, seed), resample(after, draws, seed)) for before, after in pairs]
+    found = {}
+    for name in values[0]:
+        resampled = np.stack([each[name] for each in drawn])
+        weights = _weights_of_pairs(len(pairs), resampled.shape[1], seed)
+        found[name] = interval_of(float(np.mean([each[name] for each in values])), (weights * resampled).sum(0))
+    return found
 
 
-def _differences(pairs: Sequence[tuple[Predictions, Predictions]], counts: Counts) -> dict[str, NDArray[np.float64]]:
-    """Return the differences of each pair in each resample by metric, [pairs, D]."""
-    before = [_metrics(predictions, counts) for predictions, _ in pairs]
-    after = [_metrics(predictions, counts) for _, predictions in pairs]
-    return {name: np.stack([b[name] - a[name] for a, b in zip(before, after, strict=True)]) for name in before[0]}
+def check_same_examples(predictions: Sequence[Predictions]) -> None:
+    """Check that all predictions are for the same examples in the same order, so that they can be compared.
+
+    Raises:
+        ValueError: they are not.
+    """
+    first = predictions[0]
+    for each in predictions[1:]:
+        same = np.array_equal(each.labels, first.labels, equal_nan=first.labels.dtype.kind == "f")
+        if not same or list(each.names) != list(first.names):
+            raise ValueError("differences are paired: predict the same examples in the same order")
+
+
+def _above(first: dict[str, Values], second: dict[str, Values]) -> dict[str, Values]:
+    return {name: second[name] - first[name] for name in first}
 
 
 def _weights_of_pairs(pairs: int, draws: int, seed: int) -> NDArray[np.float64]:
@@ -88,20 +107,13 @@ def _metrics(predictions: Predictions, counts: Counts) -> dict[str, Values]:
     return METRICS[predictions.kind](predictions.labels, predictions.scores, counts, predictions.classes)
 
 
-def _resamples(predictions: Predictions, draws: int, seed: int) -> Iterator[Counts]:
+def _counts(predictions: Predictions, draws: int, seed: int) -> Iterator[Counts]:
     """Yield how often each resample has each example, [N, D], in blocks of resamples."""
-    examples = len(predictions)
-    size = max(1, _BLOCK // max(1, len(predictions.labels)))
+    examples, rows = len(predictions), max(1, len(predictions.labels))
+    draws = min(draws, max(_LEAST_DRAWS, _MOST_WORK // (rows * len(predictions.classes))))
+    size = max(1, _BLOCK // rows)
     random = np.random.default_rng((seed, 0))
     for start in range(0, draws, size):
         count = min(size, draws - start)
         drawn = random.integers(examples, size=(examples, count)) * count + np.arange(count)
         yield np.bincount(drawn.ravel(), minlength=examples * count).reshape(examples, count).astype(np.int32)
-
-
-def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
-    defined = values[np.isfinite(values)]
-    if not defined.size:
-        return math.nan, math.nan
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)

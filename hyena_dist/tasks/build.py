@@ -25,10 +25,10 @@ def untrained(
     """Build the model of a task, its parameters drawn from torch's seed.
 
     Args:
-        architecture: of the language model, whose head has no part in this.
+        architecture: the language model, whose head has no part in this.
         labelling: the labels, with pooling and adapters.
         mesh: this rank's groups.
-        dtype: of activations and matrix products.
+        dtype: the type of activations and matrix products.
         pretrained: whether the backbone has the weights of `task.model`.
 
     Raises:

@@ -67,6 +67,6 @@ def check_lengths(data: LabelledData, l_max: int, special: int = 0) -> None:
             number = too_long[0]
             raise UserError(
                 f"sequence {split.names[number]!r} of {name} has {split.lengths[number]:,} bases and the model takes "
-                f"{longest:,} at most (as {len(too_long):,} of {len(split):,} there); cut them, or take a model with a "
-                f"longer l_max"
+                f"{longest:,} at most (as {len(too_long):,} of {len(split):,} there); set task.max_length={longest} "
+                f"to take their middle, or take a model with a longer l_max"
             )

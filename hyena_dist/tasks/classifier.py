@@ -8,6 +8,7 @@ import torch
 
 from hyena_dist.data.batches import IGNORE_INDEX
 from hyena_dist.errors import UserError
+from hyena_dist.inference.load import find_device
 from hyena_dist.inference.sequences import Source, as_sequences
 from hyena_dist.models.published_config import model_config, read_config
 from hyena_dist.parallel.mesh import Mesh
@@ -18,6 +19,7 @@ from hyena_dist.tasks.labelling import Labelling
 from hyena_dist.tasks.model import SequenceModel
 from hyena_dist.tasks.predict import outputs_of
 from hyena_dist.tasks.predictions import Predictions
+from hyena_dist.tracking.work_progress import WorkProgress
 from hyena_dist.train.checkpoint.format import model_folder
 from hyena_dist.train.checkpoint.keep import intact_of_step
 from hyena_dist.train.state import read_state
@@ -62,14 +64,16 @@ class Classifier:
                 f"sequence {examples.names[longest]} has {examples.lengths[longest]:,} bases where the model has "
                 f"{l_max:,} positions; cut it"
             )
-        outputs = outputs_of(
-            self.model,
-            examples,
-            kind,
-            most=l_max,
-            batch_tokens=max_tokens_per_batch,
-            both_strands=task.average_strands,
-        )
+        with WorkProgress("predict", int(examples.lengths.sum())) as progress:
+            outputs = outputs_of(
+                self.model,
+                examples,
+                kind,
+                most=l_max,
+                batch_tokens=max_tokens_per_batch,
+                both_strands=task.average_strands,
+                report=progress.advance,
+            )
         return self.labelling.predictions(examples, outputs)
 
 
@@ -81,8 +85,9 @@ def load_classifier(model: str | Path, *, device: str | torch.device = "cpu") ->
         device: where it computes.
 
     Raises:
-        UserError: no fine-tuned model is there, or its files are damaged.
+        UserError: no fine-tuned model or no such device is there, or files are damaged.
     """
+    place = find_device(device)
     path = Path(model)
     if not path.exists():
         raise UserError(f"there is no {path}; name a run of finetune, or one of its checkpoints")
@@ -94,4 +99,4 @@ def load_classifier(model: str | Path, *, device: str | torch.device = "cpu") ->
     architecture = model_config(read_config(folder), None)
     sequence_model = untrained(architecture, labelling, Mesh(), torch.get_default_dtype())
     take_weights(sequence_model, folder)
-    return Classifier(sequence_model.eval().to(device), labelling)
+    return Classifier(sequence_model.eval().to(place), labelling)

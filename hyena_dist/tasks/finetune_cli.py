@@ -92,6 +92,11 @@ def _finetune(args: argparse.Namespace) -> None:
             for point in plan_points(points) if points else ():
                 print(f"# point {point.name}")
             return
+        if config.task is not None and config.task.in_context and config.task.in_context.method == "few_shot":
+            from hyena_dist.tasks.in_context.few_shot import evaluate_launched
+
+            evaluate_launched(config)
+            return
         train_launched(config, objective_of(config), args.resume)
 
 

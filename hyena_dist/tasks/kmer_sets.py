@@ -17,7 +17,10 @@ from hyena_dist.tasks.labelled import Examples
 K = 11
 """Bases of a k-mer: 4^11 = 4 M words, of which sequences of 1,000 bases share few by chance."""
 _BITS = 2 * K
-_SHARED = 8  # rare members that similar sets must share; more of them let fewer pairs through that are not similar
+# Rare members that similar sets must share, 8 or a 16th of their size: the more, the fewer pairs of sets pass that are
+# not similar, and the longer it takes to find them.
+_SHARED = 8
+_SHARE = 16
 _BLOCK = 2**24  # bases, or candidates, that are handled at once
 
 
@@ -67,11 +70,13 @@ def similar_pairs(
 def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[tuple[int, int]]:
     """Yield the pairs that may be similar.
 
-    Similar sets share at least `needed` members: their similarity times the size of either. If the first `_SHARED` of
-    these were not all among the first size - needed + _SHARED of a set, the rest could not hold the others.
+    Similar sets share at least `needed` members: their similarity times the size of either. If the rarest `shared` of
+    these were not all among the first size - needed + shared of a set, the rest could not hold the others.
     """
     needed = [np.ceil(similarity * sets.sizes).astype(np.int64) for sets in (left, right)]
-    (i, word), (j, other) = (s.first(s.sizes - n + _SHARED) for s, n in zip((left, right), needed, strict=True))
+    least = [np.minimum(n, np.maximum(_SHARED, s.sizes // _SHARE)) for s, n in zip((left, right), needed, strict=True)]
+    first = zip((left, right), needed, least, strict=True)
+    (i, word), (j, other) = (sets.first(sets.sizes - n + shared) for sets, n, shared in first)
     order = np.argsort(other, kind="stable")
     j, other = j[order], other[order]
     low = np.searchsorted(other, word, "left")
@@ -79,20 +84,21 @@ def _candidates(left: KmerSets, right: KmerSets, similarity: float) -> Iterator[
     width = right.sizes.size
     for part in _parts(i, count):
         hits = np.repeat(low[part] - np.r_[0, np.cumsum(count[part])[:-1]], count[part]) + np.arange(count[part].sum())
-        pairs, shared = np.unique(np.repeat(i[part], count[part]) * width + j[hits], return_counts=True)
-        a, b = pairs // width, pairs % width
+        a, b = np.repeat(i[part], count[part]), j[hits]
         sizes = left.sizes[a], right.sizes[b]
-        kept = shared >= np.minimum(np.minimum(needed[0][a], needed[1][b]), _SHARED)
-        kept &= np.minimum(*sizes) >= similarity * np.maximum(*sizes)
+        alike = np.minimum(*sizes) >= similarity * np.maximum(*sizes)
+        pairs, shared = np.unique(a[alike] * width + b[alike], return_counts=True)
+        a, b = pairs // width, pairs % width
+        kept = shared >= np.minimum(least[0][a], least[1][b])
         yield from zip(a[kept].tolist(), b[kept].tolist(), strict=True)
 
 
 def _parts(owner: NDArray[np.int64], count: NDArray[np.int64]) -> Iterator[slice]:
     """Yield slices that hold about _BLOCK of what is counted, and each owner whole."""
-    block = np.cumsum(count) // _BLOCK
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]) if owner.size else np.empty(0, np.int64)
-    cuts = starts[np.flatnonzero(np.r_[True, np.diff(block[starts]) > 0])] if owner.size else starts
-    yield from (slice(a, b) for a, b in zip(cuts, [*cuts[1:], owner.size], strict=True))
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    block = (np.cumsum(count) // _BLOCK)[starts]
+    cuts = [*starts[np.diff(block, prepend=-1) > 0].tolist(), owner.size]
+    yield from map(slice, cuts, cuts[1:])
 
 
 def _kmer_sets(*sides: Examples) -> list[KmerSets]:
@@ -102,8 +108,9 @@ def _kmer_sets(*sides: Examples) -> list[KmerSets]:
     for side in words:
         for _, codes in side:
             often += np.bincount(codes, minlength=often.size)
+    there = np.flatnonzero(often)
     rank = np.empty(often.size, np.uint32)
-    rank[np.argsort(often, kind="stable")] = np.arange(often.size, dtype=np.uint32)
+    rank[there[np.argsort(often[there], kind="stable")]] = np.arange(there.size, dtype=np.uint32)
     sets = []
     for examples, side in zip(sides, words, strict=True):
         keys = np.concatenate([_distinct(owner << _BITS | rank[codes]) for owner, codes in side])

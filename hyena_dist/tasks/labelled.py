@@ -55,3 +55,5 @@ class LabelledData:
     """Examples by name of the split, of SPLITS."""
     fingerprint: str
     """The hash of all that was read: sequences, labels and splits."""
+    valid_from_train: bool = False
+    """Whether valid was cut from what the data has as train, so that test leaks to it as it does to train."""

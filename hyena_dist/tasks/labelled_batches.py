@@ -38,7 +38,8 @@ class LabelledBatch(NamedTuple):
     lengths: Tensor
     """Positions of each whole sequence, of all context ranks, int64 [B]."""
     labels: Tensor
-    """As in Examples.labels, of bases this rank's chunk: int64 [B], float32 [B, C] or int64 [B, S]."""
+    """Labels, by kind as Examples.labels has them: int64 [B], float32 [B, C], or int64 [B, S] of this chunk's bases.
+    """
     share: float
     """The part of the labels' loss that this rank counts: context ranks have the labels of whole sequences in common.
     """
@@ -83,7 +84,7 @@ def width_for(lengths: NDArray[np.int64], most: int, unit: int) -> int:
     """Return how wide a batch of sequences is: the longest, rounded up to few sizes that ranks can share.
 
     Args:
-        lengths: of the sequences.
+        lengths: the lengths of the sequences.
         most: what no batch exceeds, a multiple of unit; longer sequences are cut.
         unit: number of parts that ranks cut sequences into.
     """
@@ -141,7 +142,7 @@ class LabelledReader:
 
     def draw(self, step: int) -> Draw:
         """Return the samples of a step over all ranks, which depend on (seed, step) and the batch sizes alone."""
-        stage = self._stage(step)
+        stage = self.stage(step)
         before = sum((s.end_step - s.first_step) * s.global_batch_size for s in self.stages[: stage.number])
         size = stage.global_batch_size
         numbers = before + (step - stage.first_step) * size + np.arange(size)
@@ -155,7 +156,7 @@ class LabelledReader:
 
     def __call__(self, step: int) -> Batch[LabelledBatch]:
         """Read this rank's batch of a step."""
-        stage, mesh = self._stage(step), self.mesh
+        stage, mesh = self.stage(step), self.mesh
         draw = self.draw(step)
         width = width_for(self.train.lengths[draw.examples], stage.seq_length, mesh.residual_shard[1])
         size = stage.micro_batch_size
@@ -168,5 +169,6 @@ class LabelledReader:
         weight = sum(self.criterion.weight_sum(each.labels) * each.share for each in micro_batches)
         return Batch(stage, step, micro_batches, weight)
 
-    def _stage(self, step: int) -> StagePlan:
+    def stage(self, step: int) -> StagePlan:
+        """Return the stage that a step belongs to."""
         return next(stage for stage in self.stages if step < stage.end_step)

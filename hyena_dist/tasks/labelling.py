@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -63,7 +64,9 @@ class Labelling:
         path = folder / FILE
         try:
             fields = json.loads(path.read_text())
-            criterion = {key: tuple(v) if isinstance(v, list) else v for key, v in fields["criterion"].items()}
+            criterion: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in fields["criterion"].items()
+            }
             return cls(tuple(fields["classes"]), Criterion(**criterion), TaskConfig.model_validate(fields["task"]))
         except OSError as error:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What columns of labels mean: their kind, the classes, and numbers for training."""
+"""Meaning of columns of labels: their kind, the classes, and numbers for training."""
 
 import math
 import re
@@ -23,9 +23,9 @@ class Labels(NamedTuple):
 
     kind: Kind
     classes: tuple[str, ...]
-    """As in LabelledData."""
+    """Names of the classes, those of LabelledData."""
     values: NDArray[Any]
-    """As in Examples."""
+    """Numbers of N sequences, those of Examples."""
 
 
 def labels_of(

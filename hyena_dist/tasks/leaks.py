@@ -7,7 +7,7 @@ third, or at most about one base in 28 differs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hyena_dist.errors import UserError
 from hyena_dist.tasks.kmer_sets import K, similar_pairs
-from hyena_dist.tasks.labelled import Examples, LabelledData
+from hyena_dist.tasks.labelled import SPLITS, Examples, LabelledData
 from hyena_dist.tasks.strands import hashes
 from hyena_dist.tracking.work_progress import Say
 
@@ -29,12 +29,15 @@ LEAK_KINDS: tuple[LeakKind, ...] = ("exact", "reverse_complement", "near")
 
 @dataclass(frozen=True)
 class SplitLeaks:
-    """The leaks of one split, valid or test, to train."""
+    """The leaks of one split, valid or test, to train; of test also to valid, if that was cut from train.
+
+    Indices in train go on in valid: len(train) is the first one there.
+    """
 
     held_out: Mapping[LeakKind, NDArray[np.int64]]
     """Ascending indices in the split of the sequences that leak, by kind; each index in one kind alone."""
     train: Mapping[LeakKind, NDArray[np.int64]]
-    """An index in train for each of `held_out`: the first exact one, or the most similar one."""
+    """An index in train for each of `held_out`: the first one of the same sequence, or the most similar one."""
     all_train: NDArray[np.int64]
     """Ascending indices of all in train that are a leak of this split: what `on_leaks: drop` leaves out."""
     size: int
@@ -52,33 +55,41 @@ Leaks = Mapping[str, SplitLeaks]
 
 def find_leaks(data: LabelledData) -> Leaks:
     """Return the leaks of valid and test to train."""
-    train = data.splits["train"]
-    return {name: leaks_between(split, train) for name, split in data.splits.items() if name != "train"}
+    train, valid, test = (data.splits.get(name) for name in SPLITS)
+    assert train is not None
+    leaks = {} if valid is None else {"valid": leaks_between(valid, train)}
+    if test is not None:
+        known = _joined(train, valid) if valid is not None and data.valid_from_train else train
+        leaks["test"] = leaks_between(test, known)
+    return leaks
 
 
 def settle_leaks(data: LabelledData, on_leaks: Literal["drop", "refuse"], say: Say) -> LabelledData:
     """Return a set whose splits do not leak.
 
-    What leaks is left out of train, never of test: figures stay those of the test set that everybody has.
+    What leaks is left out of train (and of valid, if that was cut from it), never of test, whose figures are to be
+    those of the test set that everybody has.
 
     Raises:
         UserError: `on_leaks` is refuse, and they do.
     """
     leaks = find_leaks(data)
-    lines = describe_leaks(leaks)
-    train = data.splits["train"]
     leaking = np.unique(np.concatenate([each.all_train for each in leaks.values()]))
     if not leaking.size:
         return data
+    lines = "; ".join(describe_leaks(leaks))
     if on_leaks == "refuse":
         raise UserError(
-            f"splits leak, which task.data.on_leaks=refuse forbids: {'; '.join(lines)}; set drop to leave "
-            f"{leaking.size:,} of {len(train):,} sequences out of train, or warn to keep them"
+            f"splits leak, which task.data.on_leaks=refuse forbids: {lines}; set drop to leave {leaking.size:,} "
+            f"sequences out of train, or warn to keep them"
         )
-    say(f"left {leaking.size:,} of {len(train):,} sequences out of train, because they leak: {'; '.join(lines)}")
-    kept = train.take(np.setdiff1d(np.arange(len(train)), leaking))
-    fingerprint = f"{data.fingerprint}-without-leaks"
-    return LabelledData(data.kind, data.classes, {**data.splits, "train": kept}, fingerprint)
+    train = data.splits["train"]
+    say(f"left {leaking.size:,} sequences out of train, because they leak: {lines}")
+    kept = {"train": train.take(np.setdiff1d(np.arange(len(train)), leaking))}
+    if data.valid_from_train:
+        valid = data.splits["valid"]
+        kept["valid"] = valid.take(np.setdiff1d(np.arange(len(valid)), leaking - len(train)))
+    return replace(data, splits={**data.splits, **kept}, fingerprint=f"{data.fingerprint}-without-leaks")
 
 
 def describe_leaks(leaks: Leaks) -> list[str]:
@@ -113,6 +124,17 @@ def leaks_between(held_out: Examples, train: Examples) -> SplitLeaks:
         train={kind: partner[partner >= 0] for kind, partner in partners.items()},
         all_train=np.flatnonzero(np.isin(train_either, either) | np.isin(theirs_of, j)),
         size=len(held_out),
+    )
+
+
+def _joined(train: Examples, valid: Examples) -> Examples:
+    """Return the sequences of train and, behind them, of valid, without labels."""
+    size = len(train)
+    return Examples(
+        [*train.names, *valid.names],
+        np.concatenate([train.lengths, valid.lengths]),
+        np.zeros(size + len(valid)),
+        lambda i: train.read(i) if i < size else valid.read(i - size),
     )
 
 

@@ -35,8 +35,8 @@ class Criterion:
 
         Args:
             outputs: [B, C], or of bases [B, S, C]; fp32 or fp64.
-            labels: as `Examples.labels` has them: int64 [B]; float32 [B, C], NaN where nobody looked; of bases int64
-                [B, S], negative where not known.
+            labels: the labels, by kind as `Examples.labels` has them: int64 [B]; float32 [B, C], NaN where nobody
+                looked; of bases int64 [B, S], negative where not known.
         """
         weights = None if self.class_weights is None else outputs.new_tensor(self.class_weights)
         if self.kind in ("single_label", "per_base"):

@@ -6,12 +6,13 @@ Shapes: R rows, C classes or targets.
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional import classification, regression
 
-from hyena_dist.tasks.bootstrap import Interval, intervals
+from hyena_dist.tasks.bootstrap import Interval, interval_of, resample
 from hyena_dist.tasks.labelled import Kind
 from hyena_dist.tasks.predictions import Predictions
 
@@ -27,8 +28,8 @@ _CLASS_METRICS = ("accuracy", "balanced_accuracy", "mcc", "f1", "auroc", "auprc"
 
 def measure(predictions: Predictions, draws: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Return the metrics of predictions, each with its percentile interval over `draws` resamples of the examples."""
-    ends = intervals(predictions, draws, seed)
-    return {name: Interval(value, *ends[name]) for name, value in metrics(predictions).items()}
+    resampled = resample(predictions, draws, seed)
+    return {name: interval_of(value, resampled[name]) for name, value in metrics(predictions).items()}
 
 
 def metrics(predictions: Predictions) -> dict[str, float]:
@@ -54,7 +55,7 @@ def _class_metrics(labels: Tensor, scores: Tensor, classes: Sequence[str]) -> di
         return dict.fromkeys((*_CLASS_METRICS, *(f"f1/{name}" for name in classes)), math.nan)
     count = len(classes)
     predicted = scores.argmax(1)
-    size = {"num_classes": count, "average": "none"}
+    size: dict[str, Any] = {"num_classes": count, "average": "none"}
     true, taken = (torch.bincount(each, minlength=count) for each in (labels, predicted))
     recall = _where(true > 0, classification.multiclass_recall(predicted, labels, **size))
     f1 = _where(true + taken > 0, classification.multiclass_f1_score(predicted, labels, **size))

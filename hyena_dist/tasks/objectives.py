@@ -13,6 +13,14 @@ def objective_of(config: RunConfig) -> Callable[[RunConfig], Objective[Any]]:
         from hyena_dist.train.pretraining import Pretraining
 
         return Pretraining
+    if config.task.in_context is not None:
+        from hyena_dist.tasks.in_context.objective import InContext
+
+        return InContext
+    if config.task.data.format == "species":
+        from hyena_dist.tasks.species.objective import SpeciesClassification
+
+        return SpeciesClassification
     from hyena_dist.tasks.finetuning import Finetuning
 
     return Finetuning

@@ -26,7 +26,7 @@ def outputs_of(
     most: int,
     batch_tokens: int,
     both_strands: bool,
-    alive: Callable[[], object] = lambda: None,
+    report: Callable[[int], object] = lambda _: None,
 ) -> Tensor:
     """Return what the head gives for each example, fp32 on the CPU and the same on every rank: [N, C].
 
@@ -39,7 +39,7 @@ def outputs_of(
         most: W of the widest batch, which no sequence exceeds.
         batch_tokens: bound for positions of a batch.
         both_strands: whether to return the mean of what the head gives for both strands.
-        alive: called after each batch.
+        report: called after each of this rank's batches with its number of positions.
     """
     mesh = model.mesh
     batches = list(_batches(examples.lengths, most, mesh.residual_shard[1], batch_tokens))
@@ -51,7 +51,7 @@ def outputs_of(
         # Every rank runs the same number of batches, as ZeRO-3 demands: the last may be one that another rank has.
         number = min(first + mesh.data.rank(), len(batches) - 1)
         found[number] = _forward(model, examples, batches[number], most, kind, both_strands)
-        alive()
+        report(int(examples.lengths[batches[number]].sum()))
     for module, training in modes:
         module.training = training
     whole = _together(found, mesh)
@@ -83,12 +83,12 @@ def _forward(
 
     The latter are [1 or 2, B, S, C].
     """
-    mesh = model.mesh
+    mesh, device = model.mesh, model.head.weight.device
     width = width_for(examples.lengths[indices], most, mesh.residual_shard[1])
     strands = []
     for turned in (False, True)[: 1 + both_strands]:
         batch = pack(examples, indices, np.full(len(indices), turned), width, kind, mesh)
-        outputs = model(to_device(batch.tokens, mesh.device), to_device(batch.lengths, mesh.device))
+        outputs = model(to_device(batch.tokens, device), to_device(batch.lengths, device))
         strands.append(outputs.float().cpu().numpy())
     return np.stack(strands)
 

@@ -31,7 +31,7 @@ class Predictions:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: NDArray[Any]
-    """As in Examples.labels; of per_base, the labels of all bases behind each other, int64 [bases]."""
+    """The labels, in the form of Examples.labels; of per_base, those of all bases behind each other, int64 [bases]."""
     scores: NDArray[np.float32]
     """By kind: probabilities of the classes, [N, C]; of each label, [N, C]; numbers, [N, C]; [bases, C]."""
     lengths: NDArray[np.int64] | None = None

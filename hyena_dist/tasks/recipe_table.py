@@ -54,8 +54,8 @@ def find_recipe(name: str) -> Recipe:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     raise UserError(
-        f"{name} is neither a file nor a recipe; the nearest recipe is {near[0]}, and `hyena-dist finetune --list` shows "
-        f"all"
+        f"{name} is neither a file nor a recipe; the nearest recipe is {near[0]}, and `hyena-dist finetune --list` "
+        f"shows all"
     )
 
 

@@ -10,7 +10,9 @@ from hyena_dist.config.model import ModelConfig
 from hyena_dist.config.run import RunConfig
 from hyena_dist.config.task import SCRATCH
 from hyena_dist.errors import UserError
+from hyena_dist.models.published import has_tied_head
 from hyena_dist.models.published_config import model_config, read_config
+from hyena_dist.tasks.in_context.contexts import check_length, longest_context
 from hyena_dist.tasks.labelled_data import labelled_data
 from hyena_dist.tasks.task_files import read_task
 from hyena_dist.train.checkpoint.format import model_folder
@@ -54,7 +56,9 @@ def complete(tree: Tree, source: str) -> RunConfig:
     if "curriculum" in train:
         if epochs is not None:
             raise UserError(f"{source} gives task.epochs and train.curriculum, which both say how long; leave one out")
-        return parse_config(tree, source)
+        return parse_config(tree if tree["model"] else tree | {"model": {"l_max": _positions(train)}}, source)
+    if (tree["task"].get("data") or {}).get("format") == "species":
+        raise UserError(f"{source} has no train.curriculum, and random windows of species have no epochs; add one")
     if not {"global_batch_size", "global_batch_tokens"} & train.keys():
         train["global_batch_size"] = BATCH
     # All else is checked before the data is read, which may take long.
@@ -62,11 +66,16 @@ def complete(tree: Tree, source: str) -> RunConfig:
     sketch = parse_config(tree | {"train": train | {"curriculum": [{"seq_length": unit, "train_iters": 1}]}}, source)
     assert sketch.task is not None
     data = labelled_data(sketch.task)
+    in_context = sketch.task.in_context
     longest = max(int(examples.lengths.max()) for examples in data.splits.values())
+    if in_context is not None:
+        longest = longest_context(data, in_context)
     if not tree["model"]:
         tree["model"] = {"l_max": max(ModelConfig().l_max, -(-longest // unit) * unit)}
     l_max = tree["model"].get("l_max", ModelConfig().l_max)
     labelled_data(sketch.task, l_max // unit * unit)
+    if in_context is not None:
+        check_length(data, in_context, l_max // unit * unit, "the model's l_max")
     size = len(data.splits["train"])
     length = min(-(-longest // unit) * unit, l_max // unit * unit)
     batch = train.get("global_batch_size") or max(1, train["global_batch_tokens"] // length)
@@ -101,7 +110,7 @@ def _with_model(tree: Tree, source: str) -> Tree:
         if start == SCRATCH and not isinstance(given, str):
             model = dict(given or {})
         else:
-            model = architecture_of(Path(given if start == SCRATCH else start)) | (
+            model = architecture_of(Path(given if start == SCRATCH else start), task.get("in_context") is not None) | (
                 given if isinstance(given, dict) else {}
             )
     elif given is not None:
@@ -109,8 +118,8 @@ def _with_model(tree: Tree, source: str) -> Tree:
     return tree | {"task": task, "model": model}
 
 
-def architecture_of(model: Path) -> Tree:
-    """Return the fields of a trained model's architecture.
+def architecture_of(model: Path, with_head: bool = False) -> Tree:
+    """Return the fields of a trained model's architecture, with a head of its own if that is wanted and it has one.
 
     Raises:
         UserError: there is no model.
@@ -119,8 +128,16 @@ def architecture_of(model: Path) -> Tree:
         raise UserError(f"there is no model {model}; name a run, a checkpoint or a published folder, or model=scratch")
     folder = model_folder(model)
     fields = model_config(read_config(folder.parent if folder.is_file() else folder), None)
-    # The head of the language model, which may be its own, has no part in a task.
+    if with_head:
+        return fields.model_copy(update={"tie_embeddings": has_tied_head(folder)}).model_dump(mode="json")
+    # The head of the language model, which may be its own, has no part in other tasks.
     return fields.model_copy(update={"tie_embeddings": True}).model_dump(mode="json")
+
+
+def _positions(train: Tree) -> int:
+    """Return the positions that a model from scratch needs for a curriculum, those of the usual model at least."""
+    stages = [stage for stage in train["curriculum"] or () if isinstance(stage, dict)]
+    return max([ModelConfig().l_max, *(n for stage in stages if isinstance(n := stage.get("seq_length"), int))])
 
 
 def _unit(parallel: Tree) -> int:

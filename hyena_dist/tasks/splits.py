@@ -1,7 +1,7 @@
 """Splits that a set does not have yet, cut by the hash of each sequence.
 
-A sequence goes where its hash says, so neither the order of rows nor what else is in the set matters, and duplicates
-and reverse complements stay together.
+Distinct sequences are ordered by class and then by hash, and every so many of them are held out. So the order of rows
+does not matter, each class has its share, and duplicates and reverse complements stay together.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from hyena_dist.config.task_data import TaskData
 from hyena_dist.tasks.labelled import SPLITS
 
-_PARTS = np.uint64(2**32)
 
-
-def cut(hashes: NDArray[np.uint64], given: Sequence[str] | None, settings: TaskData) -> NDArray[np.str_]:
+def cut(
+    hashes: NDArray[np.uint64],
+    given: Sequence[str] | None,
+    settings: TaskData,
+    strata: NDArray[np.int64] | None = None,
+) -> NDArray[np.str_]:
     """Return the split of each sequence.
 
     What has no test gets one from train, then what has no valid. Of `folds` parts the one of number `fold` is held
@@ -25,23 +28,36 @@ def cut(hashes: NDArray[np.uint64], given: Sequence[str] | None, settings: TaskD
         hashes: `strands.strand_hash` of N sequences, [N].
         given: their splits in the data, if it has any.
         settings: the shares, and the folds.
+        strata: their classes, [N], of each of which a share is held out; all are one if not given.
 
     Returns:
         Texts of SPLITS, [N].
     """
     splits = np.array(["train"] * hashes.size if given is None else list(given), dtype="<U5")
-    had_test = bool((splits == "test").any())
-    share = (hashes // _PARTS) / 2**32
+    strata = np.zeros(hashes.size, np.int64) if strata is None else strata
+    missing = [name for name in ("test", "valid") if not (splits == name).any()]
     if settings.folds:
-        held_out = (hashes % _PARTS) % np.uint64(settings.folds) == settings.fold
         splits[splits == "valid"] = "train"
-        splits[(splits == "train") & held_out] = "valid" if had_test else "test"
-    elif not had_test:
-        splits[(splits == "train") & (share < settings.test_fraction)] = "test"
-        share = (share - settings.test_fraction) / (1 - settings.test_fraction)
-    if not (splits == "valid").any():
-        splits[(splits == "train") & (share < settings.valid_fraction)] = "valid"
+        pool = np.flatnonzero(splits == "train")
+        held_out = pool[_places(hashes[pool], strata[pool]) % settings.folds == settings.fold]
+        splits[held_out] = "test" if "test" in missing else "valid"
+        missing = [name for name in ("valid",) if "test" in missing]
+    for name in missing:
+        share = settings.test_fraction if name == "test" else settings.valid_fraction
+        pool = np.flatnonzero(splits == "train")
+        places = _places(hashes[pool], strata[pool])
+        splits[pool[np.ceil((places + 1) * share) > np.ceil(places * share)]] = name
     return splits
+
+
+def _places(hashes: NDArray[np.uint64], strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of sequences among distinct ones, by stratum (the lowest that has it) and then by hash."""
+    distinct, of = np.unique(hashes, return_inverse=True)
+    lowest = np.full(distinct.size, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, of, strata)
+    places = np.empty(distinct.size, np.int64)
+    places[np.lexsort((distinct, lowest))] = np.arange(distinct.size)
+    return places[of]
 
 
 def indices(splits: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hyena_dist.config.file import override, load_tree
+from hyena_dist.config.file import load_tree, override
 from hyena_dist.tasks.recipe_table import OWN_DATA, find_recipe
 
 

@@ -25,7 +25,7 @@ from hyena_dist.train.interval_loss import IntervalLoss
 from hyena_dist.train.lr import learning_rate
 from hyena_dist.train.objective import Batch, Evaluation, Objective, RunRecord
 from hyena_dist.train.outcome import Ending, Outcome
-from hyena_dist.train.reporting import RunReporter
+from hyena_dist.train.reporting import RunReporter, ending_sentence
 from hyena_dist.train.resume import ResumePoint
 from hyena_dist.train.setup import build, introduction
 from hyena_dist.train.stop import StopSignal
@@ -108,7 +108,8 @@ class Loop:
             if self.step < point.end_step and not self._is_over:
                 ending = "stopped"
             self.reporter.progress.close()  # what follows is a report, not progress
-            result = Outcome(ending, self.step, self._stages_done, len(point.stages), self._sentence(ending))
+            sentence = ending_sentence(ending, self.config, point, self.step, self.mesh.world.size)
+            result = Outcome(ending, self.step, self._stages_done, len(point.stages), sentence)
             if ending == "finished":
                 self._report()
             elif self.mesh.world.is_main:
@@ -132,20 +133,6 @@ class Loop:
     @property
     def _stages_done(self) -> int:
         return len(self.point.stages) if self.state.ended else self.point.stages_done(self.step)
-
-    def _sentence(self, ending: Ending) -> str:
-        point = self.point
-        done = f"step {self.step:,} of {point.last_step:,}"
-        if ending == "finished":
-            return f"finished at {done}"
-        if ending == "stopped":
-            return f"stopped and saved at {done}; the same command continues"
-        following = point.stages[point.stages_done(self.step)]
-        layout = self.config.layout_of([following]).describe(self.mesh.world.size)
-        return (
-            f"stage {following.number} is done and saved at {done}; the same command, or the next job, starts stage "
-            f"{following.number + 1} with {layout}"
-        )
 
     # --- the steps ---
 

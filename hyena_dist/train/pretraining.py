@@ -21,7 +21,8 @@ from hyena_dist.data.sampling.valid_starts import GenomeAxis, n_ranges
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.models.lm import HyenaDNA
 from hyena_dist.models.mixers.base import describe_mixers
-from hyena_dist.models.published import load_weights, published_config, read_tensors
+from hyena_dist.models.published import load_weights, published_config
+from hyena_dist.models.weights_files import find_weights, read_tensors
 from hyena_dist.ops.precision import DTYPES
 from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.parallel.transfer import to_device
@@ -86,9 +87,9 @@ class Pretraining(Objective[TokenBatch]):
         return HyenaDNA(self.config.model, mesh, DTYPES[self.config.precision])
 
     def load_model(self, checkpoint: Path, model: nn.Module, mesh: Mesh) -> None:
-        """Copy the weights of a checkpoint, position grids of a published model included."""
+        """Copy the weights of a checkpoint or a published model, whose position grids are kept."""
         assert isinstance(model, HyenaDNA)
-        weights = checkpoint / "model.safetensors"
+        weights = find_weights(checkpoint)
         load_weights(model, read_tensors(weights), source=weights)
 
     def model_files(self, model: nn.Module) -> Mapping[str, str]:
@@ -138,7 +139,7 @@ class Pretraining(Objective[TokenBatch]):
         """Score held-out windows: at every context length at the end, at the longest that suits in between."""
         assert isinstance(model, HyenaDNA)
         settings = self.config.evaluation
-        lengths = self.lengths if final else self._interim_lengths(mesh, point)
+        lengths = self.lengths if final else interim_lengths(self.lengths, mesh, point)
         results = {}
         for length in lengths:
             tokens = settings.max_tokens if final else settings.interval_max_tokens
@@ -196,7 +197,7 @@ class Pretraining(Objective[TokenBatch]):
         micro_batches = []
         for index, first in enumerate(read.first_samples):
             weights = None if read.weights is None else read.weights[index]
-            seeds = [_dropout_seed(seed, read.step, first + i) for i in range(size)]
+            seeds = [dropout_seed(seed, read.step, first + i) for i in range(size)]
             micro_batches.append(TokenBatch(read.tokens[index], weights, seeds))
         return Batch(read.stage, read.step, micro_batches, read.total_weight)
 
@@ -216,13 +217,20 @@ class Pretraining(Objective[TokenBatch]):
             lines.append(f"evaluation ({settings.split}) at context {length:,} scores {found}")
         return lines
 
-    def _interim_lengths(self, mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
-        """Return the longest context that suits these processes, if any; all of them suit those of the last segment."""
-        if point.in_last_segment:
-            return self.lengths[-1:]
-        longest = max(stage.seq_length for stage in point.segment)
-        unit = mesh.residual_shard[1]
-        return tuple(n for n in self.lengths if n <= longest and n % unit == 0)[-1:]
+
+def interim_lengths(lengths: tuple[int, ...], mesh: Mesh, point: ResumePoint) -> tuple[int, ...]:
+    """Return the longest context that suits these processes, if any; all of them suit those of the last segment.
+
+    Args:
+        lengths: the contexts that are evaluated, ascending.
+        mesh: the ranks that share the work.
+        point: says what these processes are made for.
+    """
+    if point.in_last_segment:
+        return lengths[-1:]
+    longest = max(stage.seq_length for stage in point.segment)
+    unit = mesh.residual_shard[1]
+    return tuple(n for n in lengths if n <= longest and n % unit == 0)[-1:]
 
 
 def nll_sum(
@@ -245,5 +253,6 @@ def nll_sum(
     return (nll if weights is None else nll * weights).sum()
 
 
-def _dropout_seed(*numbers: int) -> int:
+def dropout_seed(*numbers: int) -> int:
+    """Return the seed of dropout for a sample that these numbers tell from all others."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -13,6 +13,7 @@ from hyena_dist.profile.mfu import describe_peak, mfu, peak_flops
 from hyena_dist.profile.phases import Phases
 from hyena_dist.tracking import JsonlTracker, MlflowTracker, Trackers, TrainingProgress, environment
 from hyena_dist.train.objective import Evaluation, Objective
+from hyena_dist.train.outcome import Ending
 from hyena_dist.train.resume import ResumePoint
 from hyena_dist.train.state import TrainState
 
@@ -149,6 +150,20 @@ class RunReporter:
         """Let go of the terminal and of the trackers."""
         self.progress.close()
         self.trackers.finish(status)
+
+
+def ending_sentence(ending: Ending, config: RunConfig, point: ResumePoint, step: int, ranks: int) -> str:
+    """Return a sentence that tells people how these processes ended at a step, and what comes next."""
+    done = f"step {step:,} of {point.last_step:,}"
+    if ending == "finished":
+        return f"finished at {done}"
+    if ending == "stopped":
+        return f"stopped and saved at {done}; the same command continues"
+    following = point.stages[point.stages_done(step)]
+    return (
+        f"stage {following.number} is done and saved at {done}; the same command, or the next job, starts stage "
+        f"{following.number + 1} with {config.layout_of([following]).describe(ranks)}"
+    )
 
 
 def settings_hash(config: RunConfig) -> str:

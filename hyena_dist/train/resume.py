@@ -13,6 +13,7 @@ from hyena_dist.parallel.world import World
 from hyena_dist.train.checkpoint.format import checkpoint_folders, newest_intact
 from hyena_dist.train.checkpoint.keep import intact_of_step, set_aside_newer
 from hyena_dist.train.continuation import check_continues
+from hyena_dist.train.init import first_state
 from hyena_dist.train.state import TrainState, read_state
 
 Resume = Literal["auto", "never"] | int
@@ -91,7 +92,7 @@ def find_resume_point(
     segments = config.segments(world.size)
     stages = tuple(stage for segment in segments for stage in segment)
     checkpoint = world.on_main(lambda: find_checkpoint(config, asked, data, resume))
-    state = read_state(checkpoint) if checkpoint else TrainState()
+    state = read_state(checkpoint) if checkpoint else first_state(config)
     segment = next((segment for segment in segments if state.step < segment[-1].end_step), segments[-1])
     end_step = min(segment[-1].end_step, stages[(last_stage or len(stages)) - 1].end_step)
     return ResumePoint(stages, segment, end_step, checkpoint, state)
@@ -114,10 +115,8 @@ def find_checkpoint(config: RunConfig, asked: RunConfig, data: Any, resume: Resu
     else:
         found = newest_intact(checkpoints, _say)
     if found:
-        if check_continues(found, config):
-            print(
-                f"the curriculum is longer than it was at {found}: the learning rate follows it from here", flush=True
-            )
+        if longer := check_continues(found, config):
+            _say(longer)
         if read_state(found).data != data:
             raise UserError(
                 f"{found} was trained on other data than {config.data.path}, or samples windows of its intervals as an "

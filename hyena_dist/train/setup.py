@@ -1,5 +1,6 @@
-"""The model of an objective under its engine, as the seed initialises it or as a checkpoint left it."""
+"""The model of an objective under its engine: from the seed, from a trained model, or as a checkpoint left it."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.profile.phases import Phases
 from hyena_dist.train.checkpoint.load import load_optimizer
 from hyena_dist.train.choices import made_elsewhere
+from hyena_dist.train.init import describe_beginning
 from hyena_dist.train.objective import Objective
 from hyena_dist.train.param_groups import parameter_groups
 from hyena_dist.train.resume import ResumePoint
@@ -23,12 +25,13 @@ from hyena_dist.train.resume import ResumePoint
 def build(
     objective: Objective[Any], config: RunConfig, mesh: Mesh, point: ResumePoint, phases: Phases
 ) -> tuple[nn.Module, Engine]:
-    """Build model and engine on every rank, and continue with the checkpoint of the resume point if it has one."""
+    """Build model and engine on every rank, from the resume point's checkpoint or, at its start, the run's `init`."""
     tuning.install(point.state.choices)
     torch.manual_seed(config.seed)
     model = objective.build_model(mesh)
-    if point.checkpoint:
-        objective.load_model(point.checkpoint, model, mesh)  # before the engine, which takes its shards of what it gets
+    init = None if point.checkpoint else config.init
+    if start := init.model if init else point.checkpoint:
+        objective.load_model(Path(start), model, mesh)  # before the engine, which takes its shards of what it gets
     model.to(mesh.device)
     if mesh.device.type == "cpu":
         tokens = max(stage.micro_batch_size * stage.seq_length for stage in point.segment)
@@ -46,8 +49,8 @@ def build(
         clip_grad=settings.clip_grad,
         enter=phases.enter,
     )
-    if point.checkpoint:
-        load_optimizer(point.checkpoint, engine)
+    if start and (init is None or init.optimizer == "keep"):
+        load_optimizer(Path(start), engine)
     return model, engine
 
 
@@ -69,4 +72,6 @@ def introduction(
         lines.append(f"continuing from {point.checkpoint}")
         if sentence := made_elsewhere(point.state.choices, point.checkpoint, mesh.device):
             lines.append(sentence)
+    elif config.init and mesh.world.is_main:
+        lines += describe_beginning(config, objective.fingerprint)
     return lines

@@ -38,6 +38,8 @@ class TrainState:
     data: Any = None
     """The fingerprint of the data that the run trains on, as its objective gives it."""
     anomaly: AnomalyMemory = field(default_factory=AnomalyMemory)
+    updates_before: int = 0
+    """Updates that a kept optimizer had made before the run began."""
     unreported: tuple[tuple[float, float], ...] = ()
     """Summed loss and weight of each step that the next row of metrics will hold the mean of."""
     choices: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class TrainState:
     @property
     def updates(self) -> int:
         """The number of updates that AdamW has made."""
-        return self.step - len(self.anomaly.skipped)
+        return self.updates_before + self.step - len(self.anomaly.skipped)
 
     def to_json(self) -> str:
         """Return the text of state.json."""
@@ -72,6 +74,8 @@ class TrainState:
             "guard": {"losses": self.anomaly.losses, "norms": self.anomaly.norms},
             "skipped": self.anomaly.skipped,
         }
+        if self.updates_before:
+            fields["updates_before"] = self.updates_before
         if self.unreported:
             fields["unreported"] = self.unreported
         if self.choices:

@@ -112,3 +112,35 @@ def sent(server: MlflowServer, run_dir: Path) -> dict[int, float]:
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert len({point.step for point in history}) == len(history), "none came twice"
     return {point.step: point.value for point in history}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_chaos_of_fine_tuning(
+    make_task: Callable[..., RunConfig], tmp_path: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of the best evaluation and the predictions survive, as weights and samples do."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    train = {
+        "curriculum": [{"seq_length": n, "train_iters": STEPS} for n in (32, 48)],
+        "global_batch_size": 4,
+        "log_interval": 1,
+        "eval_interval": 7,
+        "save_interval": 5,
+    }
+    task = {"epochs": None, "tune": "lora", "best_by": "loss", "patience": 2 * STEPS // 7 - 1}
+    runs = []
+    for name in ("undisturbed", "disturbed"):
+        config = make_task(name=name, train=train, task=task)
+        config.run_dir.mkdir()
+        (config.run_dir / "run.yaml").write_text(dump_config(config))
+        runs.append(config.run_dir)
+    whole, struck = runs
+    subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    Monkey(command(struck), struck, [STEPS], server, seed=KILLS).finish(KILLS, limit_s=300 + 60 * KILLS)
+    assert curve(struck) == curve(whole)
+    files = ["predictions-valid.parquet", "predictions-test.parquet"]
+    files += [str(path.relative_to(whole)) for path in whole.glob("checkpoints/*/model.safetensors")]
+    for file in files:
+        assert (struck / file).read_bytes() == (whole / file).read_bytes(), file

@@ -93,7 +93,7 @@ def test_damaged_data(make_config: Callable[..., RunConfig], small_store: Path, 
 
     shutil.copytree(small_store, tmp_path / "store")
     write_shards(small_store, tmp_path / "shards", say=lambda _: None)
-    for data, file, workers in (("store", "genome.zarr/contigs/chr1/c/0", 1), ("shards", "train-000000.tar", 0)):
+    for data, file, workers in (("store", "genome.zarr/tokens/0/c/0", 1), ("shards", "train-000000.tar", 0)):
         damaged = tmp_path / data / file
         damaged.write_bytes(damaged.read_bytes()[:-600])
         config = make_config(train=TRAIN, data={"path": str(tmp_path / data), "workers": workers}, name=f"on-{data}")

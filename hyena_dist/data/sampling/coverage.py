@@ -7,9 +7,10 @@ import numpy as np
 
 from hyena_dist.config.data import DataConfig
 from hyena_dist.data.sampling.train_windows import TrainingStarts, training_starts
-from hyena_dist.data.sampling.valid_starts import GenomeAxis, Ranges
+from hyena_dist.data.sampling.valid_starts import GenomeAxis
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.ranges import Ranges
 
 NAMED = 3
 """How many contigs without a window are named; of more, the number is told."""
@@ -23,15 +24,15 @@ class Coverage(NamedTuple):
     contigs: int
     all_contigs: int
     left_out: tuple[str, ...]
-    """The contigs that no window reaches, in the order of the store."""
+    """The first contigs that no window reaches, in the order of the store, at most NAMED."""
 
     def __str__(self) -> str:
         share = f" ({100 * self.bases / self.all_bases:.1f} %)" if self.all_bases else ""
         text = f"{self.bases:,} of {self.all_bases:,} bases{share} on {self.contigs:,} of {self.all_contigs:,} contigs"
         if not self.left_out:
             return text
-        names = ", ".join(self.left_out[:NAMED])
-        more = len(self.left_out) - NAMED
+        names = ", ".join(self.left_out)
+        more = self.all_contigs - self.contigs - NAMED
         return f"{text}; without: {names}" + (f" and {more:,} more" if more > 0 else "")
 
 
@@ -56,9 +57,9 @@ def coverage(store: GenomeStore, reached: Ranges, regions: Ranges) -> Coverage:
     contig = np.searchsorted(axis.offset + np.arange(axis.offset.size), merged.start, side="right") - 1
     has = np.unique(contig)
     seen = np.unique(contig[per_region > 0])
-    names = list(store.contigs)
-    left_out = tuple(names[i] for i in np.setdiff1d(has, seen))
-    return Coverage(int(per_region.sum()), int(merged.size.sum()), seen.size, has.size, left_out)
+    left_out = np.setdiff1d(has, seen)
+    named = tuple(store.contigs.name(int(i)) for i in left_out[:NAMED])
+    return Coverage(int(per_region.sum()), int(merged.size.sum()), seen.size, has.size, named)
 
 
 def training_coverage(
@@ -84,8 +85,8 @@ def training_coverage(
     reach = starts.rows.reach(seq_length + 1)
     regions = axis.free if data.sampling == "uniform" else axis.ranges(store.intervals["train"])
     if data.species_weights:
-        keep = {name for name in store.contigs if store.species_of(name) in data.species_weights}
-        wanted = np.array([name in keep for name in store.contigs])
+        sampled = np.array([*(name in data.species_weights for name in store.species), False])
+        wanted = sampled[store.contigs.species]
         reach, regions = (Ranges(*(edge[wanted[axis.contig(r.start)]] for edge in r)) for r in (reach, regions))
     return coverage(store, reach, regions), _density(store, axis, starts, data, regions)
 
@@ -94,20 +95,18 @@ def _density(
     store: GenomeStore, axis: GenomeAxis, starts: TrainingStarts, data: DataConfig, regions: Ranges
 ) -> Density:
     """Find the contig with the most samples per base of its regions."""
-    names = list(store.contigs)
-    bases = np.bincount(axis.contig(regions.start), regions.size, len(names))
+    bases = np.bincount(axis.contig(regions.start), regions.size, len(store.contigs))
     first_row = np.searchsorted(starts.interval, np.arange(starts.weight.size))
     contig = axis.contig(starts.rows.low[first_row])
-    samples = np.bincount(contig, starts.weight, len(names))
+    samples = np.bincount(contig, starts.weight, len(store.contigs))
     if data.species_weights:
-        species = np.array([store.species_of(name) or "" for name in names])
         share = np.zeros_like(samples)
         for name, weight in data.species_weights.items():
-            of = species == name
+            of = store.contigs.species == store.species.index(name)
             share[of] = samples[of] * (weight / samples[of].sum())
         samples = share
     times = np.divide(samples, bases, out=np.zeros_like(samples), where=bases > 0) * (bases.sum() / samples.sum())
-    return Density(names[int(times.argmax())], float(times.max()))
+    return Density(store.contigs.name(int(times.argmax())), float(times.max()))
 
 
 def target_coverage(store: GenomeStore, windows: Sequence[Interval], split: str) -> Coverage:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.ranges import Regions
 
 
 def tile(regions: Sequence[Interval], seq_length: int, max_windows: int) -> list[Interval]:
@@ -22,12 +23,38 @@ def tile(regions: Sequence[Interval], seq_length: int, max_windows: int) -> list
     Returns:
         Windows of `seq_length` + 1 bases, in the order of the regions.
     """
-    windows = [
-        Interval(region.contig, start, start + seq_length + 1)
-        for region in regions
-        for start in range(region.start, region.end - seq_length, seq_length)
-    ]
-    if len(windows) > max_windows:
-        chosen: NDArray[np.int64] = np.linspace(0, len(windows) - 1, max_windows).astype(np.int64)
-        windows = [windows[i] for i in chosen]
-    return windows
+    return [window for window, _ in pieces(regions, seq_length, max_windows, whole=True)]
+
+
+def pieces(regions: Sequence[Interval], length: int, most: int, *, whole: bool) -> list[tuple[Interval, int]]:
+    """Cut regions into pieces of `length` targets side by side, each with one base before them.
+
+    Args:
+        regions: half-open ranges.
+        length: targets in a piece.
+        most: how many pieces to return at the most; of more, evenly spaced ones are chosen.
+        whole: whether a region's last targets, too few for a piece, are left out or make a shorter one.
+
+    Returns:
+        Each piece with the start of its region.
+    """
+    size = _sizes(regions)
+    counts = np.maximum((size - 1) // length if whole else -(-(size - 1) // length), 0)
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if ends.size else 0
+    chosen = np.arange(total) if total <= most else np.linspace(0, total - 1, most).astype(np.int64)
+    row = np.searchsorted(ends, chosen, side="right")
+    found = []
+    for region, number in zip(
+        (regions[i] for i in row.tolist()), (chosen - (ends - counts)[row]).tolist(), strict=True
+    ):
+        start = region.start + number * length
+        found.append((Interval(region.contig, start, min(start + length + 1, region.end)), region.start))
+    return found
+
+
+def _sizes(regions: Sequence[Interval]) -> NDArray[np.int64]:
+    """Return the number of bases in each region, int64 [regions]."""
+    if isinstance(regions, Regions):
+        return regions.ranges.size
+    return np.array([end - start for _, start, end in regions], np.int64)

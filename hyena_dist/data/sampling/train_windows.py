@@ -256,7 +256,9 @@ def _species_of(
         has = f"has {', '.join(store.species)}" if store.species else "has no species labels"
         raise UserError(f"data.species_weights names {unknown[0]!r}, and the store {has}; name species of the store")
     number = {name: i for i, name in enumerate(weights)}
-    of_contig = np.array([number.get(store.species_of(contig) or "", -1) for contig in store.contigs])
+    # The place in the weights of each species of the store, and -1 for those that are not sampled.
+    of_species = np.array([*(number.get(name, -1) for name in store.species), -1])
+    of_contig = of_species[store.contigs.species]
     first_row = np.searchsorted(starts.interval, np.arange(starts.weight.size))
     species = of_contig[axis.contig(starts.rows.low[first_row])]
     for name, i in number.items():

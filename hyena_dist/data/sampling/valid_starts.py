@@ -11,90 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.contigs import Positions
 from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.ranges import Ranges, Regions
 from hyena_dist.data.tokenizer import N
 
 Sampling = Literal["interval", "published", "uniform"]
 """How windows are chosen; `interval_starts` and `uniform_starts` say what each way means."""
-Positions = NDArray[np.int64]
-"""Positions or counts of positions, in bases."""
 
 _PIECE = 2**24
 """How many bases are looked through for N at a time."""
-
-
-class Ranges(NamedTuple):
-    """Half-open ranges of positions, as two arrays int64 [n]."""
-
-    start: Positions
-    """First position of each range."""
-    end: Positions
-    """Position after the last of each range."""
-
-    @property
-    def size(self) -> Positions:
-        """Number of positions in each range, int64 [n]."""
-        return self.end - self.start
-
-    def before(self, positions: Positions) -> Positions:
-        """Count how many positions of these ranges lie before each of `positions`.
-
-        The ranges must be sorted and disjoint.
-
-        Args:
-            positions: int64 [m].
-
-        Returns:
-            Counts, int64 [m].
-        """
-        total = np.concatenate(([0], np.cumsum(self.size)))
-        row = np.searchsorted(self.start, positions, side="right")
-        # How far the range that begins before the position reaches beyond it.
-        beyond = np.append(self.end, 0)[row - 1] - positions
-        return total[row] - np.where(row > 0, np.maximum(beyond, 0), 0)
-
-    def inside(self, others: "Ranges") -> Positions:
-        """Count how many positions of these ranges, sorted and disjoint, each of the other ranges holds."""
-        return self.before(others.end) - self.before(others.start)
-
-    def sorted(self) -> "Ranges":
-        """Return the same ranges in the order of their starts."""
-        order = np.argsort(self.start, kind="stable")
-        return Ranges(self.start[order], self.end[order])
-
-    def merged(self) -> "Ranges":
-        """Return the same positions as sorted ranges that neither touch nor overlap."""
-        start, end = self.sorted()
-        end = np.maximum.accumulate(end)
-        begins = np.append(True, start[1:] > end[:-1])[: start.size]  # whether a row begins a merged range
-        ends = np.append(begins[1:], True)[: start.size]
-        return Ranges(start[begins], end[ends])
 
 
 class GenomeAxis:
     """One axis of positions for a whole genome: the contigs of a store, laid end to end in the order of the store.
 
     Attributes:
-        number: number of each contig in the order of the store, by its name.
         offset: position at which each contig begins and, last, the length of the axis; int64 [contigs + 1].
         free: the store's free ranges on this axis, which training may read, sorted and disjoint.
     """
 
     def __init__(self, store: GenomeStore) -> None:
-        self.number = {name: i for i, name in enumerate(store.contigs)}
-        self.offset: Positions = np.cumsum([0, *store.contigs.values()], dtype=np.int64)
-        self.free = self.ranges(region for name in store.contigs for region in store.free.get(name, ()))
+        self._contigs = store.contigs
+        self.offset = store.contigs.offset
+        self.free = store.free.ranges
 
     def ranges(self, intervals: Iterable[Interval]) -> Ranges:
         """Return intervals of contigs as ranges on this axis, in the same order."""
-        numbered = [(self.number[contig], start, end) for contig, start, end in intervals]
-        rows = np.array(numbered, dtype=np.int64).reshape(-1, 3)
-        offset = self.offset[rows[:, 0]]
-        return Ranges(offset + rows[:, 1], offset + rows[:, 2])
+        return Regions.of(self._contigs, intervals).ranges
 
     def contig(self, positions: Positions) -> Positions:
         """Return the number of the contig that holds each position, int64 of the same shape."""
-        return np.searchsorted(self.offset, positions, side="right") - 1
+        return self._contigs.at(positions)
 
 
 class Starts(NamedTuple):
@@ -203,15 +151,10 @@ def common_starts(starts: Starts, allowed: Starts) -> tuple[Starts, Positions]:
 
 def n_ranges(store: GenomeStore, axis: GenomeAxis) -> Ranges:
     """Find where the free ranges hold N, by reading the free ranges of every contig that has any N."""
+    has_n = store.contigs.composition[:, 4] > 0
     edges = [np.empty((0, 2), dtype=np.int64)]
-    for contig in store.manifest["contigs"]:
-        if not contig["composition"]["N"]:
-            continue
-        name = contig["name"]
-        offset = axis.offset[axis.number[name]]
-        for region in store.free.get(name, ()):
-            for start in range(region.start, region.end, _PIECE):
-                is_n = store.read(name, start, min(region.end, start + _PIECE)) == N
-                changes = np.flatnonzero(np.diff(is_n, prepend=False, append=False))
-                edges.append(changes.reshape(-1, 2) + offset + start)
+    for name, start, end in Regions(store.contigs, Ranges(*store.free.on(has_n).ranges).cut(_PIECE)):
+        is_n = store.read(name, start, end) == N
+        changes = np.flatnonzero(np.diff(is_n, prepend=False, append=False))
+        edges.append(changes.reshape(-1, 2) + axis.offset[store.contigs.number[name]] + start)
     return Ranges(*np.concatenate(edges).T)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyena_dist.data.store.fetch import ShardCache, join
-from hyena_dist.data.store.manifest import MANIFEST, ZARR, Interval
+from hyena_dist.data.store.manifest import MANIFEST, Interval
 from hyena_dist.errors import UserError
 
 
@@ -27,13 +27,19 @@ class StoreFiles:
         self._cache = cache
         self._copies: dict[str, Path] = {}  # local copy of each remote file that was used, by its path in the folder
         self._command: str = manifest["command"]
-        self._known: dict[str, tuple[int, str]] = {}  # size in bytes and sha256 of each file, by its path
-        if "zarr" in manifest:
-            for path, (size, sha256) in manifest["zarr"]["files"].items():
-                self._known[f"{ZARR}/{path}"] = (size, sha256)
-        else:
-            for file in (*manifest["shards"], manifest["shard_index"]):
-                self._known[file["path"]] = (file["bytes"], file["sha256"])
+        # Size in bytes and sha256 of each file, by its path.
+        self._known = {path: (size, sha256) for path, (size, sha256) in manifest["files"].items()}
+        for tar in manifest.get("shards", ()):
+            self._known[tar["path"]] = (tar["bytes"], tar["sha256"])
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of all files that the manifest names."""
+        return list(self._known)
+
+    def knows(self, path: str) -> bool:
+        """Tell whether the manifest names a file."""
+        return path in self._known
 
     def damaged(self, path: str, reason: str, where: Interval | None = None) -> UserError:
         """Return the error for a file that is not as its writer left it.
@@ -97,17 +103,18 @@ class StoreFiles:
         except (OSError, ValueError) as error:
             raise self.damaged(path, f"cannot be read ({error})", where) from error
 
-    def read(self, path: str) -> bytes:
-        """Read a small file whole, and check its hash.
+    def checked(self, path: str) -> Path:
+        """Return where a file of the index is on this machine, after checking its hash.
 
         Raises:
             UserError: The file is missing, cannot be read, or has another content than the manifest says.
         """
         file = self.local(path)
         try:
-            content = file.read_bytes()
+            with file.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise self.damaged(path, f"cannot be read ({error})") from error
-        if hashlib.sha256(content).hexdigest() != self._known[path][1]:
+        if found != self._known[path][1]:
             raise self.damaged(path, "is damaged (it has another sha256 than the manifest says)")
-        return content
+        return file

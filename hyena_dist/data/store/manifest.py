@@ -1,38 +1,41 @@
 """The names and rules of the data formats that writers (data_prep) and readers (this package) share.
 
-A reader finds here what is where in a store and in a folder of shards, and how a manifest is read, checked and
-fingerprinted. data_prep/README.md is the specification.
+A reader finds here what is where in a store and in a folder of shards, and how a manifest is read and checked.
+data_prep/README.md is the specification.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from hyena_dist.errors import UserError
 from hyena_dist.system.urls import as_url
 
 STORE_FORMAT = "hyena-dist-store"
 SHARDS_FORMAT = "hyena-dist-shards"
-VERSION = 2
+VERSION = 3
 MANIFEST = "manifest.json"
 ZARR = "genome.zarr"
-SHARD_INDEX = "index.json"
+INDEX = "index"
+"""Folder of the arrays that say what is where, a file of the form .npy each."""
+SAMPLES = "samples"
+"""The array of the index of shards that says where each window is."""
 SPLITS = ("train", "valid", "test")
+CODECS = ("packed", "none")
+"""How tokens are stored: four bases in a byte, or a byte each, which any reader of Zarr knows."""
 
 ZARR_CHUNK = 2**16
 """Tokens in a chunk, which is packed and has a checksum of its own; reading any of them checks the whole chunk."""
-ZARR_SHARD = 2**24
-"""Largest number of tokens in one file of the Zarr store."""
+ZARR_SHARD = 2**29
+"""Largest number of tokens in one file of the Zarr store, unless the manifest names another."""
 ZARR_FILL = 255
 """The value that Zarr returns for missing chunks; no token has it, so that a hole is noticed."""
 
-_NODE = "zarr.json"
-"""Name of the file that describes a group, in the folder that holds the group's arrays."""
-_COMMON_KEYS = ("tokenizer", "command", "created", "options", "sources", "species", "contigs", "splits", "intervals")
-_KEYS = {STORE_FORMAT: (*_COMMON_KEYS, "zarr"), SHARDS_FORMAT: (*_COMMON_KEYS, "shards", "shard_index")}
+_COMMON_KEYS = (
+    "tokenizer", "command", "created", "options", "sources", "species", "contigs", "bases", "splits", "fingerprint",
+    "files",
+)  # fmt: skip
+_KEYS = {STORE_FORMAT: (*_COMMON_KEYS, "zarr"), SHARDS_FORMAT: (*_COMMON_KEYS, "shards")}
 _MAKERS = {STORE_FORMAT: "hyena-dist data build", SHARDS_FORMAT: "hyena-dist data shards"}
 
 
@@ -50,92 +53,19 @@ class Interval(NamedTuple):
         return f"{self.contig}:{self.start}-{self.end}"
 
 
-class Sample(NamedTuple):
-    """One window in a tar of shards: a row of the shard index."""
-
-    key: str
-    """Name of the sample in the tar, without an extension."""
-    contig: str
-    """Name of the contig that the window lies on."""
-    start: int
-    """First position of the window."""
-    end: int
-    """Position after the window's last."""
-    offset: int
-    """Where the window's tokens begin in the tar, in bytes; they are plain, one byte each."""
-    crc32c: int
-    """Checksum of the tokens."""
-
-    @property
-    def interval(self) -> Interval:
-        """Range of positions that the sample holds."""
-        return Interval(self.contig, self.start, self.end)
+def index_path(column: str) -> str:
+    """Return the path of an array of the index inside a store or a folder of shards."""
+    return f"{INDEX}/{column}.npy"
 
 
-def array_path(kind: str, contig: str) -> str:
-    """Return the path of a contig's array inside the Zarr group, such as "contigs/chr20".
-
-    Names are percent-encoded, since a contig name may hold '/', '|' or ':', and Zarr reserves '.', '..' and '__*', and
-    'zarr.json', the file that lies beside the arrays.
-
-    Args:
-        kind: "contigs" for the tokens or "soft_mask" for the lower-case ranges.
-        contig: name of the contig, as in the manifest.
-    """
-    encoded = quote(contig, safe="")
-    if encoded[0] in "._" or encoded == _NODE:
-        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
-    return f"{kind}/{encoded}"
+def intervals_column(split: str) -> str:
+    """Return the name of the array that holds the intervals of a split, where they are not its regions cut evenly."""
+    return f"{split}_intervals"
 
 
-def zarr_shard_length(length: int) -> int:
-    """Return how many tokens a shard file of a contig of `length` bases has room for.
-
-    It is ZARR_SHARD or, for a shorter contig, the length rounded up to whole chunks.
-    """
-    return min(ZARR_SHARD, -(-length // ZARR_CHUNK) * ZARR_CHUNK)
-
-
-def by_split(rows: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[Interval]]:
-    """Return a manifest's "splits" or "intervals", rows of contig, start and end for each split, as intervals."""
-    return {split: [Interval(*row) for row in rows[split]] for split in SPLITS}
-
-
-def free_ranges(contigs: Mapping[str, int], splits: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[Interval]]:
-    """Find where training may read: what the regions for validation and test leave of each contig.
-
-    Args:
-        contigs: length of each contig in bases, by its name.
-        splits: regions of each split as (contig, start, end), inside the contigs.
-
-    Returns:
-        Free ranges of every contig, in the order of `contigs`; they are sorted, not empty, and do not touch.
-    """
-    held_out: dict[str, list[tuple[int, int]]] = {contig: [] for contig in contigs}
-    for split in ("valid", "test"):
-        for contig, start, end in splits[split]:
-            held_out[contig].append((start, end))
-    free: dict[str, list[Interval]] = {}
-    for contig, length in contigs.items():
-        at = 0
-        ranges = []
-        for start, end in [*sorted(held_out[contig]), (length, length)]:
-            if start > at:
-                ranges.append(Interval(contig, at, start))
-            at = max(at, end)
-        free[contig] = ranges
-    return free
-
-
-def fingerprint(manifest: Mapping[str, Any]) -> str:
-    """Hash all that training samples depend on: the contigs' names and tokens, the splits and the intervals.
-
-    Returns:
-        16 hexadecimal digits, the same for a store and the shards made from it.
-    """
-    contigs = [[contig["name"], contig["sha256"]] for contig in manifest["contigs"]]
-    parts = [contigs, manifest["splits"], manifest["intervals"]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+def array_path(number: int) -> str:
+    """Return the path of a token array inside the Zarr group, such as "tokens/0"."""
+    return f"tokens/{number}"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -186,12 +116,21 @@ def parse_manifest(text: str | bytes, where: str) -> dict[str, Any]:
             f"{SHARDS_FORMAT!r}; give a folder that `hyena-dist data build` or `hyena-dist data shards` made"
         )
     maker = _MAKERS[manifest["format"]]
-    if manifest.get("version") != VERSION:
-        raise UserError(
-            f"{where} has format version {manifest.get('version')!r}, and this program reads version {VERSION}; "
-            f"rebuild it with `{maker}`"
-        )
+    version = manifest.get("version")
+    if version != VERSION:
+        fix = f"rebuild it with `{maker}`"
+        if version == 2 and manifest["format"] == STORE_FORMAT:
+            fix = f"convert it with `hyena-dist data convert {Path(where).parent} --out NEW`"
+        raise UserError(f"{where} has format version {version!r}, and this program reads version {VERSION}; {fix}")
     missing = [key for key in _KEYS[manifest["format"]] if key not in manifest]
     if missing:
         raise UserError(f"{where} lacks {missing[0]!r}; rebuild it with `{maker}`")
     return manifest
+
+
+def zarr_shard_length(length: int, most: int) -> int:
+    """Return how many tokens a file of an array of `length` tokens has room for.
+
+    It is `most` or, for a shorter array, the length rounded up to whole chunks.
+    """
+    return min(most, -(-length // ZARR_CHUNK) * ZARR_CHUNK)

@@ -4,7 +4,7 @@ Both return the same tokens for the same range, so that training may sample the 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,19 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.store.contigs import Contigs
 from hyena_dist.data.store.fetch import ShardCache, is_remote, join
 from hyena_dist.data.store.files import StoreFiles
+from hyena_dist.data.store.index import Index
 from hyena_dist.data.store.manifest import (
     MANIFEST,
+    SAMPLES,
+    SPLITS,
     STORE_FORMAT,
-    Interval,
-    by_split,
-    fingerprint,
-    free_ranges,
+    intervals_column,
     parse_manifest,
     read_manifest,
 )
-from hyena_dist.data.store.soft_mask import SoftMask
+from hyena_dist.data.store.ranges import Ranges, Regions
+from hyena_dist.data.store.soft_mask import MASK, soft_mask
 from hyena_dist.data.store.tar import TarReader
 from hyena_dist.data.store.zarr import ZarrReader
 from hyena_dist.data.tokenizer import Tokens
@@ -51,17 +53,17 @@ class GenomeStore:
     """A store or a folder of shards, opened for reading.
 
     A GenomeStore can be pickled for worker processes: files are mapped into memory at the first read, and what is
-    mapped does not travel with the pickle.
+    mapped does not travel with the pickle. Nothing is made for each contig, of which there may be millions.
 
     Attributes:
         location: folder or URL, as given to `open`.
         path: the folder; for a remote one, the folder that holds copies of its files.
         manifest: content of manifest.json.
-        contigs: length of each contig in bases by its name, in the order of the input.
+        contigs: length of each contig in bases by its name, in the order of the input, and the arrays of the index.
         species: names of the species; none where the input had no labels.
-        splits: regions of "train", "valid" and "test", which are sorted and do not overlap.
-        intervals: units of sampling of each split, which may overlap each other.
-        free: ranges of each contig that training may read, sorted: all outside of "valid" and "test".
+        index: the arrays of the index.
+        fingerprint: hash of all that training samples depend on, 16 hexadecimal digits; a store and its shards have the
+            same.
     """
 
     def __init__(self, location: str | Path, cache: Path | None = None) -> None:
@@ -76,18 +78,13 @@ class GenomeStore:
             self.manifest = read_manifest(self.path)
         try:
             self._files = StoreFiles(self.location, self.manifest, remote)
-            contigs = self.manifest["contigs"]
-            self.contigs: dict[str, int] = {contig["name"]: contig["length"] for contig in contigs}
             self.species: list[str] = list(self.manifest["species"])
-            self._species_of: dict[str, str | None] = {contig["name"]: contig["species"] for contig in contigs}
-            self.splits = by_split(self.manifest["splits"])
-            self.intervals = by_split(self.manifest["intervals"])
-            self.free = free_ranges(self.contigs, self.splits)
-        except (KeyError, TypeError, ValueError) as error:
+            self.fingerprint: str = self.manifest["fingerprint"]
+            self._open()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{join(self.location, MANIFEST)} is damaged ({error!r}); rebuild it with `hyena-dist data build`"
             ) from error
-        self._open_readers()
 
     @classmethod
     def open(cls, location: str | Path, cache: Path | None = None) -> "GenomeStore":
@@ -104,21 +101,38 @@ class GenomeStore:
         return cls(location, cache)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Hash of all that training samples depend on, 16 hexadecimal digits; a store and its shards have the same."""
-        return fingerprint(self.manifest)
+    def splits(self) -> dict[str, Regions]:
+        """Regions of "train", "valid" and "test", which are sorted and do not overlap."""
+        return {split: self._regions(split) for split in SPLITS}
+
+    @cached_property
+    def intervals(self) -> dict[str, Regions]:
+        """Units of sampling of each split, which may overlap each other."""
+        columns = {split: intervals_column(split) for split in SPLITS}
+        length = self.manifest["options"]["interval_length"]
+        return {
+            split: self._regions(column)
+            if column in self.index
+            else Regions(self.contigs, self.splits[split].ranges.cut(length))
+            for split, column in columns.items()
+        }
+
+    @cached_property
+    def free(self) -> Regions:
+        """The ranges that training may read, sorted: all of each contig outside of "valid" and "test"."""
+        return free_ranges(self.contigs, self.splits)
 
     def species_of(self, contig: str) -> str | None:
         """Return the species of a contig, or None if the contig's input had no label."""
-        return self._species_of[contig]
+        return self.contigs.species_of(self._number_of(contig))
 
     @property
     def has_soft_mask(self) -> bool:
         """Whether `soft_mask` can be read: only from the folder of a store that was built with --soft-mask."""
-        return self._mask is not None
+        return MASK in self.index
 
-    def read(self, contig: str, start: int, end: int) -> Tokens:
-        """Read the tokens of [start, end) on a contig.
+    def read(self, contig: str | int, start: int, end: int) -> Tokens:
+        """Read the tokens of [start, end) on a contig, named or numbered.
 
         Returns:
             A new array, uint8 [end - start].
@@ -126,7 +140,8 @@ class GenomeStore:
         Raises:
             UserError: The contig is unknown, the range leaves it, or a file is missing or damaged.
         """
-        return self.read_many([contig], [start], end - start)[0]
+        number = self._number_of(contig) if isinstance(contig, str) else contig
+        return self.read_many(np.array([number]), [start], end - start)[0]
 
     def read_many(
         self,
@@ -152,7 +167,7 @@ class GenomeStore:
         named = not isinstance(contigs, np.ndarray)
         numbers = np.array([self._number_of(name) for name in contigs] if named else contigs, dtype=np.int64)
         firsts = np.asarray(starts, dtype=np.int64)
-        inside = (firsts >= 0) & (size >= 0) & (firsts + size <= self._lengths[numbers])
+        inside = (firsts >= 0) & (size >= 0) & (firsts + size <= self._lengths(numbers))
         if not inside.all():
             window = int(np.argmin(inside))
             raise self._outside(int(numbers[window]), int(firsts[window]), int(firsts[window]) + size)
@@ -161,8 +176,8 @@ class GenomeStore:
         self._reader.read_into(numbers, firsts, out)
         return out
 
-    def soft_mask(self, contig: str, start: int, end: int) -> NDArray[np.bool_]:
-        """Read which bases of [start, end) were lower-case in the FASTA file (repeats, by convention).
+    def soft_mask(self, contig: str | int, start: int, end: int) -> NDArray[np.bool_]:
+        """Read which bases of [start, end) on a contig, named or numbered, were lower-case in the FASTA file.
 
         Returns:
             A new array, bool [end - start].
@@ -171,51 +186,78 @@ class GenomeStore:
             UserError: The contig is unknown, the range leaves it, a file is missing or damaged, or there is no soft
                 mask (see `has_soft_mask`).
         """
-        number = self._number_of(contig)
-        if not 0 <= start <= end <= self.contigs[contig]:
+        number = self._number_of(contig) if isinstance(contig, str) else contig
+        offset = int(self.contigs.offset[number])
+        if not 0 <= start <= end <= int(self.contigs.offset[number + 1]) - offset:
             raise self._outside(number, start, end)
-        if self._mask is None:
+        if not self.has_soft_mask:
             raise UserError(
                 f"{self.location} has no lower-case mask; open the folder of a store that was built with --soft-mask"
             )
-        return self._mask.read(Interval(contig, start, end))
+        return soft_mask(self.index[MASK], offset + start, offset + end)  # type: ignore[arg-type]
 
-    def _open_readers(self) -> None:
-        """Make the back ends, which read nothing before they are asked to."""
-        self._numbers = {name: number for number, name in enumerate(self.contigs)}
-        self._lengths = np.array(list(self.contigs.values()), dtype=np.int64)
-        self._reader: TokenReader
-        self._mask: SoftMask | None = None
+    def _open(self) -> None:
+        """Make what reads the files, which reads nothing before it is asked to."""
+        self.index = Index(self._files)
+        self.contigs = Contigs(self.index, self.species)
+
+    @cached_property
+    def _reader(self) -> TokenReader:
         if self.manifest["format"] == STORE_FORMAT:
-            self._reader = ZarrReader(self._files, self.contigs)
-            if self.manifest["options"]["soft_mask"] and not is_remote(self.location):
-                masked = {
-                    contig["name"]: (contig["length"], contig["soft_masked"]) for contig in self.manifest["contigs"]
-                }
-                self._mask = SoftMask(self.path, self._files, masked)
-        else:
-            self._reader = TarReader(self._files, list(self.contigs))
+            return ZarrReader(self._files, self.contigs, self.manifest["zarr"])
+        paths = [tar["path"] for tar in self.manifest["shards"]]
+        return TarReader(self._files, self.contigs, paths, self.index[SAMPLES])  # type: ignore[arg-type]
+
+    def _regions(self, column: str) -> Regions:
+        """Read ranges from the index."""
+        start, end = self.index[column].astype(np.int64).T
+        return Regions(self.contigs, Ranges(np.ascontiguousarray(start), np.ascontiguousarray(end)))
+
+    def _lengths(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lengths of contigs by their numbers, int64 [n]."""
+        offset = self.contigs.offset
+        return offset[numbers + 1] - offset[numbers]
 
     def _number_of(self, contig: str) -> int:
-        """Return the place of a contig in the order of the manifest."""
-        number = self._numbers.get(contig)
-        if number is None:
+        """Return the place of a contig in the order of the store."""
+        try:
+            return self.contigs.number[contig]
+        except KeyError:
             raise UserError(
-                f"contig {contig!r} is not in {self.location}, which has {len(self.contigs)} contigs; "
+                f"contig {contig!r} is not in {self.location}, which has {len(self.contigs):,} contigs; "
                 f"`hyena-dist data stats {self.location}` lists them"
-            )
-        return number
+            ) from None
 
     def _outside(self, contig: int, start: int, end: int) -> UserError:
         """Return the error for a range that is not inside its contig."""
-        name, length = list(self.contigs.items())[contig]
+        name = self.contigs.name(contig)
+        length = self.contigs[name]
         return UserError(
             f"range {start}-{end} is not inside contig {name!r} of {length} bases; choose 0 <= start <= end <= {length}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_reader", "_mask")}
+        kept = ("location", "path", "manifest", "species", "fingerprint", "_files")
+        return {key: self.__dict__[key] for key in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open_readers()
+        self._open()
+
+
+def free_ranges(contigs: Contigs, splits: Mapping[str, Regions]) -> Regions:
+    """Find where training may read: what the regions for validation and test leave of each contig.
+
+    Args:
+        contigs: the contigs.
+        splits: regions of each split.
+
+    Returns:
+        The free ranges, sorted; they are not empty, and those of a contig do not touch.
+    """
+    held_out = (splits["valid"] + splits["test"]).merged().ranges
+    # Between the ends of contigs and of held-out regions and what follows them lies what is free.
+    starts = np.sort(np.concatenate([contigs.offset[:-1], held_out.end]))
+    ends = np.sort(np.concatenate([held_out.start, contigs.offset[1:]]))
+    some = starts < ends
+    return Regions(contigs, Ranges(starts[some], ends[some]))

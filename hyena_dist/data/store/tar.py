@@ -1,109 +1,119 @@
 """Direct reading of any range from the WebDataset tars that `hyena-dist data shards` wrote.
 
-The samples in the tars cover the contigs, one plain byte for each base. Tars are mapped into memory, and a sample's
-checksum is computed when this process first touches it.
+Samples in the tars cover the contigs, one plain byte for each base. Tars are mapped into memory, some at a time, and a
+sample's checksum is computed when this process first touches it.
 """
 
-import json
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from hyena_dist.data.store.contigs import Contigs
 from hyena_dist.data.store.files import StoreFiles
-from hyena_dist.data.store.manifest import SHARD_INDEX, Interval, Sample
+from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import Tokens
 from hyena_dist.errors import UserError
 
+SAMPLE = np.dtype(
+    [("tar", "<u4"), ("crc32c", "<u4"), ("contig", "<u8"), ("start", "<u8"), ("end", "<u8"), ("offset", "<u8")]
+)
+"""A row of the index of samples; rows are in the order of the tars."""
+MAPS = 64
+"""How many tars are mapped at a time, each of which takes a descriptor."""
 
-class _Contig:
-    """The samples that lie on one contig, in the order of their positions.
 
-    Attributes:
-        samples: path of the tar and row of the index of each sample.
-        starts: first base of each sample.
-        tokens: tokens of each sample that has been checked, uint8 [end - start], and None for the others.
-    """
+class Sample(NamedTuple):
+    """One window in a tar of shards: a row of the index."""
 
-    def __init__(self, samples: Iterable[tuple[str, Sample]]) -> None:
-        self.samples = sorted(samples, key=lambda row: (row[1].start, row[1].end))
-        self.starts = [sample.start for _, sample in self.samples]
-        self.tokens: list[Tokens | None] = [None] * len(self.samples)
+    tar: int
+    """Number of the tar in the manifest."""
+    crc32c: int
+    """Checksum of the tokens."""
+    contig: int
+    """Number of the contig that the window lies on."""
+    start: int
+    """First position of the window on its contig."""
+    end: int
+    """Position after the window's last."""
+    offset: int
+    """Where the window's tokens begin in the tar, in bytes; they are plain, one byte each."""
+
+
+def sample_key(split: str, number: int) -> str:
+    """Return the name of a sample in its tar, without an extension, by its number among those of its split."""
+    return f"{split}-{number:08d}"
 
 
 class TarReader:
     """Reads windows of tokens from the tars of a folder of shards.
 
     Args:
-        files: the tars and their index.
-        contigs: names of the contigs, in the order of the manifest.
+        files: the tars.
+        contigs: the contigs.
+        paths: paths of the tars, in the order of the manifest.
+        samples: the index of samples, SAMPLE [samples].
     """
 
-    def __init__(self, files: StoreFiles, contigs: Sequence[str]) -> None:
+    def __init__(self, files: StoreFiles, contigs: Contigs, paths: Sequence[str], samples: NDArray[np.void]) -> None:
         self._files = files
-        self._names = contigs
-        self._contigs: list[_Contig] | None = None  # read with the index, at the first read
-        self._maps: dict[str, NDArray[np.uint8]] = {}  # content of the tars that are mapped, by their paths
+        self._contigs = contigs
+        self._paths = paths
+        self._samples = samples
+        starts = contigs.offset[samples["contig"]] + samples["start"].astype(np.int64)
+        self._order = np.argsort(starts, kind="stable")
+        self._starts = starts[self._order]
+        self._is_checked = bytearray(samples.size)
+        self._maps: dict[int, NDArray[np.uint8]] = {}  # content of the tars that are mapped, by their numbers
 
     def read_into(self, contigs: NDArray[np.int64], starts: NDArray[np.int64], out: Tokens) -> None:
         """Read windows of one size, as the protocol TokenReader says."""
-        if self._contigs is None:
-            self._contigs = self._load_index()
         size = out.shape[1]
-        for contig, start, row in zip(contigs.tolist(), starts.tolist(), out, strict=True):
-            on_contig = self._contigs[contig]
+        at_sample = np.searchsorted(self._starts, self._contigs.offset[contigs] + starts, side="right") - 1
+        for number, contig, start, row in zip(at_sample.tolist(), contigs.tolist(), starts.tolist(), out, strict=True):
             at = start
             stop = start + size
             while at < stop:
-                number = bisect_right(on_contig.starts, at) - 1
-                if number < 0 or on_contig.samples[number][1].end <= at:
+                place = int(self._order[number]) if 0 <= number < self._order.size else -1
+                sample = Sample(*self._samples[place].item())
+                if place < 0 or sample.contig != contig or not sample.start <= at < sample.end:
                     raise UserError(
-                        f"{Interval(self._names[contig], at, stop)} is not in the shards of {self._files.location}; "
-                        f"read it from the store that they were made of"
+                        f"{Interval(self._contigs.name(contig), at, stop)} is not in the shards of "
+                        f"{self._files.location}; read it from the store that they were made of"
                     )
-                tokens = on_contig.tokens[number]
-                if tokens is None:
-                    tokens = self._check(*on_contig.samples[number])
-                    on_contig.tokens[number] = tokens
-                first = at - on_contig.starts[number]
-                piece = tokens[first : first + stop - at]
+                first = at - sample.start
+                piece = self._tokens(place, sample)[first : first + stop - at]
                 row[at - start : at - start + piece.size] = piece
                 at += piece.size
+                number += 1
 
-    def _check(self, path: str, sample: Sample) -> Tokens:
-        """Check a sample that is touched for the first time.
+    def _tokens(self, place: int, sample: Sample) -> Tokens:
+        """Return the tokens of a sample in its mapped tar, uint8 [end - start], which are checked at the first touch.
 
         Args:
-            path: path of the tar, relative to the folder.
-            sample: the sample's row of the index.
-
-        Returns:
-            The sample's tokens in the mapped tar, uint8 [end - start].
+            place: row of the sample in the index.
+            sample: the row.
 
         Raises:
             UserError: The tar is missing or damaged.
         """
-        data = self._maps.get(path)
+        data = self._maps.get(sample.tar)
+        path = self._paths[sample.tar]
         if data is None:
-            data = self._files.map(path, sample.interval)
-            self._maps[path] = data
+            data = self._files.map(path, self._where(sample))
+            while len(self._maps) >= MAPS:
+                self._maps.pop(next(iter(self._maps), -1), None)
+            self._maps[sample.tar] = data
         size = sample.end - sample.start
         tokens = data[sample.offset : sample.offset + size]
-        if tokens.size != size or google_crc32c.value(tokens) != sample.crc32c:
-            raise self._files.damaged(path, "is damaged (a sample has another crc32c)", sample.interval)
+        if not self._is_checked[place]:
+            if tokens.size != size or google_crc32c.value(tokens) != sample.crc32c:
+                raise self._files.damaged(path, "is damaged (a sample has another crc32c)", self._where(sample))
+            self._is_checked[place] = 1
         return tokens
 
-    def _load_index(self) -> list[_Contig]:
-        """Read which samples lie on each contig, in the order of the manifest's contigs."""
-        content = self._files.read(SHARD_INDEX)
-        by_contig: dict[str, list[tuple[str, Sample]]] = {}
-        try:
-            for path, rows in json.loads(content).items():
-                for row in rows:
-                    sample = Sample(*row)
-                    by_contig.setdefault(sample.contig, []).append((path, sample))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise self._files.damaged(SHARD_INDEX, f"cannot be read ({error})") from error
-        return [_Contig(by_contig.get(name, ())) for name in self._names]
+    def _where(self, sample: Sample) -> Interval:
+        """Return the range of a contig that a sample holds."""
+        return Interval(self._contigs.name(sample.contig), sample.start, sample.end)

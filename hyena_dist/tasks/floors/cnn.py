@@ -48,9 +48,10 @@ class Cnn(nn.Module):
             letters: which of LETTERS each base is, zeros where a sequence has ended; fp32 [B, LETTERS, L].
         """
         # The vectors of letters and the first convolution are linear: as one they cost a twentieth.
-        first = torch.einsum("ock,lc->olk", self.convs[0].weight, self.letters)
-        x = F.conv1d(letters, first, self.convs[0].bias)
-        for conv, norm in zip([nn.Identity(), *self.convs[1:]], self.norms, strict=True):
+        first, *others = self.convs
+        assert isinstance(first, nn.Conv1d)
+        x = F.conv1d(letters, torch.einsum("ock,lc->olk", first.weight, self.letters), first.bias)
+        for conv, norm in zip([nn.Identity(), *others], self.norms, strict=True):
             x = F.max_pool1d(F.relu(norm(conv(x))), 2)
         return self.output(self.hidden(x.flatten(1)))
 

@@ -1,4 +1,4 @@
-"""What needs no sequence, or next to none: how frequent classes are, and how frequent around the same few bases.
+"""Floors that need no sequence, or next to none: shares of the classes, and their shares around the same few bases.
 
 Shapes: N examples, R rows, C classes or targets.
 """

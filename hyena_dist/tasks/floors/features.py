@@ -1,4 +1,4 @@
-"""What simple methods see of a sequence: how frequent its k-mers are, or the bases in its middle.
+"""Features of a sequence that simple methods see: the frequencies of its k-mers, or the bases in its middle.
 
 Shapes: N examples, F features.
 """

@@ -22,7 +22,7 @@ class Fold(NamedTuple):
     features: NDArray[np.float32]
     """Numbers that describe examples, [N, F]."""
     labels: NDArray[Any]
-    """As in Examples.labels."""
+    """The labels, in the form of Examples.labels."""
 
     def column(self, c: int) -> "Fold":
         """Return one label or target, of the examples of which it is known."""

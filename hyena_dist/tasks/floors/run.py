@@ -1,6 +1,6 @@
-"""run_floors, which fits simple methods on train and lets them predict test."""
+"""Floors: simple methods are fitted on train and predict test."""
 
-import re
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +51,9 @@ def run_floors(
     for name in which:
         check_floor(name, data.kind)
     found = {}
+    digest = hashlib.sha256(data.fingerprint.encode()).hexdigest()[:16]
     for name in which:
-        file = cache and cache / f"floor-{name}-{re.sub(r'[^0-9A-Za-z]', '', data.fingerprint)[:16]}.parquet"
+        file = cache and cache / f"floor-{name}-{digest}.parquet"
         if file and file.exists():
             found[name] = Predictions.load(file)
             continue

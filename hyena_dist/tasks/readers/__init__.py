@@ -59,13 +59,14 @@ def read_unchecked(settings: TaskData, say: Say = print) -> LabelledData:
     labels = labels_of(columns, every.lengths, settings.kind, where)
     given = [split for each in rows for split in each.splits or ()]
     hashes = np.array([strand_hash(every.read(i)) for i in range(len(every))], np.uint64)
-    splits = cut(hashes, given or None, settings)
+    strata = labels.values if labels.kind == "single_label" else None
+    splits = cut(hashes, given or None, settings, strata)
     every = Examples(every.names, every.lengths, labels.values, every.read)
     digest = hashlib.sha256(repr((labels.kind, labels.classes, columns, splits.tolist())).encode())
     for each in rows:
         digest.update(each.sequences.fingerprint.encode())
     by_split = {name: _named(every.take(found)) for name, found in indices(splits).items()}
-    return LabelledData(labels.kind, labels.classes, by_split, digest.hexdigest())
+    return LabelledData(labels.kind, labels.classes, by_split, digest.hexdigest(), "valid" not in given)
 
 
 def _columns(rows: list[Rows]) -> dict[str, list[object]]:

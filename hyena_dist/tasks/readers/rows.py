@@ -29,7 +29,7 @@ class Rows:
     source: str
     """The file, for errors."""
     sequences: Sequences
-    """N sequences."""
+    """The N sequences of the file."""
     labels: dict[str, list[Any]]
     """Columns of labels as they are in the file, N values each: texts, or lists in Parquet."""
     splits: list[str] | None

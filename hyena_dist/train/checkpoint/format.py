@@ -45,7 +45,13 @@ _FREE = {
     },
     "data": {"path": True, "workers": True, "prefetch": True, "timeout_s": True},
     # Files may move: the fingerprint tells labelled data, and the checkpoint has what became of the model.
-    "task": {"model": True, "data": {"path": True, "train": True, "valid": True, "test": True, "genome": True}},
+    "task": {
+        "model": True,
+        "data": {"path": True, "train": True, "valid": True, "test": True, "genome": True},
+        "report": True,
+        "floors": True,
+        "published": True,
+    },
 }
 
 

@@ -96,9 +96,8 @@ def evaluate(
                 sums = window_sums(model, store, chosen, mesh, positions, micro_batch_tokens=bound, report=report)
         whole = summarize(model, chosen, sums[:, 0])
         coverage = target_coverage(store, chosen, split)
-        fit = sum(
-            r.end - r.start - 1 if same_bases else (r.end - r.start - 1) // length * length for r in store.splits[split]
-        )
+        targets = store.splits[split].ranges.size - 1
+        fit = int((targets if same_bases else targets // length * length).sum())
         by_length[length] = AtLength(
             whole,
             **break_down(sums, chosen, positions, store),

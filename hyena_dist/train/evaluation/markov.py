@@ -3,7 +3,6 @@
 Shapes: N positions of a stretch of tokens.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +29,8 @@ class MarkovChains:
     def fit(self, store: GenomeStore, regions: Sequence[Interval], max_tokens: int) -> "MarkovChains":
         """Count the (order + 1)-mers of the regions' first `max_tokens` positions."""
         for region in regions:
+            if max_tokens <= 0:
+                break
             for start in range(region.start, region.end, PIECE):
                 end = min(start + PIECE, region.end, start + max_tokens)
                 if end > start:
@@ -51,9 +52,8 @@ class MarkovChains:
         chain sees the bases before the window too, as far as its region reaches (tar shards hold no others); where its
         context holds an N, the longest shorter one is used.
         """
-        starts: dict[str, list[int]] = {}
-        for region in sorted(region for regions in store.splits.values() for region in regions):
-            starts.setdefault(region.contig, []).append(region.start)
+        starts = np.sort(np.concatenate([regions.ranges.start for regions in store.splits.values()]))
+        offset = store.contigs.offset
         tables = []
         for counts in self._counts:
             smooth = counts.reshape(-1, 4) + PSEUDOCOUNT
@@ -61,8 +61,9 @@ class MarkovChains:
         sums = [0.0] * len(tables)
         numbers = [0] * len(tables)
         for w in windows:
-            before = bisect_right(starts.get(w.contig, []), w.start)
-            left = min(self.max_order, w.start + 1 - (starts[w.contig][before - 1] if before else 0))
+            contig = int(offset[store.contigs.number[w.contig]])
+            before = int(np.searchsorted(starts, contig + w.start, side="right"))
+            left = min(self.max_order, contig + w.start + 1 - max(contig, int(starts[before - 1]) if before else 0))
             best: NDArray[np.float64] | None = None
             for order, (words, valid) in enumerate(
                 _words(store.read(w.contig, w.start + 1 - left, w.end), self.max_order)

@@ -107,14 +107,14 @@ def evaluation_windows(store: GenomeStore, split: str, length: int, max_tokens: 
     Raises:
         UserError: the store has no such split, or no region of it is long enough.
     """
-    regions = store.splits.get(split, [])
+    regions = store.splits.get(split)
     if not regions:
         raise UserError(f"{store.path} has no '{split}' split; build it with held-out sequence or name another split")
     if length < 1:
         raise UserError(f"length {length} is not a context length; choose 1 or more")
     windows = tile(regions, length, max(1, max_tokens // length))
     if not windows:
-        longest = max(r.end - r.start for r in regions)
+        longest = int(regions.ranges.size.max())
         raise UserError(f"length {length} does not fit: the longest '{split}' region has {longest} bases; choose less")
     return windows
 
@@ -131,5 +131,4 @@ def check_targets(store: GenomeStore, windows: Sequence[Interval]) -> None:
 
 def markov_perplexity(store: GenomeStore, windows: Sequence[Interval], max_order: int = 8) -> dict[int, float]:
     """Return the perplexity by order of Markov chains, fitted on the training split, on the windows' targets."""
-    train: list[Interval] = store.splits["train"]
-    return MarkovChains(max_order).fit(store, train, MARKOV_FIT_TOKENS).perplexity(store, windows)
+    return MarkovChains(max_order).fit(store, store.splits["train"], MARKOV_FIT_TOKENS).perplexity(store, windows)

@@ -7,12 +7,12 @@ what there is, so that short contigs count at every length too. Shapes: W blocks
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from hyena_dist.data.batches import IGNORE_INDEX, inputs_and_targets
+from hyena_dist.data.sampling.eval_windows import pieces
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
 from hyena_dist.data.tokenizer import N
@@ -33,15 +33,7 @@ def target_blocks(regions: Sequence[Interval], shortest: int, max_tokens: int) -
     Returns:
         Blocks, each with one base before its targets as windows have, and the start of its region.
     """
-    blocks = [
-        (Interval(region.contig, start, min(start + shortest + 1, region.end)), region.start)
-        for region in regions
-        for start in range(region.start, region.end - 1, shortest)
-    ]
-    most = max(1, max_tokens // shortest)
-    if len(blocks) > most:
-        blocks = [blocks[int(i)] for i in np.linspace(0, len(blocks) - 1, most)]
-    return blocks
+    return pieces(regions, shortest, max(1, max_tokens // shortest), whole=False)
 
 
 @torch.no_grad()

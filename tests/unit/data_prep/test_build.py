@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from data_prep.build import BuildOptions, build_store
 from data_prep.cli import main
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.store.manifest import array_path
+from hyena_dist.data.tokenizer import encode
 
 Run = Callable[..., str]
 Content = Callable[[Path], dict[str, bytes]]
@@ -40,34 +43,61 @@ def test_the_command_in_the_manifest_builds_the_store_again(tmp_path: Path, geno
     assert words[:3] == ["hyena-dist", "data", "build"]
     words[words.index(str(out))] = str(tmp_path / "again")
     run(*words[2:])
-    assert manifest_of(tmp_path / "again")["zarr"] == manifest_of(out)["zarr"]
+    assert manifest_of(tmp_path / "again")["files"] == manifest_of(out)["files"]
 
 
-def test_zarr_arrays_open_with_plain_zarr(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("codec", ["packed", "none"])
+def test_everything_opens_with_plain_zarr_and_numpy(tmp_path: Path, run: Run, codec: str) -> None:
     fasta = tmp_path / "x.fa"
     fasta.write_text(">gi|1|ref/2 x\nACGTN\n>..\nacg\n>__x\nT\n")
-    run("build", fasta, "--out", tmp_path / "s", "--soft-mask")
+    run("build", fasta, "--out", tmp_path / "s", "--soft-mask", "--codec", codec)
+    run("verify", tmp_path / "s")
     group = zarr.open_group(str(tmp_path / "s" / "genome.zarr"), mode="r")
     assert group.attrs["tokenizer"]["A"] == 7
-    assert (group.attrs["format"], group.attrs["version"]) == ("hyena-dist-store", 2)
-    found = {array.attrs["contig"]: array[:].tolist() for _, array in group["contigs"].arrays()}
-    assert found == {"gi|1|ref/2": [7, 8, 9, 10, 11], "..": [7, 8, 9], "__x": [10]}
-    assert group[array_path("soft_mask", "..")][:].tolist() == [[0, 3]]
+    assert (group.attrs["format"], group.attrs["version"]) == ("hyena-dist-store", 3)
+    assert group["tokens/0"][:].tolist() == [7, 8, 9, 10, 11, 7, 8, 9, 10]
+    index = {path.stem: np.load(path) for path in (tmp_path / "s/index").iterdir()}
+    assert index["names"].tobytes() == b"gi|1|ref/2..__x"
+    assert (index["name_end"].tolist(), index["end"].tolist()) == ([10, 12, 15], [5, 8, 9])
+    assert (index["by_name"].tolist(), index["place"].tolist()) == ([1, 2, 0], [0, 5, 8])
+    assert index["soft_mask"].tolist() == [5, 8]
+    assert index["train"].tolist() == [[0, 4], [5, 8], [8, 9]]
     assert GenomeStore.open(tmp_path / "s").read("gi|1|ref/2", 1, 4).tolist() == [8, 9, 10]
 
 
-def test_a_contig_may_be_called_as_a_file_of_the_store(tmp_path: Path, run: Run) -> None:
-    names = ["zarr.json", "manifest.json", "genome.zarr", "contigs", "c", "zarr", ".zattrs", "journal.jsonl"]
-    fasta = tmp_path / "x.fa"
-    fasta.write_text("".join(f">{name}\n{'ACGTN'[: 1 + i % 5]}\n" for i, name in enumerate(names)))
-    run("build", fasta, "--out", tmp_path / "s", "--soft-mask")
-    run("verify", tmp_path / "s")
-    store = GenomeStore.open(tmp_path / "s")
-    assert {name: store.read(name, 0, n).tolist() for name, n in store.contigs.items()} == {
-        name: [7, 8, 9, 10, 11][: 1 + i % 5] for i, name in enumerate(names)
-    }
-    group = zarr.open_group(str(tmp_path / "s" / "genome.zarr"), mode="r")
-    assert sorted(array.attrs["contig"] for _, array in group["contigs"].arrays()) == sorted(names)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(st.text("ab:|", min_size=1, max_size=3), st.text("ACGTNacgtn", min_size=1, max_size=50),
+                        min_size=1, max_size=6),
+        min_size=1, max_size=4),
+    st.booleans(),
+)  # fmt: skip
+def test_any_inputs_of_any_species_come_back(
+    tmp_path_factory: pytest.TempPathFactory, genomes: list[dict[str, str]], one_task: bool
+) -> None:
+    """Inputs are read together or each for itself, into arrays that all may have several files."""
+    folder = tmp_path_factory.mktemp("any")
+    inputs = []
+    for number, genome in enumerate(genomes):
+        path = folder / f"{number}.fa"
+        path.write_text("".join(f">{name}\n{text}\n" for name, text in genome.items()))
+        inputs.append(f"s{number}={path}")
+    with pytest.MonkeyPatch.context() as patch:
+        if not one_task:
+            patch.setattr("data_prep.ingest._TASK_BYTES", 1)
+        build_store(inputs, folder / "s", BuildOptions(soft_mask=True), say=lambda _: None)
+    store = GenomeStore.open(folder / "s")
+    assert store.contigs == {f"s{i}.{name}": len(text) for i, each in enumerate(genomes) for name, text in each.items()}
+    assert store.contigs.lengths.tolist() == list(store.contigs.values())
+    assert ("aaaa" in store.contigs, "s9.a" in store.contigs) == (False, False)
+    for number, genome in enumerate(genomes):
+        for name, text in genome.items():
+            contig = f"s{number}.{name}"
+            assert store.species_of(contig) == f"s{number}"
+            assert store.contigs.name(store.contigs.number[contig]) == contig
+            assert np.array_equal(store.read(contig, 0, len(text)), encode(text.encode()))
+            assert store.soft_mask(contig, 0, len(text)).tolist() == [letter.islower() for letter in text]
 
 
 def test_second_build_keeps_the_store(tmp_path: Path, genome: Path, run: Run, content: Content) -> None:
@@ -94,8 +124,8 @@ def test_a_damaged_store_is_not_kept_silently(
     tmp_path: Path, genome: Path, run: Run, refuse: Callable[..., str]
 ) -> None:
     run("build", genome, "--out", tmp_path / "s")
-    (tmp_path / "s/genome.zarr/contigs/chr1/c/0").unlink()
-    assert "contigs/chr1/c/0 is missing" in refuse("build", genome, "--out", tmp_path / "s")
+    (tmp_path / "s/genome.zarr/tokens/0/c/0").unlink()
+    assert "tokens/0/c/0 is missing" in refuse("build", genome, "--out", tmp_path / "s")
 
 
 @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
@@ -116,36 +146,34 @@ def test_an_empty_folder_is_used(tmp_path: Path, genome: Path, run: Run) -> None
 
 def test_intervals_are_what_the_splits_are_made_of(tmp_path: Path, genome: Path, run: Run) -> None:
     run("build", genome, "--out", tmp_path / "s", "--split-fractions", "0.8,0.2", "--interval-length", 1000)
-    manifest = manifest_of(tmp_path / "s")
-    assert manifest["splits"]["train"] == [["chr1", 0, 2400], ["chr2", 0, 800]]
-    assert manifest["intervals"]["train"] == [
-        ["chr1", 0, 1000], ["chr1", 1000, 2000], ["chr1", 2000, 2400], ["chr2", 0, 800]
-    ]  # fmt: skip
+    store = GenomeStore.open(tmp_path / "s")
+    assert store.splits["train"] == [("chr1", 0, 2400), ("chr2", 0, 800)]
+    assert store.intervals["train"] == [("chr1", 0, 1000), ("chr1", 1000, 2000), ("chr1", 2000, 2400), ("chr2", 0, 800)]
+    assert not (tmp_path / "s/index/train_intervals.npy").exists()
     bed = tmp_path / "x.bed"
     bed.write_text("chr2 500 900 valid\nchr1 100 200 train\nchr1 50 150 train\nchr1 50 150 train\n")
     run("build", genome, "--out", tmp_path / "t", "--bed", bed)
-    manifest = manifest_of(tmp_path / "t")
-    assert manifest["splits"]["train"] == [["chr1", 50, 200]]
-    assert manifest["intervals"]["train"] == [["chr1", 100, 200], ["chr1", 50, 150], ["chr1", 50, 150]]
+    store = GenomeStore.open(tmp_path / "t")
+    assert store.splits["train"] == [("chr1", 50, 200)]
+    assert store.intervals["train"] == [("chr1", 100, 200), ("chr1", 50, 150), ("chr1", 50, 150)]
 
 
-def test_the_manifest_describes_the_content(tmp_path: Path, run: Run) -> None:
+def test_the_index_describes_the_content(tmp_path: Path, run: Run) -> None:
     (tmp_path / "x.fa").write_text(">a\nAACGTNNnac\n>b\nNN\n")
     run("build", tmp_path / "x.fa", "--out", tmp_path / "s")
-    a, b = manifest_of(tmp_path / "s")["contigs"]
-    assert a == {
-        "name": "a",
-        "species": None,
-        "length": 10,
-        "sha256": hashlib.sha256(bytes([7, 7, 8, 9, 10, 11, 11, 11, 7, 8])).hexdigest(),
-        "composition": {"A": 3, "C": 2, "G": 1, "T": 1, "N": 3},
-        "soft_masked": 3,
-    }
-    assert b["composition"] == {"A": 0, "C": 0, "G": 0, "T": 0, "N": 2}
+    contigs = GenomeStore.open(tmp_path / "s").contigs
+    assert contigs == {"a": 10, "b": 2}
+    assert contigs.sha256[0].tobytes() == hashlib.sha256(bytes([7, 7, 8, 9, 10, 11, 11, 11, 7, 8])).digest()
+    assert contigs.composition.tolist() == [[3, 2, 1, 1, 3], [0, 0, 0, 0, 2]]
+    assert contigs.soft_masked.tolist() == [3, 0]
+    assert contigs.species.tolist() == [-1, -1]
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-def test_the_number_of_processes_changes_nothing(tmp_path: Path, processes: int, run: Run, content: Content) -> None:
+def test_the_number_of_processes_changes_nothing(
+    tmp_path: Path, processes: int, run: Run, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.ingest._TASK_BYTES", 100_000)
     draw = np.random.default_rng(0)
     inputs = []
     for number in range(5):
@@ -159,8 +187,7 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path, processes: int,
     one, many = content(tmp_path / "1"), content(tmp_path / "n")
     del one["manifest.json"], many["manifest.json"]
     assert one == many
-    names = [contig["name"] for contig in manifest_of(tmp_path / "n")["contigs"]]
-    assert names == [f"{number}-{i}" for number in range(5) for i in range(2)]
+    assert list(GenomeStore.open(tmp_path / "n").contigs) == [f"{number}-{i}" for number in range(5) for i in range(2)]
 
 
 def test_a_bed_file_is_read_before_the_work(tmp_path: Path, genome: Path, refuse: Callable[..., str]) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from data_prep import demo_corpus
 from data_prep.build import BuildOptions, build_store
-from hyena_dist.data.store.manifest import array_path
 from hyena_dist.data.text import files
 from hyena_dist.data.text.fasta import LOWER, TOKEN, read_fasta
 from hyena_dist.data.tokenizer import decode, encode
@@ -106,13 +105,14 @@ def test_any_fasta_comes_back_from_a_store_by_plain_zarr(
     folder = tmp_path_factory.mktemp("fasta")
     (folder / "x.fa").write_bytes(pack(written(genome, width, end, final)))
     build_store([folder / "x.fa"], folder / "s", BuildOptions(soft_mask=True), say=lambda _: None)
-    group = zarr.open_group(str(folder / "s/genome.zarr"), mode="r")
-    assert len(list(group["contigs"].array_keys())) == len(genome)
-    for name, sequence in genome.items():
-        assert group[array_path("contigs", name)].attrs["contig"] == name
-        assert np.array_equal(group[array_path("contigs", name)][:], encode(sequence))
+    tokens = zarr.open_array(str(folder / "s/genome.zarr/tokens/0"), mode="r")[:]
+    ends = np.load(folder / "s/index/end.npy").astype(int).tolist()
+    mask = np.load(folder / "s/index/soft_mask.npy").astype(int).reshape(-1, 2)
+    assert len(ends) == len(genome)
+    for sequence, start, end in zip(genome.values(), [0, *ends], ends, strict=False):
+        assert np.array_equal(tokens[start:end], encode(sequence))
         lower_case = np.zeros(len(sequence), bool)
-        for first, last in group[array_path("soft_mask", name)][:]:
+        for first, last in mask[(mask[:, 0] >= start) & (mask[:, 0] < end)] - start:
             assert not lower_case[max(0, first - 1) : last].any()
             lower_case[first:last] = True
         assert lower_case.tolist() == [letter.islower() for letter in sequence]

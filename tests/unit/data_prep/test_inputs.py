@@ -71,7 +71,7 @@ def test_species(tmp_path: Path, genome: Path, run: Run, refuse: Run) -> None:
     assert list(store.contigs) == ["human.1", "human.2", "mouse.1", "mouse.2", "human.MT"]
     assert store.manifest["species"] == ["human", "mouse"]
     assert [source["species"] for source in store.manifest["sources"]] == ["human", "mouse", "human"]
-    assert [contig["species"] for contig in store.manifest["contigs"]] == ["human", "human", "mouse", "mouse", "human"]
+    assert [store.species_of(name) for name in store.contigs] == ["human", "human", "mouse", "mouse", "human"]
     assert store.splits["valid"] == [("human.1", 1500, 3000)]
     assert store.splits["test"] == [("mouse.1", 0, 1000)]
     run("verify", out)

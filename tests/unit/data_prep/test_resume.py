@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import build, ingest, partial
+from data_prep import assemble, build, ingest, part, partial
 from data_prep.build import build_store
-from data_prep.partial import PartialFolder, PartJournal
+from data_prep.partial import PartialFolder
 from data_prep.workers import run_tasks
 from hyena_dist.errors import UserError
 
@@ -35,7 +35,7 @@ def store_bytes(content: Content, store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Four files of three contigs of 2.2 Mb, so that a build has many moments, and contigs finished before them."""
+    """Four files of three contigs of 2.2 Mb, so that a build has many moments."""
     folder = tmp_path_factory.mktemp("inputs")
     draw = np.random.default_rng(0)
     paths = []
@@ -95,67 +95,60 @@ def test_killed_while_the_manifest_is_written(tmp_path: Path, genome: Path, run:
     assert store_bytes(content, tmp_path / "s") == store_bytes(content, tmp_path / "whole")
 
 
-def interrupt(patched: object, name: str, function: object, fasta: Path, out: Path, **options: bool) -> None:
+def interrupt(patched: object, name: str, function: object, inputs: list[Path], out: Path, **options: bool) -> None:
     """Start a build in this process that is interrupted by `function`, which takes the place of patched.name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patched, name, function)
         with pytest.raises(KeyboardInterrupt):
-            build_store([fasta], out, **options, say=lambda _: None)
+            build_store(inputs, out, **options, say=lambda _: None)
 
 
-def interrupt_after_first(fasta: Path, out: Path) -> None:
-    """Start a build in this process that is interrupted when its first contig is recorded."""
-    add = PartJournal.add
-
-    def add_and_stop(self: PartJournal, record: dict) -> None:
-        add(self, record)
-        self.write()
-        raise KeyboardInterrupt
-
-    interrupt(PartJournal, "add", add_and_stop, fasta, out)
+def interrupt_after_reading(inputs: list[Path], out: Path) -> None:
+    """Start a build in this process that is interrupted when its inputs are read."""
+    interrupt(build, "assemble", _interrupt, inputs, out)
 
 
 def test_what_is_finished_is_kept(tmp_path: Path, genome: Path, run: Run, content: Content, monkeypatch) -> None:
-    run("build", genome, "--out", tmp_path / "whole")
-    interrupt_after_first(genome, tmp_path / "s")
-    finished = tmp_path / "s.partial/parts/0-0/contigs/chr1/c/0"
+    monkeypatch.setattr(ingest, "_TASK_BYTES", 1)
+    (tmp_path / "more.fa").write_text(">more\nACGT\n")
+    inputs = [genome, tmp_path / "more.fa"]
+    run("build", *inputs, "--out", tmp_path / "whole")
+    interrupt_after_reading(inputs, tmp_path / "s")
+    finished = tmp_path / "s.partial/parts/0/tokens/c/0"
     before = finished.stat().st_mtime_ns
-    (finished.parents[2] / "chr2" / "c").mkdir(parents=True)  # what the interrupted process was at
-    (finished.parents[2] / "chr2" / "c" / "0").write_bytes(b"half")
+    (tmp_path / "s.partial/parts/1/done.json").unlink()  # as if it was interrupted there
     written = []
-    monkeypatch.setattr(ingest, "TokenWriter", lambda *args: written.append(args) or _TOKEN_WRITER(*args))
-    said = run("build", genome, "--out", tmp_path / "s")
-    assert "going on with" in said
-    assert "where 1 contigs with 3,000 bases are finished" in said
-    assert [args[1]["contig"] for args in written] == ["chr2"]
-    assert (tmp_path / "s/genome.zarr/contigs/chr1/c/0").stat().st_mtime_ns == before
+    writer = part.TokenWriter
+    monkeypatch.setattr(part, "TokenWriter", lambda *args: written.append(args) or writer(*args))
+    said = run("build", *inputs, "--out", tmp_path / "s", "--processes", 1)
+    assert "where 2 contigs with 4,000 bases are finished" in said
+    assert [str(args[0])[-8:] for args in written] == ["1/tokens"]
+    assert (tmp_path / "s/genome.zarr/tokens/0/c/0").stat().st_mtime_ns == before
     assert store_bytes(content, tmp_path / "s") == store_bytes(content, tmp_path / "whole")
-
-
-_TOKEN_WRITER = ingest.TokenWriter
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda part: (part / "contigs/chr1/c/0").write_bytes(b"x"),
-        lambda part: (part / "contigs/chr1/zarr.json").unlink(),
-        lambda part: (part / "journal.jsonl").write_bytes((part / "journal.jsonl").read_bytes()[:-5]),
-        lambda part: (part / "journal.jsonl").write_bytes(b"\0" * 50 + b"\n"),
-        lambda part: (part / ".journal.jsonl.1.partial").write_bytes(b"half"),
+        lambda part: (part / "tokens/c/0").write_bytes(b"x"),
+        lambda part: (part / "tokens/zarr.json").unlink(),
+        lambda part: (part / "contigs.bin").write_bytes((part / "contigs.bin").read_bytes()[:-5]),
+        lambda part: (part / "done.json").write_bytes((part / "done.json").read_bytes()[:-5]),
+        lambda part: (part / "done.json").write_bytes(b"\0" * 50 + b"\n"),
+        lambda part: (part / ".done.json.1.partial").write_bytes(b"half"),
     ],
 )
 def test_what_is_not_whole_is_made_anew(tmp_path: Path, genome: Path, run: Run, content, damage) -> None:
     run("build", genome, "--out", tmp_path / "whole")
-    interrupt_after_first(genome, tmp_path / "s")
-    damage(tmp_path / "s.partial/parts/0-0")
+    interrupt_after_reading([genome], tmp_path / "s")
+    damage(tmp_path / "s.partial/parts/0")
     run("build", genome, "--out", tmp_path / "s")
     assert store_bytes(content, tmp_path / "s") == store_bytes(content, tmp_path / "whole")
 
 
 def test_another_build_in_the_folder(tmp_path: Path, genome: Path, run: Run, refuse: Run) -> None:
     (tmp_path / "other.fa").write_text(">o\nACGT\n")
-    interrupt_after_first(genome, tmp_path / "s")
+    interrupt_after_reading([genome], tmp_path / "s")
     for words in ([tmp_path / "other.fa"], [genome, "--soft-mask"], [genome, "--rename", "ensembl"]):
         message = refuse("build", *words, "--out", tmp_path / "s")
         assert "s.partial is an unfinished build of other input or options (from genome.fa)" in message
@@ -171,7 +164,10 @@ def test_other_splits_use_what_is_finished(tmp_path: Path, genome: Path, run: Ru
     assert "where 2 contigs with 4,000 bases are finished" in said
 
 
-def test_a_mended_input_is_read_again_and_the_others_are_kept(tmp_path: Path, run: Run, refuse: Run) -> None:
+def test_a_mended_input_is_read_again_and_the_others_are_kept(
+    tmp_path: Path, run: Run, refuse: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_TASK_BYTES", 1)
     good, bad = tmp_path / "good.fa", tmp_path / "bad.fa"
     good.write_text(">a\nACGT\n")
     bad.write_text(">b\nAC!T\n")
@@ -185,7 +181,7 @@ def test_a_mended_input_is_read_again_and_the_others_are_kept(tmp_path: Path, ru
 def test_killed_while_the_store_is_put_together(tmp_path: Path, genome: Path, run: Run, content) -> None:
     run("build", genome, "--out", tmp_path / "whole")
     for name in ("write_groups", "write_json"):
-        interrupt(build, name, _interrupt, genome, tmp_path / name)
+        interrupt(assemble, name, _interrupt, [genome], tmp_path / name)
         run("build", genome, "--out", tmp_path / name, "--split-fractions", "0.9,0.05,0.05")
         assert store_bytes(content, tmp_path / name) == store_bytes(content, tmp_path / "whole")
 
@@ -194,7 +190,7 @@ def test_killed_while_the_old_store_is_replaced(tmp_path: Path, genome: Path, ru
     (tmp_path / "other.fa").write_text(">o\nACGT\n")
     run("build", tmp_path / "other.fa", "--out", tmp_path / "s")
     before = content(tmp_path / "s")
-    interrupt(partial, "replace_atomically", _interrupt, genome, tmp_path / "s", overwrite=True)
+    interrupt(partial, "replace_atomically", _interrupt, [genome], tmp_path / "s", overwrite=True)
     assert content(tmp_path / "s.partial/old") == before
     run("build", genome, "--out", tmp_path / "s")
     run("verify", tmp_path / "s")
@@ -205,7 +201,7 @@ def test_killed_while_the_old_store_is_replaced(tmp_path: Path, genome: Path, ru
 def test_killed_when_the_store_was_there_already(
     tmp_path: Path, genome: Path, run: Run, content: Content, flags: list[str], says: str
 ) -> None:
-    interrupt(PartialFolder, "remove", _interrupt, genome, tmp_path / "s")
+    interrupt(PartialFolder, "remove", _interrupt, [genome], tmp_path / "s")
     before = store_bytes(content, tmp_path / "s")
     assert (tmp_path / "s.partial/parts").exists()
     assert says in run("build", genome, "--out", tmp_path / "s", *flags)

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from data_prep.shards import windows_in
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.ranges import Ranges
+from hyena_dist.data.store.tar import sample_key
 from hyena_dist.errors import UserError
 
 WINDOW = 301
@@ -48,7 +50,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 def bytes_of(folder: Path) -> dict[str, Any]:
     """Return all files of a folder of shards, without what differs from run to run."""
-    content: dict[str, Any] = {file.name: file.read_bytes() for file in folder.iterdir()}
+    content: dict[str, Any] = {file.name: file.read_bytes() for file in folder.rglob("*.*")}
     manifest = json.loads(content["manifest.json"])
     content["manifest.json"] = {key: value for key, value in manifest.items() if key not in ("command", "created")}
     return content
@@ -57,7 +59,8 @@ def bytes_of(folder: Path) -> dict[str, Any]:
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(2, 60))
 def test_tiles(start: int, length: int, window: int) -> None:
     region = Interval("c", start, start + length)
-    tiles = list(windows_in(region, window))
+    ranges = windows_in(Ranges(np.array([region.start]), np.array([region.end])), window)
+    tiles = [Interval(region.contig, *map(int, edges)) for edges in zip(*ranges, strict=True)]
     assert (tiles[0].start, tiles[-1].end) == (region.start, region.end)
     assert all(one.end == other.start + 1 for one, other in pairwise(tiles))
     assert all(each.end - each.start == window for each in tiles[:-1])
@@ -78,7 +81,7 @@ def test_plain_webdataset_reads_all_that_splits_and_training_may_read(
         assert sample["tokens.npy"].dtype == np.uint8
         assert np.array_equal(sample["tokens.npy"], opened.read(*where))
         seen[about["split"]][where.contig][where.start : where.end] += 1
-    free = [region for regions in opened.free.values() for region in regions]
+    free = opened.free
     assert free != opened.splits["train"], "the test has no bases outside of the splits"
     for split, regions in {**opened.splits, "train": free}.items():
         for name, times in seen[split].items():
@@ -89,22 +92,27 @@ def test_plain_webdataset_reads_all_that_splits_and_training_may_read(
 
 
 def test_index_and_manifest_describe_the_tars(store: Path, shards: Path) -> None:
-    index, manifest = json.loads((shards / "index.json").read_text()), manifest_of(shards)
-    assert list(index) == [shard["path"] for shard in manifest["shards"]]
-    for shard in manifest["shards"]:
+    opened, manifest, source = GenomeStore.open(shards), manifest_of(shards), GenomeStore.open(store)
+    samples = opened.index["samples"]
+    number = dict.fromkeys(opened.splits, 0)
+    for tar_number, shard in enumerate(manifest["shards"]):
         content = (shards / shard["path"]).read_bytes()
         assert len(content) == shard["bytes"]
-        assert len(index[shard["path"]]) == shard["samples"]
+        rows = samples[samples["tar"] == tar_number].tolist()
+        assert len(rows) == shard["samples"]
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             names = tar.getnames()
-        assert names == [f"{row[0]}{end}" for row in index[shard["path"]] for end in (".tokens.npy", ".json")]
-        for _key, contig, start, end, offset, crc in index[shard["path"]]:
+        keys = [sample_key(shard["split"], number[shard["split"]] + i) for i in range(len(rows))]
+        number[shard["split"]] += len(rows)
+        assert names == [f"{key}{end}" for key in keys for end in (".tokens.npy", ".json")]
+        for _tar, crc, contig, start, end, offset in rows:
             tokens = content[offset : offset + end - start]
             assert google_crc32c.value(tokens) == crc
-            assert tokens == GenomeStore.open(store).read(contig, start, end).tobytes()
+            assert tokens == source.read(contig, start, end).tobytes()
     described = manifest_of(store)
-    for key in ("tokenizer", "sources", "species", "contigs", "splits", "intervals"):
+    for key in ("tokenizer", "sources", "species", "contigs", "bases", "splits", "fingerprint"):
         assert manifest[key] == described[key]
+    assert set(source.index.names) - set(opened.index.names) == {"place", *({"soft_mask"} & set(source.index.names))}
     assert manifest["options"] == {**described["options"], "shard_window": WINDOW, "shard_megabytes": 256}
     assert "zarr" not in manifest
 
@@ -119,8 +127,8 @@ def test_tars_have_the_size_that_was_asked_for(tmp_path: Path, run: Callable[...
     sizes = [shard["bytes"] for shard in manifest_of(tmp_path / "s")["shards"] if shard["split"] == "train"]
     assert len(sizes) >= 3
     assert all(0.95 * 2**20 < size < 1.02 * 2**20 for size in sizes[:-1])
-    keys = [row[0] for rows in json.loads((tmp_path / "s/index.json").read_text()).values() for row in rows]
-    assert len(set(keys)) == len(keys)
+    samples = sum(shard["samples"] for shard in manifest_of(tmp_path / "s")["shards"])
+    assert GenomeStore.open(tmp_path / "s").index["samples"].size == samples
 
 
 def test_verified(store: Path, shards: Path, run: Callable[..., str]) -> None:
@@ -130,7 +138,7 @@ def test_verified(store: Path, shards: Path, run: Callable[..., str]) -> None:
 def test_folder_is_self_contained_and_equal_to_its_store(tmp_path: Path, store: Path, shards: Path) -> None:
     moved = Path(shutil.move(shards, tmp_path / "moved"))
     one, other = GenomeStore.open(store), GenomeStore.open(moved)
-    regions = [region for contig in one.free.values() for region in contig] + one.splits["valid"] + one.splits["test"]
+    regions = one.free + one.splits["valid"] + one.splits["test"]
     read = {region: one.read(*region) for region in regions}
     shutil.rmtree(store)
     assert other.fingerprint == one.fingerprint
@@ -151,7 +159,7 @@ def test_remote_shards_are_read_through_faults(
     site.faults["shards/train-000000.tar"] = ["truncate"]
     location = f"{site.url}/shards" if scheme == "http" else f"pipe:cat {shards}/{{}}"
     remote, local = GenomeStore.open(location, tmp_path / "cache"), GenomeStore.open(store)
-    for region in [*local.free["chr1"], *local.splits["valid"]]:
+    for region in [*local.free, *local.splits["valid"]]:
         assert np.array_equal(remote.read(*region), local.read(*region))
     if scheme == "http":
         assert [path for path, _range in site.asked].count("shards/train-000000.tar") == 2

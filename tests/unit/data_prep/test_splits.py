@@ -1,7 +1,7 @@
 """The three ways to split do what they say, and the error of a bad split says what is wrong with it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig, intervals_in, merge
+from data_prep.splits import BedSplits, BlockSplits, ContigSplits, assign, find_contig
 from hyena_dist.data.store.manifest import Interval
+from hyena_dist.data.store.ranges import Regions
 from hyena_dist.errors import UserError
+from tests.unit.data_prep.contigs import contigs_of
 
-CONTIGS = {"chr2": 1000, "chr10": 2000, "7": 300}
+CONTIGS = contigs_of({"chr2": 1000, "chr10": 2000, "7": 300})
 
 
 def test_blocks() -> None:
-    splits, intervals = assign(BlockSplits((0.9, 0.1)), {"20": 5_000_000}, 2_000_000)
+    splits, intervals = assign(BlockSplits((0.9, 0.1)), contigs_of({"20": 5_000_000}), 2_000_000)
     assert intervals["train"] == [("20", 0, 2_000_000), ("20", 2_000_000, 4_000_000), ("20", 4_000_000, 4_500_000)]
     assert splits == {
         "train": [Interval("20", 0, 4_500_000)],
@@ -31,11 +33,19 @@ def test_blocks() -> None:
     st.dictionaries(st.text(min_size=1), st.integers(1, 10**10), min_size=1, max_size=4),
 )
 def test_blocks_cover_every_base_once(weights: list[int], contigs: dict[str, int]) -> None:
-    splits, _ = assign(BlockSplits(tuple(weight / sum(weights) for weight in weights)), contigs, 10**8)
+    plan = BlockSplits(tuple(weight / sum(weights) for weight in weights))
+    splits, intervals = assign(plan, contigs_of(contigs), 10**8)
     whole = [Interval(contig, 0, length) for contig, length in contigs.items()]
-    everything = [interval for intervals in splits.values() for interval in intervals]
-    assert merge(everything, contigs) == whole
+    everything = splits["train"] + splits["valid"] + splits["test"]
+    assert everything.merged() == whole
     assert sum(interval.end - interval.start for interval in everything) == sum(contigs.values())
+    at = dict.fromkeys(contigs, 0)
+    shares = [weight / sum(weights) for weight in weights]
+    for split, share in zip(splits, [sum(shares[: i + 1]) for i in range(len(shares))], strict=False):
+        ends = {contig: min(length, round(length * share)) for contig, length in contigs.items()}
+        assert splits[split] == [(contig, at[contig], end) for contig, end in ends.items() if at[contig] < end]
+        assert intervals[split].merged() == splits[split]
+        at = ends
 
 
 def test_contigs() -> None:
@@ -64,7 +74,7 @@ def test_bed(tmp_path: Path) -> None:
 
 
 def test_only_the_first_word_makes_a_track_line(tmp_path: Path) -> None:
-    contigs = dict.fromkeys(["track", "track7", "tracks", "browser", "browser.1", "x"], 100)
+    contigs = contigs_of(dict.fromkeys(["track", "track7", "tracks", "browser", "browser.1", "x"], 100))
     bed = tmp_path / "x.bed"
     rows = "".join(f"{name}\t0\t100\t{'train' if name == 'x' else 'test'}\n" for name in contigs)
     bed.write_text(f"browser position x:1-100\nbrowser\ntrack\ttype=bed name=x\ntrack\n{rows}")
@@ -78,8 +88,9 @@ def test_only_the_first_word_makes_a_track_line(tmp_path: Path) -> None:
 @given(st.integers(0, 500), st.integers(1, 500), st.integers(1, 100))
 def test_tiles_are_the_region_cut_up(start: int, size: int, length: int) -> None:
     region = Interval("a", start, start + size)
-    tiles = intervals_in(region, length)
-    assert merge(tiles, {"a": 1000}) == [region]
+    contigs = contigs_of({"a": 1000})
+    tiles = Regions(contigs, Regions.of(contigs, [region]).ranges.cut(length))
+    assert tiles.merged() == [region]
     assert sum(each.end - each.start for each in tiles) == size
     assert all(each.end - each.start == length for each in tiles[:-1])
 
@@ -117,10 +128,10 @@ intervals = st.builds(
 
 @given(st.lists(intervals))
 def test_merge_keeps_the_same_bases(given_intervals: list[Interval]) -> None:
-    def bases(of: list[Interval]) -> list[tuple[str, int]]:
+    def bases(of: Iterable[Interval]) -> list[tuple[str, int]]:
         return [(interval.contig, at) for interval in of for at in range(interval.start, interval.end)]
 
-    merged = merge(given_intervals, {"b": 100, "a": 100})
+    merged = Regions.of(contigs_of({"b": 70, "a": 70}), given_intervals).merged()
     assert sorted(bases(merged)) == sorted(set(bases(given_intervals)))
     for before, after in pairwise(merged):
         assert (before.contig, after.contig) == ("b", "a") or before.end < after.start

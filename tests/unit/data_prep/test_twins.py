@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.twins import Twins, find_twins
+from hyena_dist.data.store.ranges import Regions
+from tests.unit.data_prep.contigs import contigs_of
 
 Run = Callable[..., str]
 SEQUENCE = "ACGTTGCAAC" * 10
-
-
-def entry(name: str, length: int, sha256: str = "s") -> dict:
-    return {"name": name, "length": length, "sha256": sha256, "composition": {"N": 0}}
 
 
 @given(
@@ -27,9 +25,11 @@ def test_every_position_counted_by_itself(of_contigs: list[list[str]]) -> None:
             splits[kind].append((str(number), at, at + 1))
     exposed = sum(0 < sum(kind != "train" for kind in kinds) < len(kinds) for kinds in zip(*of_contigs, strict=True))
     names = [str(number) for number in range(len(of_contigs))]
-    found = list(find_twins([entry(name, 12) for name in names], splits))
-    assert found == ([Twins(names, exposed)] if exposed else [])
-    assert not list(find_twins([entry(name, 12, sha256=name) for name in names], splits))
+    lengths = dict.fromkeys(names, 12)
+    for hashes in (None, bytes(range(32 * len(names)))):
+        contigs = contigs_of(lengths, hashes)
+        found = list(find_twins(contigs, {split: Regions.of(contigs, rows) for split, rows in splits.items()}))
+        assert found == ([Twins(names, exposed)] if exposed and not hashes else [])
 
 
 @pytest.fixture

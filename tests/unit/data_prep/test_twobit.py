@@ -87,7 +87,7 @@ def test_known_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_store_from_2bit(tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_PART_BASES", 1)  # each sequence is a task
+    monkeypatch.setattr(ingest, "_TASK_BASES", 1)  # each sequence is a task
     (tmp_path / "x.2bit").write_bytes(to_twobit(GENOME))
     options = BuildOptions(soft_mask=True)
     build_store([tmp_path / "x.2bit"], tmp_path / "s", options, processes=processes, say=lambda _: None)

@@ -6,12 +6,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data_prep.zarr_tokens import read_shard
+from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.shard_file import read_index
 from hyena_dist.data.text.files import describe_file
+from tests.unit.data_prep.contigs import reindex
 
 Run = Callable[..., str]
 Change = Callable[[dict], None]
@@ -67,7 +70,7 @@ def test_a_good_store(store: Path, run: Run) -> None:
 
 def test_good_shards(shards: Path, store: Path, run: Run) -> None:
     line = run("verify", shards, "--against", store, "--processes", 2).splitlines()[-1]
-    assert re.fullmatch(r"verified: 4 files, \d+ samples, 2 contigs, 201,000 bases", line)
+    assert re.fullmatch(r"verified: 14 files, \d+ samples, 2 contigs, 201,000 bases", line)
 
 
 def test_a_flipped_byte_anywhere_is_found(store: Path, refuse: Run) -> None:
@@ -77,14 +80,14 @@ def test_a_flipped_byte_anywhere_is_found(store: Path, refuse: Run) -> None:
         good = path.read_bytes()
         flip(path, random.randrange(len(good)))
         message = refuse("verify", store)
-        assert str(path) in message
+        assert str(path) in message, message
         assert f"(1 of {len(files)} files are bad)" in message
         path.write_bytes(good)
 
 
 def test_a_damaged_chunk_is_located(store: Path, refuse: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    path = store / "genome.zarr/contigs/chr1/c/0"
-    size = len(next(chunk for chunk in read_shard(path.read_bytes(), 4) if chunk is not None)) + 4
+    path = store / "genome.zarr/tokens/0/c/0"
+    size = int(read_index(path.read_bytes(), 4)[0, 1])
     flip(path, 100)
     assert f"{path} is damaged at chr1:0-65536 (1 of" in refuse("verify", store)
     flip(path, size + 100)
@@ -92,55 +95,83 @@ def test_a_damaged_chunk_is_located(store: Path, refuse: Run, capsys: pytest.Cap
     flip(path, 100)
     assert f"{path} is damaged at chr1:65536-131072 (1 of" in refuse("verify", store)
     flip(path, size + 100)
+    flip(path, 3 * size + 4000)  # the last chunk, of both contigs
+    message = refuse("verify", store)
+    assert f"{path} is damaged at chr1:196608-200000 (1 of" in message
+    flip(path, 3 * size + 4000)
     flip(path, -10)
-    assert "index of chunks has another crc32c), with chr1:0-200000" in refuse("verify", store)
+    assert "index of chunks has another crc32c), with chr1:0-65536 (1 of" in refuse("verify", store)
 
 
 def test_missing_and_truncated_files(store: Path, refuse: Run) -> None:
-    one, two = store / "genome.zarr/contigs/chr1/c/0", store / "genome.zarr/contigs/chr2/c/0"
+    one, two = store / "genome.zarr/tokens/0/c/0", store / "index/end.npy"
     good = one.read_bytes()
     one.write_bytes(good[:-1])
-    assert f"{one} has {len(good) - 1} bytes instead of {len(good)}, with chr1:0-200000" in refuse("verify", store)
-    two.unlink()
+    assert f"{one} has {len(good) - 1} bytes instead of {len(good)}, with chr1:0-65536 (1 of" in refuse("verify", store)
+    one.unlink()
     message = refuse("verify", store)
-    assert "(2 of " in message
+    assert f"{one} is missing, with chr1:0-65536 (1 of" in message
     assert "--overwrite" in message
-    one.write_bytes(good)
-    assert f"{two} is missing, with chr2:0-1000 (1 of " in refuse("verify", store)
+    two.unlink()
+    assert f"{two} is missing (1 of " in refuse("verify", store)
+
+
+def set_at(row: int, value: Any) -> Callable[[np.ndarray], None]:
+    """Return a change of an array at one place."""
+
+    def change(array: np.ndarray) -> None:
+        array[row] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "says"),
+    [
+        ("sha256", set_at(0, 0), "contig 'chr1' holds other tokens"),
+        ("composition", set_at(0, 1), "contig 'chr1' holds other tokens"),
+        ("place", set_at(1, 7), "contig 'chr2' holds other tokens"),
+        ("soft_masked", set_at(0, 0), "instead of 0"),
+        ("soft_mask", lambda edges: edges[::-1].copy(), "ranges that are empty, overlap or are not sorted"),
+        ("soft_mask", lambda edges: edges[2:], "marks .* bases of chr1 instead of"),
+        ("test", lambda rows: np.append(rows, [[200_990, 201_001]], 0), "test interval .* not inside a contig"),
+        ("train", set_at(1, (199_990, 200_100)), "train interval .* not inside a contig"),
+        ("train", lambda rows: rows[1:], "has the fingerprint of other content"),
+        (
+            "test",
+            lambda rows: np.append([[0, 10]], rows, 0),
+            "train interval chr1:0-180000 overlaps test interval chr1:0",
+        ),
+        ("names", set_at(0, ord("C")), "has the fingerprint of other content"),
+    ],
+)
+def test_wrong_index_with_the_right_hash(
+    store: Path, refuse: Run, column: str, change: Callable[[np.ndarray], np.ndarray | None], says: str
+) -> None:
+    reindex(store, column, change)
+    message = refuse("verify", store)
+    assert re.search(says, message), message
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m["contigs"][0].update(length=200_001), "is damaged at chr1:196608-200001"),
-        (lambda m: m["contigs"][0].update(sha256="0"), "holds other tokens"),
-        (lambda m: m["contigs"][0]["composition"].update(A=1), "holds other tokens"),
-        (lambda m: m["contigs"][0].update(soft_masked=0), "instead of 0"),
-        (lambda m: m["splits"]["test"].append(["chr2", 990, 1001]), "test interval chr2:990-1001 .* not inside a con"),
-        (lambda m: m["intervals"]["test"].append(["chr3", 0, 1]), "test interval chr3:0-1 .* not inside a contig"),
-        (lambda m: m["intervals"]["train"].pop(), "the train intervals .* do not make up the regions"),
-        (lambda m: m["intervals"]["test"].append(["chr1", 0, 10]), "the test intervals .* do not make up the reg"),
-        (lambda m: m["splits"].pop("valid"), "manifest.json is damaged"),
-        (lambda m: m["zarr"].pop("files"), "manifest.json is damaged"),
+        (lambda m: m["zarr"].pop("arrays"), "manifest.json is damaged"),
         (lambda m: m.pop("splits"), "lacks 'splits'"),
         (lambda m: m.update(version=1), "version 1"),
+        (
+            lambda m: m.update(version=2),
+            "format version 2, .*; convert it with `hyena-dist data convert .*/store --out",
+        ),
         (lambda m: m.update(format="x"), "not the manifest of a hyena-dist store"),
-        (lambda m: m["zarr"]["files"].pop("contigs/chr2/c/0"), "c/0 is not in the manifest"),
+        (lambda m: m.update(fingerprint="0"), "has the fingerprint of other content"),
+        (lambda m: m["files"].pop("index/end.npy"), "does not name index/end.npy"),
     ],
 )
 def test_wrong_manifest(store: Path, refuse: Run, change: Change, says: str) -> None:
     edit(store, change)
     message = refuse("verify", store)
     assert re.search(says, message), message
-
-
-def test_splits_that_overlap(store: Path, refuse: Run) -> None:
-    def change(manifest: dict) -> None:
-        for key in ("splits", "intervals"):
-            manifest[key]["test"].insert(0, ["chr1", 0, 10])
-
-    edit(store, change)
-    assert "test interval chr1:0-10 overlaps train interval" in refuse("verify", store)
 
 
 def test_no_store(tmp_path: Path, store: Path, refuse: Run) -> None:
@@ -150,59 +181,43 @@ def test_no_store(tmp_path: Path, store: Path, refuse: Run) -> None:
 
 
 def test_a_flipped_byte_in_any_tar_is_found(shards: Path, refuse: Run) -> None:
-    index = json.loads((shards / "index.json").read_text())
-    for path in [*shards.glob("*.tar"), shards / "index.json"]:
+    opened = GenomeStore.open(shards)
+    for path in [*shards.glob("*.tar"), *shards.glob("index/*.npy")]:
         good = path.read_bytes()
         flip(path, random.randrange(len(good)))
         message = refuse("verify", shards)
         assert f"{path} has another sha256" in message
-        assert "(1 of 4 files are bad)" in message
+        assert "(1 of 14 files are bad)" in message
         path.write_bytes(good)
-    key, contig, start, end, offset, _ = index["train-000000.tar"][3]
+    _tar, _crc, contig, start, end, offset = opened.index["samples"][3].item()
     flip(shards / "train-000000.tar", offset + 7)
-    assert f"at sample {key} with {contig}:{start}-{end} (1 of 4" in refuse("verify", shards)
+    where = f"{opened.contigs.name(contig)}:{start}-{end}"
+    assert f"at sample train-00000003 with {where} (1 of 14" in refuse("verify", shards)
     (shards / "train-000000.tar").unlink()
     assert "train-000000.tar is missing" in refuse("verify", shards)
 
 
-def rehash(shards: Path) -> None:
-    """Let the manifest have the hashes of the files as they are."""
-
-    def change(manifest: dict) -> None:
-        for file in (manifest["shard_index"], *manifest["shards"]):
-            file |= {key: value for key, value in describe_file(shards / file["path"]).items() if key != "name"}
-
-    edit(shards, change)
-
-
 @pytest.mark.parametrize(
-    ("column", "value", "says"),
+    ("field", "value", "says"),
     [
-        (0, lambda key: "train-00000099", "holds other files than its index says"),
-        (1, lambda contig: "chr2", "is not inside a contig"),
-        (3, lambda end: end - 1, "do not cover the regions of that split"),
-        (4, lambda offset: offset + 1, "has tokens in another place"),
-        (5, lambda crc: crc ^ 1, "has tokens of another crc32c"),
+        ("contig", lambda contig: 1, "is not inside a contig"),
+        ("end", lambda end: end - 1, "do not cover the regions of that split"),
+        ("offset", lambda offset: offset + 1, "has tokens in another place"),
+        ("crc32c", lambda crc: crc ^ 1, "has tokens of another crc32c"),
     ],
 )
-def test_a_wrong_index_with_the_right_hash(shards: Path, refuse: Run, column: int, value: Callable, says: str) -> None:
-    path = shards / "index.json"
-    index = json.loads(path.read_text())
-    rows = index["train-000000.tar"]
-    # The last of chr1's sample has a neighbour that shares its last base, so that only a shorter one leaves a hole.
-    row = rows[0] if column != 3 else max((row for row in rows if row[1] == "chr1"), key=lambda row: row[3])
-    row[column] = value(row[column])
-    path.write_text(json.dumps(index))
-    rehash(shards)
+def test_a_wrong_index_of_samples(shards: Path, refuse: Run, field: str, value: Callable, says: str) -> None:
+    def change(samples: np.ndarray) -> None:
+        # The last sample of chr1 has no neighbour that shares its last base, so that a shorter one leaves a hole.
+        row = 0 if field != "end" else int(np.flatnonzero((samples["tar"] == 0) & (samples["contig"] == 0))[-1])
+        samples[field][row] = value(samples[field][row])
+
+    reindex(shards, "samples", change)
     assert says in refuse("verify", shards)
 
 
 def test_samples_that_are_no_part_of_the_split(shards: Path, refuse: Run) -> None:
-    def change(manifest: dict) -> None:
-        for key in ("splits", "intervals"):
-            manifest[key]["valid"] = []
-
-    edit(shards, change)
+    reindex(shards, "valid", lambda rows: rows[:0])
     assert "samples of" in refuse("verify", shards)
 
 
@@ -210,40 +225,40 @@ def test_tokens_of_another_store(shards: Path, store: Path, refuse: Run) -> None
     """A base was changed with all its hashes, and shards are those of another store."""
     from google_crc32c import value
 
-    index = json.loads((shards / "index.json").read_text())
-    row = index["valid-000000.tar"][0]
-    _, contig, start, end, offset, _ = row
+    opened = GenomeStore.open(shards)
+    number = [tar["path"] for tar in opened.manifest["shards"]].index("valid-000000.tar")
+    row = int(np.flatnonzero(opened.index["samples"]["tar"] == number)[0])
+    _tar, _crc, contig, start, end, offset = opened.index["samples"][row].item()
     path = shards / "valid-000000.tar"
     data = bytearray(path.read_bytes())
     data[offset] = 7 if data[offset] != 7 else 8
     path.write_bytes(data)
-    row[5] = value(bytes(data[offset : offset + end - start]))
-    (shards / "index.json").write_text(json.dumps(index))
-    rehash(shards)
+
+    def change(samples: np.ndarray) -> None:
+        samples["crc32c"][row] = value(bytes(data[offset : offset + end - start]))
+
+    reindex(shards, "samples", change)
+    described = {key: value for key, value in describe_file(path).items() if key != "name"}
+    edit(shards, lambda manifest: manifest["shards"][number].update(described))
     message = refuse("verify", shards, "--against", store)
     assert f"has other tokens than {store} at sample" in message
-    assert f"{contig}:{start}-{end}" in message
-    edit(store, lambda manifest: manifest["contigs"][0].update(sha256="0"))
+    assert f"{opened.contigs.name(contig)}:{start}-{end}" in message
+    edit(store, lambda manifest: manifest.update(fingerprint="0"))
     assert "holds other contigs or splits" in refuse("verify", shards, "--against", store)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("column", "change", "says"),
     [
-        (lambda m: m["contigs"][0]["composition"].update(A=1), "contig 'chr1' of .* has another composition than the"),
-        (lambda m: m["contigs"][1]["composition"].update(N=1), "contig 'chr2' of .* has another composition than the"),
-        (lambda m: m["contigs"][1].update(sha256="0"), "contig 'chr2' of .* holds other tokens than the manifest says"),
+        ("composition", set_at((0, 0), 1), "contig 'chr1' of .* has another composition than the"),
+        ("composition", set_at((1, 4), 1), "contig 'chr2' of .* has another composition than the"),
+        ("sha256", set_at(1, 0), "contig 'chr2' of .* holds other tokens than the index says"),
     ],
 )
-def test_shards_whose_manifest_says_other_things_of_a_contig(
-    shards: Path, refuse: Run, change: Change, says: str, processes: int
+def test_shards_whose_index_says_other_things_of_a_contig(
+    shards: Path, refuse: Run, column: str, change: Callable[[np.ndarray], None], says: str, processes: int
 ) -> None:
-    edit(shards, change)
+    reindex(shards, column, change)
     message = refuse("verify", shards, "--processes", processes)
     assert re.search(says, message), message
-
-
-def test_a_soft_mask_that_the_store_of_the_shards_does_not_have(shards: Path, store: Path, refuse: Run) -> None:
-    edit(shards, lambda manifest: manifest["contigs"][0].update(soft_masked=0))
-    assert "holds other contigs or splits than" in refuse("verify", shards, "--against", store)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import zarr
 
-from data_prep import zarr_mask, zarr_tokens
-from data_prep.zarr_mask import RangeWriter
 from data_prep.zarr_metadata import write_groups
 from data_prep.zarr_tokens import TokenWriter
+from hyena_dist.data.store import manifest
+from hyena_dist.data.store.manifest import ZARR_CHUNK
 from hyena_dist.data.tokenizer import VOCAB
 
 
@@ -23,66 +23,35 @@ def cut(values: np.ndarray, seed: int) -> list[np.ndarray]:
     return np.split(values, ends)
 
 
+@pytest.mark.parametrize("codec", ["packed", "none"])
 @pytest.mark.parametrize("length", [1, 65_535, 65_536, 65_537, 262_144, 262_145, 700_001])
-def test_tokens(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Small shard files, so that a small contig has several.
-    monkeypatch.setattr(zarr_tokens, "ZARR_SHARD", 4 * zarr_tokens.ZARR_CHUNK)
-    shard = min(4 * zarr_tokens.ZARR_CHUNK, -(-length // zarr_tokens.ZARR_CHUNK) * zarr_tokens.ZARR_CHUNK)
-    monkeypatch.setattr(zarr_tokens, "zarr_shard_length", lambda _: shard)
+def test_tokens(tmp_path: Path, length: int, codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small files, so that a small array has several.
+    monkeypatch.setattr(manifest, "ZARR_SHARD", 4 * ZARR_CHUNK)
     tokens = np.random.default_rng(0).integers(7, 11, length, np.uint8)
     tokens[length // 3 : length // 2] = 11
     tokens[-1] = 11
-    writer = TokenWriter(tmp_path / "ours/contigs/x", {"contig": "x", "species": None})
+    writer = TokenWriter(tmp_path / "ours/tokens/0", codec)
     for block in cut(tokens, length):
         writer.write(block)
-    described = writer.close()
-    write_groups(tmp_path / "ours", soft_mask=False)
-    assert described["composition"]["N"] == np.count_nonzero(tokens == 11)
-    assert described["composition"]["A"] == np.count_nonzero(tokens == 7)
+    files = writer.close()
+    write_groups(tmp_path / "ours")
+    assert set(files) == set(content(tmp_path / "ours/tokens/0"))
 
-    ours = zarr.open_array(str(tmp_path / "ours/contigs/x"), mode="r")
+    ours = zarr.open_array(str(tmp_path / "ours/tokens/0"), mode="r")
     assert np.array_equal(ours[:], tokens)
     theirs = zarr.open_group(str(tmp_path / "theirs"), mode="w", zarr_format=3)
-    theirs.attrs.update({"format": "hyena-dist-store", "version": 2, "tokenizer": VOCAB})
-    theirs.create_group("contigs", attributes=dict(zarr.open_group(str(tmp_path / "ours/contigs"), mode="r").attrs))
+    theirs.attrs.update({"format": "hyena-dist-store", "version": 3, "tokenizer": VOCAB})
+    theirs.create_group("tokens", attributes=dict(zarr.open_group(str(tmp_path / "ours/tokens"), mode="r").attrs))
     array = theirs.create_array(
-        "contigs/x",
+        "tokens/0",
         shape=(length,),
         dtype="uint8",
-        chunks=(zarr_tokens.ZARR_CHUNK,),
-        shards=(shard,),
+        chunks=(ZARR_CHUNK,),
+        shards=(min(4 * ZARR_CHUNK, -(-length // ZARR_CHUNK) * ZARR_CHUNK),),
         serializer=ours.serializer,
         compressors=zarr.codecs.Crc32cCodec(),
         fill_value=255,
-        attributes={"contig": "x", "species": None},
     )
     array[:] = tokens
-    assert content(tmp_path / "ours") == content(tmp_path / "theirs")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_ranges(tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr_mask, "MASK_CHUNK", 100)
-    draw = np.random.default_rng(0)
-    mask = np.repeat(draw.random(700) < share, draw.integers(1, 9, 700))
-    writer = RangeWriter(tmp_path / "ours", {"contig": "x"})
-    for block in cut(mask, 1):
-        writer.write(block)
-    files = writer.close()
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
-    assert len(files) == 1 + -(-len(edges) // 100)
-    ours = zarr.open_array(str(tmp_path / "ours"), mode="r")
-    assert np.array_equal(ours[:], edges)
-    assert np.array_equal(np.concatenate([edges[:0], *zarr_mask.read_ranges(tmp_path / "ours")]), edges)
-    theirs = zarr.create_array(
-        str(tmp_path / "theirs"),
-        shape=edges.shape,
-        dtype="int64",
-        chunks=(100, 2),
-        compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
-        fill_value=0,
-        attributes={"contig": "x"},
-        zarr_format=3,
-    )
-    theirs[:] = edges
     assert content(tmp_path / "ours") == content(tmp_path / "theirs")

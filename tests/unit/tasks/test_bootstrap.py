@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyena_dist.tasks.bootstrap import Interval, intervals, paired_difference
+from hyena_dist.tasks.bootstrap import Interval, interval_of, paired_difference, resample
 from hyena_dist.tasks.metrics import measure, metrics
 from hyena_dist.tasks.predictions import Predictions
 from tests.unit.tasks.predicted import predicted
@@ -21,7 +21,7 @@ def right_at(share: np.ndarray, sharpness: float = 0.8) -> Predictions:
 
 def test_an_interval_is_as_wide_as_the_binomial_says() -> None:
     share = np.arange(400) < 320
-    low, high = intervals(right_at(share), draws=4000, seed=0)["accuracy"]
+    _, low, high = interval_of(0.8, resample(right_at(share), draws=4000)["accuracy"])
     error = 1.96 * np.sqrt(0.8 * 0.2 / 400)
     assert (low, high) == pytest.approx((0.8 - error, 0.8 + error), abs=0.005)
 
@@ -32,7 +32,7 @@ def test_the_bases_of_a_sequence_are_drawn_together() -> None:
     by_sequence = replace(
         predictions, kind="per_base", names=[str(i) for i in range(25)], lengths=np.full(25, 40, dtype=np.int64)
     )
-    low, high = intervals(by_sequence, draws=4000, seed=0)["accuracy"]
+    _, low, high = interval_of(0.8, resample(by_sequence, draws=4000)["accuracy"])
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.8 * 0.2 / 25), abs=0.05)
 
 
@@ -47,11 +47,17 @@ def test_measure_is_repeatable_and_holds_the_metrics() -> None:
 def test_blocks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions = predicted("regression", 100, 1)
     monkeypatch.setattr("hyena_dist.tasks.bootstrap._BLOCK", 100)
-    one_by_one = intervals(predictions, draws=500, seed=0)
+    one_by_one = resample(predictions, draws=500)
     monkeypatch.undo()
-    at_once = intervals(predictions, draws=500, seed=0)
-    for name, ends in at_once.items():
-        assert one_by_one[name] == pytest.approx(ends, abs=0.1)
+    for name, values in resample(predictions, draws=500).items():
+        assert one_by_one[name].shape == values.shape == (500,)
+        assert interval_of(0, one_by_one[name]) == pytest.approx(interval_of(0, values), abs=0.1)
+
+
+def test_of_very_many_rows_there_are_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyena_dist.tasks.bootstrap._MOST_WORK", 100 * 3 * 60)
+    assert len(resample(predicted("single_label", 100, 3))["mcc"]) == 60
+    assert len(resample(predicted("single_label", 300, 3))["mcc"]) == 50
 
 
 def test_a_difference_between_seeds_widens_the_interval() -> None:
@@ -72,8 +78,8 @@ def test_paired_differences_are_surer_than_two_intervals() -> None:
     random = np.random.default_rng(0)
     share = random.random(600) < 0.7
     better = share | (random.random(600) < 0.05)
-    apart = [intervals(right_at(each), 1000, 0)["accuracy"] for each in (share, better)]
-    assert apart[0][1] > apart[1][0]
+    apart = [measure(right_at(each))["accuracy"] for each in (share, better)]
+    assert apart[0].high > apart[1].low
     assert paired_difference([right_at(share)], [right_at(better)])["accuracy"].excludes_zero
 
 

@@ -12,6 +12,7 @@ from hyena_dist.tasks.metrics import HEADLINE
 from hyena_dist.tasks.recipe_table import OWN_DATA, describe_recipes, find_recipe, recipes
 
 ALL = recipes()
+EPOCHS = [recipe for recipe in ALL.values() if "curriculum" not in recipe.tree["train"]]
 PAPER = {name: recipe for name, recipe in ALL.items() if recipe.paper is not None}
 
 
@@ -24,7 +25,7 @@ def test_all_tasks_of_the_paper_are_there() -> None:
     assert (figures["gb-human-vs-worm"], figures["nt-h4ac"], figures["nt-splice-all"]) == (96.6, 63.7, 97.9)
 
 
-@pytest.mark.parametrize("recipe", ALL.values(), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", EPOCHS, ids=lambda recipe: recipe.name)
 def test_is_a_run(recipe) -> None:
     tree = recipe.tree
     tree["train"] |= {"curriculum": [{"seq_length": 1024, "tokens": 1024}]}

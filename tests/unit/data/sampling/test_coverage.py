@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> GenomeStore:
 def test_short_contigs_are_told(store: GenomeStore, sampling: str) -> None:
     data = DataConfig.model_validate({"path": "-", "sampling": sampling})
     everything = sum(r.end - r.start for r in store.splits["train"])
-    names = tuple(f"c{i}" for i in range(200))
+    names = ("c0", "c1", "c2")
     found, densest = training_coverage(store, 1023, data)
     assert found == Coverage(18_000, everything, 1, 201, names)
     assert densest == ("c200", pytest.approx(everything / 18_000))

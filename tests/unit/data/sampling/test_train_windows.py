@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> GenomeStore:
     (path / "x.fa").write_text("".join(f">{name}\n{''.join(text)}\n" for name, text in texts.items()))
     (path / "x.bed").write_text(BED.replace(" ", "\t"))
     build_store([path / "x.fa"], path / "s", BuildOptions(BedSplits(path / "x.bed")), say=lambda _: None)
+    np.save(path / "s/index/species.npy", np.array([0, 1, -1], np.int8))  # "human", "mouse", and none
+    species = (path / "s/index/species.npy").read_bytes()
     manifest = json.loads((path / "s/manifest.json").read_text())
     manifest["species"] = ["human", "mouse"]
-    for contig, species in zip(manifest["contigs"], ("human", "mouse", None), strict=True):
-        contig["species"] = species
+    manifest["files"]["index/species.npy"] = [len(species), sha256(species).hexdigest()]
     (path / "s/manifest.json").write_text(json.dumps(manifest))
     return GenomeStore.open(path / "s")
 
@@ -90,7 +92,7 @@ def all_windows(store: GenomeStore, length: int, **fields: Any) -> set[tuple[str
 def test_no_window_of_any_length_holds_a_held_out_base(store: GenomeStore, sampling: str) -> None:
     """All windows are tried, of all lengths up to the longest that fits anywhere."""
     mask = held_out(store)
-    longest = max(r.end - r.start for ranges in store.free.values() for r in ranges)
+    longest = max(r.end - r.start for r in store.free)
     assert longest == 380
     for length in range(1, longest):
         windows = all_windows(store, length, sampling=sampling)

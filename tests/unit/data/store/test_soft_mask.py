@@ -1,14 +1,16 @@
 """The lower-case mask is stored as ranges and read as one boolean for each base."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.mask_edges import EdgeWriter
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.store.soft_mask import soft_mask
 from hyena_dist.errors import UserError
 
 
@@ -29,26 +31,40 @@ def test_it_is_the_callers_own(store_folder: Path) -> None:
     assert not store.soft_mask("big", 0, 100_000).all()
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "emptied"])
-@pytest.mark.parametrize("file", ["zarr.json", "c/0/0"])
-def test_missing_and_damaged_files(store_copy: Path, file: str, damage: str) -> None:
-    path = store_copy / "genome.zarr/soft_mask/big" / file
+@pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
+def test_missing_and_damaged_files(store_copy: Path, damage: str) -> None:
+    path = store_copy / "index/soft_mask.npy"
     content = path.read_bytes()
-    path.unlink() if damage == "missing" else path.write_bytes(content[: len(content) // 2 * (damage == "truncated")])
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1])[: damage == "changed"])
     store = GenomeStore.open(store_copy)
-    with pytest.raises(UserError, match=r"soft_mask/big .*, so that big:0-200000 cannot be read; .*data verify"):
+    with pytest.raises(UserError, match=r"index/soft_mask\.npy .*data verify"):
         store.soft_mask("big", 0, 10)
-    assert store.soft_mask("small", 0, 500).any()
+    assert store.read("big", 0, 10).size == 10
 
 
-def test_ranges_that_were_changed(store_copy: Path) -> None:
-    """A mask of as many bases elsewhere is for `verify`; another number, or ranges out of order, are noticed here."""
-    array = zarr.open_array(str(store_copy / "genome.zarr/soft_mask/big"), mode="r+")
-    ranges = array[...]
-    for changed in (ranges[::-1], ranges + np.array([0, 1]), ranges * 0):
-        array[...] = changed
-        with pytest.raises(UserError, match="does not hold the lower-case bases that the manifest counts"):
-            GenomeStore.open(store_copy).soft_mask("big", 0, 10)
+@given(st.lists(st.text("Aa", min_size=1, max_size=9), min_size=1, max_size=5), st.data())
+def test_edges_of_blocks_and_contigs(tmp_path_factory: pytest.TempPathFactory, contigs: list[str], data) -> None:
+    """Blocks may end anywhere; no range goes on over the end of a contig."""
+    path = tmp_path_factory.mktemp("edges") / "mask.bin"
+    writer = EdgeWriter(path)
+    for contig in contigs:
+        cut = data.draw(st.integers(0, len(contig)))
+        for block in (contig[:cut], contig[cut:]):
+            lower = np.array([letter == "a" for letter in block], bool)
+            writer.write(lower.size, lower if lower.any() else None)
+        writer.end_contig()
+    writer.close()
+    edges = np.fromfile(path, "<i8")
+    text = "".join(contigs)
+    ends = np.cumsum([len(contig) for contig in contigs])
+    expected = [m.span() for c, e in zip(contigs, ends, strict=True) for m in re.finditer("a+", c) for _ in [e]]
+    starts = [int(e) - len(c) for c, e in zip(contigs, ends, strict=True) for _ in re.finditer("a+", c)]
+    assert edges.reshape(-1, 2).tolist() == [[s + a, s + b] for s, (a, b) in zip(starts, expected, strict=True)]
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    assert soft_mask(edges, start, end).tolist() == [letter == "a" for letter in text[start:end]]
 
 
 def test_where_there_is_none(store_folder: Path, shards_folder: Path) -> None:

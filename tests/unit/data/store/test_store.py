@@ -1,5 +1,6 @@
 """A store and its shards both return the bases of the FASTA file, and say what the manifest says."""
 
+import hashlib
 import json
 import multiprocessing
 import pickle
@@ -39,35 +40,37 @@ def test_what_it_says(folder: Path) -> None:
     assert reader.contigs == LENGTHS
     assert reader.splits["valid"] == [Interval("big", 100_000, 160_000), Interval("small", 250, 400)]
     assert reader.intervals["train"] == [Interval("big", 0, 100_000), Interval("small", 0, 250)]
-    assert reader.free == {"big": [Interval("big", 0, 100_000)], "small": [Interval("small", 0, 250)]}
+    assert reader.free == [Interval("big", 0, 100_000), Interval("small", 0, 250)]
     assert reader.species == []
     assert reader.species_of("big") is None
 
 
-def test_species_and_free_ranges_of_a_manifest(store_copy: Path) -> None:
-    file = store_copy / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["species"] = ["a", "b"]
-    for contig, species in zip(manifest["contigs"], "ab", strict=True):
-        contig["species"] = species
-    manifest["splits"] = {
-        "train": [["big", 0, 10]],
-        "valid": [["big", 50, 60]],
-        "test": [["big", 0, 5], ["big", 60, 70], ["small", 0, 500]],
-    }
-    file.write_text(json.dumps(manifest))
-    reader = GenomeStore.open(store_copy)
+def test_species_and_free_ranges(tmp_path: Path) -> None:
+    """Held-out regions of one split may touch those of the other, and the ends of contigs."""
+    (tmp_path / "a.fa").write_text(">1\n" + "ACGT" * 25)
+    (tmp_path / "b.fa").write_text(">1\n" + "TTTT" * 5 + "\n>2\nAC\n>3\nG\n")
+    rows = ["a.1 10 20 train", "a.1 50 60 valid", "a.1 0 5 test", "a.1 60 70 test", "a.1 90 100 valid"]
+    rows += ["b.1 0 20 test", "b.2 0 1 valid"]
+    (tmp_path / "x.bed").write_text("\n".join(rows))
+    inputs = [f"{name}={tmp_path / name}.fa" for name in "ab"]
+    build_store(inputs, tmp_path / "s", BuildOptions(BedSplits(tmp_path / "x.bed")), say=lambda line: None)
+    reader = GenomeStore.open(tmp_path / "s")
     assert reader.species == ["a", "b"]
-    assert (reader.species_of("big"), reader.species_of("small")) == ("a", "b")
-    assert reader.free == {"big": [Interval("big", 5, 50), Interval("big", 70, 200_000)], "small": []}
+    assert (reader.species_of("a.1"), reader.species_of("b.3")) == ("a", "b")
+    assert reader.free == [("a.1", 5, 50), ("a.1", 70, 90), ("b.2", 1, 2), ("b.3", 0, 1)]
+    assert reader.splits["test"] == [("a.1", 0, 5), ("a.1", 60, 70), ("b.1", 0, 20)]
+    assert reader.intervals["test"] == [("a.1", 0, 5), ("a.1", 60, 70), ("b.1", 0, 20)]
+    assert reader.splits["valid"] == [("a.1", 50, 60), ("a.1", 90, 100), ("b.2", 0, 1)]
 
 
-def test_a_store_and_its_shards_have_one_fingerprint(opened: tuple[GenomeStore, ...], store_copy: Path) -> None:
+def test_a_store_and_its_shards_have_one_fingerprint(opened: tuple[GenomeStore, ...]) -> None:
+    """The fingerprint is the hash of the JSON text that it was the hash of in format 2, so that runs go on."""
     store, shards = opened
     assert store.fingerprint == shards.fingerprint
-    file = store_copy / "manifest.json"
-    file.write_text(file.read_text().replace("160000", "160001"))
-    assert GenomeStore.open(store_copy).fingerprint != store.fingerprint
+    contigs = [[name, store.contigs.sha256[i].tobytes().hex()] for i, name in enumerate(store.contigs)]
+    parts = [contigs] + [{split: [*map(list, rows)] for split, rows in each.items()}
+                         for each in (store.splits, store.intervals)]  # fmt: skip
+    assert store.fingerprint == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @settings(max_examples=150, deadline=None)
@@ -186,8 +189,8 @@ def test_not_a_store(tmp_path: Path, store_copy: Path) -> None:
         GenomeStore.open(tmp_path)
     file = store_copy / "manifest.json"
     manifest = json.loads(file.read_text())
-    for key in ("contigs", "splits", "zarr"):
-        file.write_text(json.dumps(manifest | {key: [[]]}))
+    for change in ({"files": [[]]}, {"files": {"a": 1}}, {"species": 3}):
+        file.write_text(json.dumps(manifest | change))
         with pytest.raises(UserError, match=r"manifest\.json is damaged .*; rebuild it with `hyena-dist data build`"):
             GenomeStore.open(store_copy)
     file.write_text("{")

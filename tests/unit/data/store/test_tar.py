@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.build import build_store
 from data_prep.shards import ShardOptions, write_shards
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.errors import UserError
@@ -19,26 +20,14 @@ from hyena_dist.errors import UserError
 
 @pytest.mark.parametrize("window", [2, 3, 100, 101, 499, 500, 501, 2**20 + 1])
 def test_any_window_size_gives_all_bases(store_folder: Path, tmp_path: Path, window: int) -> None:
-    if window < 50:  # a sample for each base would take long, so only the small contig
-        store_folder = _without_big(store_folder, tmp_path / "small")
+    if window < 50:  # a sample for each base would take long, so only a small contig
+        (tmp_path / "x.fa").write_text(">small\n" + "ACGTN" * 100)
+        build_store([tmp_path / "x.fa"], tmp_path / "small", say=lambda line: None)
+        store_folder = tmp_path / "small"
     write_shards(store_folder, tmp_path / "shards", ShardOptions(window, megabytes=1), say=lambda line: None)
     store, shards = GenomeStore.open(store_folder), GenomeStore.open(tmp_path / "shards")
     for contig, length in store.contigs.items():
         np.testing.assert_array_equal(shards.read(contig, 0, length), store.read(contig, 0, length))
-
-
-def _without_big(folder: Path, copy: Path) -> Path:
-    """A store with the contig "small" alone."""
-    for file in folder.rglob("*"):
-        if file.is_file() and "big" not in file.parts:
-            (copy / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-            (copy / file.relative_to(folder)).write_bytes(file.read_bytes())
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["contigs"] = [contig for contig in manifest["contigs"] if contig["name"] != "big"]
-    for key in ("splits", "intervals"):
-        manifest[key] = {split: [row for row in rows if row[0] != "big"] for split, rows in manifest[key].items()}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    return copy
 
 
 @settings(max_examples=100, deadline=None)
@@ -46,13 +35,14 @@ def _without_big(folder: Path, copy: Path) -> Path:
 def test_every_flipped_byte_of_tokens_is_named(
     shards_folder: Path, tmp_path_factory: pytest.TempPathFactory, data
 ) -> None:
-    index = json.loads((shards_folder / "index.json").read_text())
-    path = data.draw(st.sampled_from(sorted(index)))
-    _key, contig, start, end, offset, _crc = data.draw(st.sampled_from(index[path]))
+    opened = GenomeStore.open(shards_folder)
+    tar, _, number, start, end, offset = data.draw(st.sampled_from(opened.index["samples"].tolist()))
+    path, contig = opened.manifest["shards"][tar]["path"], opened.contigs.name(number)
     at = data.draw(st.integers(offset, offset + end - start - 1))
     copy = tmp_path_factory.mktemp("flip")
-    for file in shards_folder.iterdir():
-        (copy / file.name).hardlink_to(file)
+    (copy / "index").mkdir()
+    for file in shards_folder.rglob("*.*"):
+        (copy / file.relative_to(shards_folder)).hardlink_to(file)
     content = bytearray((copy / path).read_bytes())
     content[at] ^= data.draw(st.integers(1, 255))
     (copy / path).unlink()
@@ -65,7 +55,7 @@ def test_every_flipped_byte_of_tokens_is_named(
             reader.read(contig, position, position + 1)
 
 
-@pytest.mark.parametrize("file", ["train-000000.tar", "index.json"])
+@pytest.mark.parametrize("file", ["train-000000.tar", "index/samples.npy"])
 def test_missing_and_truncated_files(shards_copy: Path, file: str) -> None:
     good = (shards_copy / file).read_bytes()
     place = ", so that big:0-10001 cannot be read" if file.endswith("tar") else ""
@@ -78,22 +68,22 @@ def test_missing_and_truncated_files(shards_copy: Path, file: str) -> None:
 
 
 def test_a_flipped_byte_of_the_index(shards_copy: Path) -> None:
-    file = shards_copy / "index.json"
+    file = shards_copy / "index/samples.npy"
     good = file.read_bytes()
     for at in np.random.default_rng(0).integers(0, len(good), 30).tolist():
         file.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-        with pytest.raises(UserError, match=r"index\.json is damaged .*sha256"):
+        with pytest.raises(UserError, match=r"samples\.npy is damaged .*sha256"):
             GenomeStore.open(shards_copy).read("big", 0, 5)
 
 
 def test_ranges_that_no_sample_holds(shards_copy: Path) -> None:
     """Somebody left out the tars of valid and test, and their rows of the index."""
-    file, manifest = shards_copy / "index.json", shards_copy / "manifest.json"
-    index = json.loads(file.read_text())
-    text = json.dumps({path: rows for path, rows in index.items() if path.startswith("train")})
-    file.write_text(text)
+    file, manifest = shards_copy / "index/samples.npy", shards_copy / "manifest.json"
     told = json.loads(manifest.read_text())
-    told["shard_index"] |= {"bytes": len(text), "sha256": sha256(text.encode()).hexdigest()}
+    train = [tar["split"] == "train" for tar in told["shards"]]
+    samples = np.load(file)
+    np.save(file, samples[np.array(train)[samples["tar"]]])
+    told["files"]["index/samples.npy"] = [file.stat().st_size, sha256(file.read_bytes()).hexdigest()]
     manifest.write_text(json.dumps(told))
     reader = GenomeStore.open(shards_copy)
     assert reader.read("big", 90_000, 100_000).size == 10_000
@@ -134,7 +124,8 @@ def test_http_fetches_only_the_tars_that_are_read(shards_folder: Path, tmp_path:
         assert remote.fingerprint == local.fingerprint
         for _ in range(2):
             np.testing.assert_array_equal(remote.read("small", 300, 350), local.read("small", 300, 350))
-        assert server.asked == ["/manifest.json", "/index.json", "/valid-000000.tar"]
+        index = [f"/index/{name}.npy" for name in ("by_name", "end", "name_end", "names", "samples")]
+        assert sorted(server.asked) == [*index, "/manifest.json", "/valid-000000.tar"]
     again = GenomeStore.open(f"pipe:cat {shards_folder}/{{}}", cache=tmp_path / "cache")
     np.testing.assert_array_equal(again.read("big", 0, 200_000), local.read("big", 0, 200_000))
 
@@ -144,8 +135,9 @@ def test_a_remote_store_is_read_too(store_folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         remote.read("big", 0, 200_000), GenomeStore.open(store_folder).read("big", 0, 200_000)
     )
-    with pytest.raises(UserError, match="has no lower-case mask; open the folder of a store"):
-        remote.soft_mask("big", 0, 1)
+    np.testing.assert_array_equal(
+        remote.soft_mask("big", 0, 200_000), GenomeStore.open(store_folder).soft_mask("big", 0, 200_000)
+    )
 
 
 def test_a_damaged_copy_is_named(shards_folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Direct reading of the packed Zarr arrays gives what zarr-python reads, and no damage passes."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.build import BuildOptions, build_store
 from hyena_dist.data.store import GenomeStore
+from hyena_dist.data.tokenizer import encode
 from hyena_dist.errors import UserError
 
-FILE = "genome.zarr/contigs/big/c/0"
+FILE = "genome.zarr/tokens/0/c/0"
 CHUNK = 65_536
-CHUNKS = 4  # in FILE: 200,000 bases
+CHUNKS = 4  # in FILE: 200,500 bases
 
 
 def _index(content: bytes) -> np.ndarray:
@@ -31,8 +34,9 @@ def _write_index(path: Path, content: bytes, index: np.ndarray) -> None:
 
 
 def test_equals_zarr_python(store_folder: Path) -> None:
-    array = zarr.open_array(str(store_folder / "genome.zarr/contigs/big"), mode="r")
-    np.testing.assert_array_equal(GenomeStore.open(store_folder).read("big", 0, 200_000), array[:])
+    array = zarr.open_array(str(store_folder / "genome.zarr/tokens/0"), mode="r")
+    store = GenomeStore.open(store_folder)
+    np.testing.assert_array_equal(np.concatenate([store.read("big", 0, 200_000), store.read("small", 0, 500)]), array)
 
 
 @settings(max_examples=200, deadline=None)
@@ -75,7 +79,8 @@ def test_a_missing_file(store_copy: Path) -> None:
     reader = GenomeStore.open(store_copy)
     with pytest.raises(UserError, match=f"{FILE} is missing, so that big:0-200000 cannot be read; .*data verify"):
         reader.read("big", 70_000, 70_001)
-    assert reader.read("small", 0, 500).size == 500
+    with pytest.raises(UserError, match=f"{FILE} is missing, so that small:0-500 cannot be read; .*data verify"):
+        reader.read("small", 7, 8)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 30_000, -1])
@@ -129,6 +134,31 @@ def test_chunks_that_hold_no_tokens_with_right_checksums(store_copy: Path, paylo
 
 def test_a_file_that_the_manifest_does_not_name(store_copy: Path) -> None:
     manifest = store_copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"contigs/big/c/0"', '"contigs/big/c/7"'))
-    with pytest.raises(UserError, match=r"manifest\.json does not name genome.zarr/contigs/big/c/0"):
+    manifest.write_text(manifest.read_text().replace(f'"{FILE}"', f'"{FILE}7"'))
+    with pytest.raises(UserError, match=rf"manifest\.json does not name {FILE}"):
         GenomeStore.open(store_copy).read("big", 0, 1)
+
+
+def test_plain_tokens_are_read_too_and_by_any_zarr(tmp_path: Path, letters: dict[str, bytes]) -> None:
+    """There are more contigs than chunks, and more files than are mapped at a time."""
+    fasta = tmp_path / "x.fa"
+    fasta.write_bytes(b"".join(b">%d\n%s\n" % (i, letters["big"][i * 50 : i * 1000 + 1]) for i in range(150)))
+    for codec in ("packed", "none"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hyena_dist.data.store.manifest.ZARR_SHARD", CHUNK)
+            build_store([fasta], tmp_path / codec, BuildOptions(codec=codec), say=lambda _: None)
+    plain = json.loads((tmp_path / "none/genome.zarr/tokens/0/zarr.json").read_text())
+    assert plain["codecs"][0]["configuration"]["codecs"] == [{"name": "bytes"}, {"name": "crc32c"}]
+    both = [GenomeStore.open(tmp_path / codec) for codec in ("packed", "none")]
+    assert both[0].fingerprint == both[1].fingerprint
+    array = zarr.open_array(str(tmp_path / "none/genome.zarr/tokens/0"), mode="r")[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hyena_dist.data.store.zarr.MAPS", 3)
+        for store in both:
+            at = 0
+            for name, length in store.contigs.items():
+                tokens = store.read(name, 0, length)
+                np.testing.assert_array_equal(tokens, encode(letters["big"][int(name) * 50 : int(name) * 1000 + 1]))
+                np.testing.assert_array_equal(tokens, array[at : at + length])
+                at += length
+            assert len(store._reader._maps) == 3  # of 171

@@ -1,0 +1,1 @@
+"""Species classification: whose genome a window is of, at growing lengths."""
