@@ -5,7 +5,7 @@ of the train rows is at hand.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hyena_dist.bench.record import record
 from hyena_dist.config.task_data import TaskData
@@ -83,7 +83,7 @@ def bench_probe(case: ProbeCase, out: Path | None) -> None:
         write_atomically(out / "probe.md", table + "\n")
 
 
-def _markdown(rows: list[tuple[object, ...]]) -> str:
+def _markdown(rows: list[tuple[Any, ...]]) -> str:
     lines = [
         f"AUC of frozen mean embeddings, 95 % intervals; published: {SOURCE}.",
         "",

@@ -46,12 +46,13 @@ def compare(
         floors: predictions of simple methods by name.
         metric: a metric of `metrics`, of which more is better.
     """
-    means = [fmean(metrics(each)[metric] for each in way) for way in (before, after)]
-    better = after if means[1] >= means[0] else before
+    first, second = (fmean(metrics(each)[metric] for each in way) for way in (before, after))
+    better = after if second >= first else before
     margins = {name: paired_difference([floor] * len(better), better)[metric] for name, floor in floors.items()}
     return Comparison(
         len(after[0]),
-        *means,
+        before=first,
+        after=second,
         gain=paired_difference(before, after)[metric],
         floors={name: Floor(metrics(floors[name])[metric], margin) for name, margin in margins.items()},
     )

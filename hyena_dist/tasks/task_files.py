@@ -1,4 +1,4 @@
-"""What `hyena-dist finetune` may be given: a task file, the name of a recipe, or labelled sequences alone."""
+"""The reader of what `hyena-dist finetune` is given: a task file, the name of a recipe, or labelled sequences alone."""
 
 import re
 from collections.abc import Sequence

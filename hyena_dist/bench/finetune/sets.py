@@ -17,7 +17,7 @@ _QUICK_EPOCHS = 0.3
 
 
 class FinetuneCase(NamedTuple):
-    """What is compared, and how."""
+    """The models that are compared, and the sets that they are compared on."""
 
     model: Path
     """A run, checkpoint or folder: the pretrained model, whose architecture the one from scratch has too."""

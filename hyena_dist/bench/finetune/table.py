@@ -57,9 +57,9 @@ def _compare_on(each: Set, case: FinetuneCase) -> dict[str, Comparison]:
     found = {each.name: compare(before, after, floors, each.metric)}
     leaks = find_leaks(data)["test"].all_held_out
     if len(leaks):
-        kept = [[predictions.without(leaks) for predictions in way] for way in (before, after)]
+        before, after = ([predictions.without(leaks) for predictions in way] for way in (before, after))
         clean = {name: floor.without(leaks) for name, floor in floors.items()}
-        found[f"{each.name} without {len(leaks)} leaks"] = compare(*kept, clean, each.metric)
+        found[f"{each.name} without {len(leaks)} leaks"] = compare(before, after, clean, each.metric)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What points found: a table of all, mean, deviation and interval of each setting, and the best setting by valid."""
+"""The summary of points: a table of all, mean, deviation and interval of each setting, and the best one by valid."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ _LOWER = {"mse"}
 
 
 class Found(NamedTuple):
-    """What a point has found."""
+    """The metrics that a point has come to."""
 
     point: Point
     metrics: Mapping[str, float]
@@ -43,7 +43,7 @@ def read_points(folder: Path, points: Sequence[Point]) -> tuple[list[Found], str
     """Return what finished points have found, from their predictions, and the one metric that counts for their kind."""
     found, headline = [], ""
     for point in points:
-        values = {}
+        values: dict[str, float] = {}
         for split in SPLITS:
             file = folder / point.name / f"predictions-{split}.parquet"
             if file.exists():
