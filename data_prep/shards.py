@@ -1,16 +1,12 @@
 """Writing of a store's WebDataset shards: plain tars of windows, for object stores and for streaming."""
 
-import hashlib
-import io
 import json
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,25 +14,18 @@ from data_prep.damage import known_files, known_tars, wrong_size
 from data_prep.index_writer import write_columns
 from data_prep.output import check_replaceable, existing_manifest
 from data_prep.partial import PartialFolder, write_json
+from data_prep.shard_tar import SAMPLE_OVERHEAD, Shard, write_tar
 from data_prep.workers import Report, run_tasks
 from hyena_dist.data.store import GenomeStore
-from hyena_dist.data.store.contigs import Contigs
-from hyena_dist.data.store.manifest import INDEX, MANIFEST, SAMPLES, SHARDS_FORMAT, SPLITS, Interval
+from hyena_dist.data.store.manifest import INDEX, MANIFEST, SAMPLES, SHARDS_FORMAT, SPLITS
 from hyena_dist.data.store.ranges import Ranges
 from hyena_dist.data.store.soft_mask import MASK
-from hyena_dist.data.store.tar import SAMPLE, sample_key
 from hyena_dist.errors import UserError
 from hyena_dist.system.files import sync
 from hyena_dist.system.processes import usable_cores
 from hyena_dist.system.urls import check_local
 from hyena_dist.tracking.work_progress import Say, WorkProgress
 
-_TAR_BLOCK = 512
-"""Size of a tar's header, and what every file in it is filled up to, in bytes."""
-_SAMPLE_OVERHEAD = 4 * _TAR_BLOCK
-"""Bytes that a sample takes besides its tokens: two tar headers, the .npy header and the JSON, each a block."""
-_REPORTED = 2**20
-"""Bases that are reported at once."""
 _NOT_IN_SHARDS = ("place", MASK)
 """Arrays of a store's index that its shards lack."""
 _RECORDS = "tars"
@@ -63,21 +52,6 @@ class ShardOptions:
             raise UserError(f"shard window {self.window} has no next token to predict; use 2 bases or more")
         if self.megabytes < 1:
             raise UserError(f"shard size {self.megabytes} MB is too small; use 1 or more")
-
-
-class _Shard(NamedTuple):
-    """A tar to write."""
-
-    number: int
-    """Number of the tar among all."""
-    path: str
-    """Name of the tar."""
-    split: str
-    """Split of its windows."""
-    first: int
-    """Number of its first window among those of the split."""
-    windows: Ranges
-    """Windows that belong in it, in order, on all contigs end to end."""
 
 
 def write_shards(
@@ -179,19 +153,19 @@ def windows_in(regions: Ranges, window: int) -> Ranges:
     return Ranges(inputs.start, inputs.end + ~alone)
 
 
-def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[_Shard]:
+def _plan(store: GenomeStore, options: ShardOptions) -> Iterator[Shard]:
     """Yield the tars of all splits; those of train hold all that training may read at any length, the free ranges."""
     number = 0
     for split in SPLITS:
         regions = store.free if split == "train" else store.splits[split]
         windows = windows_in(regions.ranges, options.window)
-        ends = np.cumsum(windows.size + _SAMPLE_OVERHEAD)
+        ends = np.cumsum(windows.size + SAMPLE_OVERHEAD)
         first = in_split = 0
         while first < ends.size:
             before = int(ends[first - 1]) if first else 0
             end = max(first + 1, int(np.searchsorted(ends, before + options.megabytes * 2**20, side="right")))
             path = f"{split}-{in_split:06d}.tar"
-            yield _Shard(number, path, split, first, Ranges(windows.start[first:end], windows.end[first:end]))
+            yield Shard(number, path, split, first, Ranges(windows.start[first:end], windows.end[first:end]))
             first = end
             in_split += 1
             number += 1
@@ -220,7 +194,7 @@ def _check_existing(out: Path, existing: Mapping[str, Any], source: Mapping[str,
 
 
 def _write_tars(
-    store: GenomeStore, shards: Sequence[_Shard], partial: PartialFolder, processes: int, say: Say
+    store: GenomeStore, shards: Sequence[Shard], partial: PartialFolder, processes: int, say: Say
 ) -> tuple[list[dict[str, Any]], NDArray[np.void]]:
     """Write the tars that are not there yet.
 
@@ -233,9 +207,9 @@ def _write_tars(
     if len(todo) < len(shards):
         say(f"keeping {len(shards) - len(todo)} of {len(shards)} tars of an earlier run")
 
-    def write(shard: _Shard, report: Report) -> None:
+    def write(shard: Shard, report: Report) -> None:
         """Write a tar, and note that it is complete."""
-        tar, samples = _write_tar(store, shard, partial.store / shard.path, report)
+        tar, samples = write_tar(store, shard, partial.store / shard.path, report)
         np.save(_samples(partial, shard), samples)
         sync(_samples(partial, shard))
         write_json(_record(partial, shard), tar)
@@ -247,76 +221,20 @@ def _write_tars(
     return tars, np.concatenate([np.load(_samples(partial, shard)) for shard in shards])
 
 
-def _record(partial: PartialFolder, shard: _Shard) -> Path:
+def _record(partial: PartialFolder, shard: Shard) -> Path:
     """Return the path of the file that says that a tar is complete, and of what size and hash it is."""
     return partial.folder / _RECORDS / f"{shard.path}.json"
 
 
-def _samples(partial: PartialFolder, shard: _Shard) -> Path:
+def _samples(partial: PartialFolder, shard: Shard) -> Path:
     """Return the path of the file that says what is in a tar."""
     return partial.folder / _RECORDS / f"{shard.path}.npy"
 
 
-def _read_record(partial: PartialFolder, shard: _Shard) -> dict[str, Any]:
+def _read_record(partial: PartialFolder, shard: Shard) -> dict[str, Any]:
     """Return the record of a tar, or an empty one if the tar is not complete."""
     try:
         record: dict[str, Any] = json.loads(_record(partial, shard).read_text(encoding="utf-8"))
         return record if (partial.store / shard.path).stat().st_size == record["bytes"] else {}
     except FileNotFoundError:
         return {}
-
-
-def _write_tar(
-    store: GenomeStore, shard: _Shard, file: Path, report: Report
-) -> tuple[dict[str, Any], NDArray[np.void]]:
-    """Write a tar, and report the bases of some samples at a time.
-
-    Returns:
-        The tar's entry of the manifest, without path and split, and its samples, SAMPLE [samples].
-    """
-    digest = hashlib.sha256()
-    size = waiting = 0
-    contigs = store.contigs
-    numbers = contigs.at(shard.windows.start)
-    starts, ends = (edge - contigs.offset[numbers] for edge in shard.windows)
-    samples = np.zeros(numbers.size, SAMPLE)
-    with file.open("wb") as stream:
-
-        def write(*parts: bytes | memoryview) -> None:
-            """Append bytes to the tar and to its hash."""
-            nonlocal size
-            for part in parts:
-                stream.write(part)
-                digest.update(part)
-                size += len(part)
-
-        rows = zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True)
-        for row, (contig, start, end) in enumerate(rows):
-            key = sample_key(shard.split, shard.first + row)
-            tokens = store.read(contig, start, end)
-            array = io.BytesIO()
-            np.lib.format.write_array(array, tokens, version=(1, 0))
-            offset = size + _TAR_BLOCK + array.tell() - tokens.size
-            about = describe_sample(contigs, Interval(contigs.name(contig), start, end), contig, shard.split)
-            write(*_member(f"{key}.tokens.npy", array.getbuffer()), *_member(f"{key}.json", json.dumps(about).encode()))
-            samples[row] = (shard.number, google_crc32c.value(tokens), contig, start, end, offset)
-            waiting += tokens.size
-            if waiting >= _REPORTED:
-                report(waiting)
-                waiting = 0
-        report(waiting)
-        write(bytes(2 * _TAR_BLOCK), bytes(-(size + 2 * _TAR_BLOCK) % tarfile.RECORDSIZE))
-    sync(file)
-    return {"bytes": size, "sha256": digest.hexdigest(), "samples": samples.size}, samples
-
-
-def describe_sample(contigs: Contigs, window: Interval, contig: int, split: str) -> dict[str, Any]:
-    """Return what the JSON file of a sample says of its window on a contig of this number."""
-    return {**window._asdict(), "species": contigs.species_of(contig), "split": split}
-
-
-def _member(name: str, content: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:
-    """Return what a tar holds for one file: header, content and padding."""
-    header = tarfile.TarInfo(name)  # owner, group and time are 0, so that the tar depends on its content only
-    header.size = len(content)
-    return header.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % _TAR_BLOCK)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.damage import Bad, StoreFile, bad_part, check_file, check_files, known_files, known_tars, report_bad
-from data_prep.shards import describe_sample
+from data_prep.shard_tar import describe_sample
 from data_prep.workers import Report, contig_groups, run_tasks
 from hyena_dist.data.store import GenomeStore
 from hyena_dist.data.store.manifest import SAMPLES, SPLITS, Interval
