@@ -11,6 +11,7 @@ import yaml
 
 from hyena_dist.errors import UserError
 
+PAPER = "HyenaDNA, arXiv 2306.15794"
 OWN_DATA = "own-data"
 """Name of the recipe for sequences that no paper is about."""
 
@@ -87,6 +88,9 @@ def _family(document: dict[str, Any]) -> list[Recipe]:
         for key, value in task.get("set", {}).items():
             _put(tree, key.split("."), value)
         metric = task.get("metric", document["metric"])
+        if "paper" in task:
+            figure = {"metric": metric, "value": round(task["paper"] / 100, 4), "source": PAPER}
+            tree["task"] = tree["task"] | {"published": figure}
         data = task.get("data", document["data"])
         checked = task.get("checked", False)
         found.append(Recipe(name, document["title"], task["about"], metric, task.get("paper"), checked, data, tree))

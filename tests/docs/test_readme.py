@@ -39,6 +39,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bases = "".join(np.random.default_rng(0).choice(list("ACGT"), 60_000))
     (folder / "genome.fa").write_text(f">chr1\n{bases}\n")
     (folder / "genes.fa").write_text(f">first\n{bases[:900]}\n>second\n{bases[5000:5400]}\n")
+    labelled = [f"{bases[i : i + 60]},{'GC'[i % 2]}" for i in range(0, 12_000, 75)]
+    (folder / "promoters.csv").write_text("\n".join(["sequence,label", *labelled]) + "\n")
     other = {"A": "G", "G": "A", "C": "T", "T": "C"}[bases[999]]
     header = "##fileformat=VCFv4.2\n##contig=<ID=chr1,length=60000>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
     (folder / "calls.vcf").write_text(f"{header}chr1\t1000\t.\t{bases[999]}\t{other}\t.\t.\t.\n")

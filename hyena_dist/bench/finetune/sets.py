@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from hyena_dist.bench.finetune.windows import Windows, write_windows
 from hyena_dist.config.file import override
 from hyena_dist.errors import UserError
 from hyena_dist.tasks.points.plan import Point
@@ -55,10 +56,12 @@ class Set(NamedTuple):
     """The task file, without a model."""
     search: dict[str, list[Any]]
     """Values by key that a search tries, one key at a time."""
+    windows: Windows | None
+    """The windows that the file of data has to be made from first; None if there is one."""
 
 
 def load_sets(case: FinetuneCase) -> list[Set]:
-    """Return the sets that a case asks for.
+    """Return the sets that a case asks for, once their files are there.
 
     Raises:
         UserError: there is none of a name, or no folder of data.
@@ -70,7 +73,11 @@ def load_sets(case: FinetuneCase) -> list[Set]:
         raise UserError(f"there is no set {unknown}; choose from {', '.join(known)}")
     if not case.data.is_dir():
         raise UserError(f"there is no folder {case.data}; name that of the labelled sets with --data")
-    return [_load(name, yaml.safe_load(text), case) for name in names]
+    sets = [_load(name, yaml.safe_load(text), case) for name in names]
+    for each in sets:
+        if each.windows is not None:
+            write_windows(each.windows, Path(each.tree["task"]["data"]["path"]))
+    return sets
 
 
 def load_predictions(folder: Path, point: Point, split: str = "test") -> Predictions:
@@ -81,12 +88,18 @@ def load_predictions(folder: Path, point: Point, split: str = "test") -> Predict
 def _load(name: str, document: dict[str, Any], case: FinetuneCase) -> Set:
     entry = document["sets"][name]
     tree = document["run"] | {"name": name}
-    values = {
-        key: value.replace("{data}", str(case.data)) if isinstance(value, str) else value
-        for key, value in entry["set"].items()
-    }
+    values = {key: _placed(value, case) for key, value in entry.get("set", {}).items()}
+    windows = None
+    if "windows" in entry:
+        of = entry["windows"]
+        windows = Windows(Path(_placed(of["folder"], case)), of["length"], of["most"])
+        values["task.data.path"] = str(case.runs / f"{name}.csv.gz")
     if case.quick:
         values["task.epochs"] = _QUICK_EPOCHS
     override(tree, [f"{key}={json.dumps(value)}" for key, value in values.items()])
     floors = ("majority", *entry.get("floors", ["kmer"]))
-    return Set(name, entry["metric"], floors, tree, document["search"])
+    return Set(name, entry["metric"], floors, tree, document["search"], windows)
+
+
+def _placed(value: Any, case: FinetuneCase) -> Any:
+    return value.replace("{data}", str(case.data)) if isinstance(value, str) else value
