@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 
 from hyena_dist.config.task_data import TaskData
+from hyena_dist.errors import UserError
 from hyena_dist.inference.hidden import layer_numbers
 from hyena_dist.inference.load import Model, load_here
+from hyena_dist.system.launch import launch_environment
 from hyena_dist.tasks.embeddings.classifiers import check_classifiers, in_words
 from hyena_dist.tasks.embeddings.features import Features, check_pools, pooled_states
 from hyena_dist.tasks.embeddings.held_out import Outcome, Plan, best_inside, plan, predict
@@ -75,6 +77,8 @@ def probe(
         UserError: a mistake in any of these, before the work begins.
     """
     options = options or Probe()
+    if (size := launch_environment().world_size) > 1:
+        raise UserError(f"probe is started on {size} processes and runs on one; start it without a launcher")
     check_classifiers(options.classifiers)
     check_pools(options.pools)
     labelled = data if isinstance(data, LabelledData) else read_labelled(data)

@@ -11,6 +11,7 @@ from hyena_dist.data.tokenizer import decode
 from hyena_dist.tasks.embeddings.run import Probe, probe
 from hyena_dist.tasks.labelled import Examples
 from hyena_dist.tasks.predictions import Predictions
+from tests.configs import refusal
 from tests.outside import outside
 from tests.unit.tasks.embeddings.sets import SHARES, examples, labelled
 
@@ -93,6 +94,13 @@ def test_mistakes_are_told_in_a_sentence(
     assert main(command) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_launcher_of_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    data = labelled(train=examples([6, 6], 1), test=examples([4, 4], 2))
+    assert "started on 2 processes" in refusal(lambda: probe(data, TINY, tmp_path))
 
 
 def test_real_binding_sites_are_told_from_the_base_composition_that_an_untrained_model_sees(tmp_path: Path) -> None:
