@@ -88,7 +88,7 @@ def _family(document: dict[str, Any]) -> list[Recipe]:
         for key, value in task.get("set", {}).items():
             _put(tree, key.split("."), value)
         metric = task.get("metric", document["metric"])
-        if "paper" in task:
+        if "paper" in task and document.get("comparable", True):
             figure = {"metric": metric, "value": round(task["paper"] / 100, 4), "source": PAPER}
             tree["task"] = tree["task"] | {"published": figure}
         data = task.get("data", document["data"])

@@ -57,5 +57,7 @@ def test_919_profiles(name: str, length: int, tmp_path: Path, monkeypatch: pytes
     path.write_bytes(gzip.compress("\n".join(map(",".join, rows)).encode()))
     config = complete(tree | {"model": "scratch"}, name)
     task = Finetuning(config)
+    assert config.task is not None
+    assert config.task.published is None, "the paper's median of some profiles is no mean of all"
     assert (task.data.kind, len(task.data.classes), task.goal.metric) == ("multi_label", 919, "auroc")
     assert (config.train.curriculum[0].seq_length, config.model.l_max) == (length, max(length, 1026))
