@@ -89,6 +89,8 @@ def _load(name: str, document: dict[str, Any], case: FinetuneCase) -> Set:
     entry = document["sets"][name]
     tree = document["run"] | {"name": name}
     values = {key: _placed(value, case) for key, value in entry.get("set", {}).items()}
+    if entry.get("both_strands"):
+        values |= {"task.reverse_complement": True, "task.average_strands": True}
     windows = None
     if "windows" in entry:
         of = entry["windows"]

@@ -56,6 +56,12 @@ def test_sets_of_a_case(tmp_path: Path) -> None:
     assert splice.floors == ("majority", "kmer", "onehot")
     assert [each.name for each in load_sets(case(tmp_path, quick=True))] == ["gue_mouse_0", "human_ocr_ensembl"]
     assert {each.tree["task"]["epochs"] for each in load_sets(case(tmp_path, quick=True))} == {0.3}
+    (factors,) = load_sets(case(tmp_path, "gue_tf_0"))
+    strands = ("reverse_complement", "average_strands")
+    assert [[each.tree["task"].get(key, False) for key in strands] for each in (splice, factors)] == [
+        [False] * 2,
+        [True] * 2,
+    ]
     with pytest.raises(UserError, match="there is no set gue_tf_9"):
         load_sets(case(tmp_path, "gue_tf_9"))
     with pytest.raises(UserError, match="name that of the labelled sets with --data"):
