@@ -19,7 +19,7 @@ from hyena_dist.plan.stage import ModelShape, shape_of, zero_of
 
 GIB = 2**30
 
-_FIXED = 0.25 * GIB
+_FIXED = 0.28 * GIB
 """Bytes of the groups of channels and stretches of positions that operators work on, and of buckets of gradients."""
 
 
