@@ -132,9 +132,8 @@ def test_labelled_sequences_are_brought_and_nothing_is_built(
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(file.name.encode())
     said = run("download", name, "--out", tmp_path, "--source", site.url, "--build")
-    assert {str(path.relative_to(tmp_path / "source")) for path in tmp_path.rglob("*.parquet")} == {
-        file.name for file in files
-    }
+    source = tmp_path / "source"
+    assert {str(path.relative_to(source)) for path in source.rglob("*.parquet")} == {file.name for file in files}
     assert said.splitlines()[-1] == "these are read as they are; `hyena-dist finetune --list` shows the recipes that do"
     assert not (tmp_path / "store").exists()
 
@@ -284,7 +283,7 @@ def test_yaml_that_is_wrong(tmp_path: Path, refuse: Callable[..., str], changes:
 
 
 def test_no_such_preset(tmp_path: Path, refuse: Callable[..., str]) -> None:
-    assert "hg38, mm39, species-5, t2t-chm13" in refuse("download", "hg37")
+    assert "genomic-benchmarks, hg38, mm39, nucleotide-transformer, species-5, t2t-chm13" in refuse("download", "hg37")
     assert "cannot be read" in refuse("download", tmp_path / "none.yaml")
     (tmp_path / "x.yaml").write_text("a: [")
     assert "is not YAML" in refuse("download", tmp_path / "x.yaml")

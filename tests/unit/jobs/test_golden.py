@@ -17,9 +17,9 @@ GOLDEN = ROOT / "tests/unit/jobs/golden"
 REWRITE = "UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/unit/jobs/test_golden.py"
 HOME = "/home/you/hyena-dist"
 
-CPU_RANKS = {"demo": 2, "demo-tp2cp2": 4}
+CPU_RANKS = {"chr20": 2, "demo": 2, "demo-tp2cp2": 4}
 """Recipes for CPUs, and their ranks on one machine; all others are for nodes of 8 GPUs."""
-SLURM_NODES = {"demo": 2, "demo-tp2cp2": 2, "tiny-1k": 1}
+SLURM_NODES = {"chr20": 2, "demo": 2, "demo-tp2cp2": 2, "tiny-1k": 1}
 
 
 def _cases() -> dict[str, list[str]]:

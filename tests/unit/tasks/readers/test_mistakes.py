@@ -170,7 +170,10 @@ def test_lengths(tmp_path: Path) -> None:
     check_lengths(data, 121, special=1)
     with pytest.raises(UserError, match="sequence '11' of test has 120 bases and the model takes 119 at most") as error:
         check_lengths(data, 120, special=1)
-    assert "(as 1 of 4 there); cut them, or take a model with a longer l_max" in str(error.value)
+    assert (
+        "(as 1 of 4 there); set task.max_length=119 to take their middle, or take a model with a longer l_max"
+        in str(error.value)
+    )
 
 
 def test_leaks(tmp_path: Path) -> None:
