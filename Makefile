@@ -40,7 +40,7 @@ test-lowest: .venv-lowest/.installed  ## one process of everything, with the low
 .venv-lowest/.installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --disable-pip-version-check --quiet --progress-bar on -c constraints-lowest.txt \
-		-e . pytest pytest-timeout pytest-xdist hypothesis pyfaidx
+		-e . pytest pytest-timeout pytest-xdist hypothesis pyfaidx xgboost-cpu
 	@touch $@
 
 lint: install  ## style, types and the import contract

@@ -12,8 +12,8 @@ def test_rows_of_a_cluster_are_neighbours_and_the_csv_names_them(tmp_path: Path)
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 90)
     features = random.normal(size=(90, 12)).astype(np.float32)
-    features[:, 0] += 30 * (labels == 1)
-    features[:, 1] += 30 * (labels == 2)
+    features[:, :4] += 30 * (labels == 1)[:, None]  # several columns: they are standardized before they are drawn
+    features[:, 4:8] += 30 * (labels == 2)[:, None]
     draw(features, labels, ("a", "b", "c"), [f"s{i}" for i in range(90)], tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))
