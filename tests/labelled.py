@@ -1,72 +1,76 @@
 """Small sets of labelled sequences, made from a seed."""
 
 import csv
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-MOTIF = "TATAAATA"
-"""What the sequences of class `with` have somewhere, and of the others few."""
+MOTIFS = {"none": "", "tata": "TATAAATA", "gc": "GGGCGGGG"}
+"""What the sequences of each class have somewhere, and of the others few."""
+Row = Callable[[int, str, np.random.Generator], Iterable[object]]
+"""A function that returns sequence and labels of a row from its number and random bases."""
 
 
-def random_bases(generator: np.random.Generator, length: int) -> str:
-    return "".join(generator.choice(list("ACGT"), length))
-
-
-def write_classes(path: Path, count: int = 96, longest: int = 48, seed: int = 0) -> Path:
-    """A CSV of sequence, label (one of three by the motif that was put in) and split; of several lengths."""
-    generator = np.random.default_rng(seed)
+def write_rows(path: Path, labels: tuple[str, ...], row: Row, count: int, longest: int, block: int = 1) -> Path:
+    """Write a CSV of sequences of several lengths, their labels and splits; `block` rows in turn are of one split."""
+    generator = np.random.default_rng(0)
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["sequence", "label", "split"])
+        rows.writerow(["sequence", *labels, "split"])
         for number in range(count):
-            label = ["none", "tata", "gc"][number % 3]
-            bases = random_bases(generator, int(generator.integers(longest // 2, longest + 1)))
-            motif = {"none": "", "tata": MOTIF, "gc": "GGGCGGGG"}[label]
-            at = int(generator.integers(0, len(bases) - len(motif)))
-            bases = bases[:at] + motif + bases[at + len(motif) :]
-            rows.writerow([bases, label, ["train", "train", "valid", "test"][number // 3 % 4]])
+            length = int(generator.integers(longest // 2, longest + 1))
+            bases = "".join(generator.choice(list("ACGT"), length))
+            split = ("train", "train", "valid", "test")[number // block % 4]
+            rows.writerow([*row(number, bases, generator), split])
     return path
 
 
-def write_flags(path: Path, count: int = 64, longest: int = 48, seed: int = 0) -> Path:
-    """A CSV of two labels of 0 and 1, one of them sometimes unknown, and split."""
-    generator = np.random.default_rng(seed)
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["sequence", "rich", "starts_with_a", "split"])
-        for number in range(count):
-            bases = random_bases(generator, int(generator.integers(longest // 2, longest + 1)))
-            rich = int(bases.count("G") + bases.count("C") > len(bases) / 2)
-            first = "" if number % 5 == 4 else int(bases[0] == "A" or bases[0] == "C")
-            rows.writerow([bases, rich, first, ["train", "train", "valid", "test"][number % 4]])
-    return path
+def write_classes(path: Path, count: int = 96, longest: int = 48) -> Path:
+    """A CSV of sequences and their class, one of three by the motif that was put in."""
+
+    def row(number: int, bases: str, generator: np.random.Generator) -> tuple[str, str]:
+        label, motif = list(MOTIFS.items())[number % 3]
+        at = int(generator.integers(0, len(bases) - len(motif)))
+        return bases[:at] + motif + bases[at + len(motif) :], label
+
+    return write_rows(path, ("label",), row, count, longest, block=3)
 
 
-def write_numbers(path: Path, count: int = 64, longest: int = 48, seed: int = 0) -> Path:
-    """A CSV of a number, the share of G and C in percent, and split."""
-    generator = np.random.default_rng(seed)
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["sequence", "label", "split"])
-        for number in range(count):
-            bases = random_bases(generator, int(generator.integers(longest // 2, longest + 1)))
-            share = 100 * (bases.count("G") + bases.count("C")) / len(bases)
-            rows.writerow([bases, f"{share:.2f}", ["train", "train", "valid", "test"][number % 4]])
-    return path
+def write_flags(path: Path) -> Path:
+    """A CSV of two labels of 0 and 1, one of them sometimes unknown."""
+
+    def row(number: int, bases: str, _: np.random.Generator) -> tuple[str, int, object]:
+        return bases, int(2 * share_of_gc(bases) > 1), "" if number % 5 == 4 else int(bases[0] in "AC")
+
+    return write_rows(
+        path,
+        (
+            "rich",
+            "starts_with_a",
+        ),
+        row,
+        64,
+        48,
+    )
 
 
-def write_bases(path: Path, count: int = 64, longest: int = 48, seed: int = 0) -> Path:
+def write_numbers(path: Path) -> Path:
+    """A CSV of a number, the share of G and C in percent."""
+    return write_rows(path, ("label",), lambda _, bases, __: (bases, f"{100 * share_of_gc(bases):.2f}"), 64, 48)
+
+
+def write_bases(path: Path) -> Path:
     """A CSV in which each base has a label: whether the base before it, in reading direction, is a G."""
-    generator = np.random.default_rng(seed)
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["sequence", "label", "split"])
-        for number in range(count):
-            bases = random_bases(generator, int(generator.integers(longest // 2, longest + 1)))
-            labels = "".join("g" if before == "G" else "n" for before in "-" + bases[:-1])
-            rows.writerow([bases, labels, ["train", "train", "valid", "test"][number % 4]])
-    return path
+
+    def row(_: int, bases: str, __: np.random.Generator) -> tuple[str, str]:
+        return bases, "".join("g" if before == "G" else "n" for before in "-" + bases[:-1])
+
+    return write_rows(path, ("label",), row, 64, 48)
+
+
+def share_of_gc(bases: str) -> float:
+    return (bases.count("G") + bases.count("C")) / len(bases)
 
 
 WRITERS = {

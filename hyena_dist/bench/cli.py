@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from hyena_dist.bench.task_cli import add_task_benches
 from hyena_dist.bench.use_cli import add_use_benches
 from hyena_dist.verbs import not_negative, output_folder, parse_lengths, positive, seconds, verb
 
@@ -161,8 +162,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lengths", default="1024,32768,1048576", type=parse_lengths, metavar="N,N", help="%(default)s"
     )
     launches.add_argument("--write", action="store_true", help="put the table into hyena_dist/ops/README.md too")
-    of_use = add_use_benches(benches)
-    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, store, *of_use):
+    of_models = (*add_use_benches(benches), *add_task_benches(benches))
+    for each in (checkpoint, stages, operator, step, parts, context, data, ingest, store, *of_models):
         each.add_argument("--out", type=output_folder, metavar="DIR", help="write the table and the environment here")
 
 

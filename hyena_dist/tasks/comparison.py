@@ -10,11 +10,11 @@ from hyena_dist.tasks.predictions import Predictions
 
 
 class Floor(NamedTuple):
-    """A simple method, and by how much the better way beats it."""
+    """A simple method, and by how much the second way beats it."""
 
     value: float
     margin: Interval
-    """The metric of the better way less that of the method; beaten where the interval is above 0."""
+    """The metric of the second way less that of the method; beaten where the interval is above 0."""
 
 
 class Comparison(NamedTuple):
@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
 
     @property
     def beaten(self) -> bool:
-        """Whether the better way is above every simple method, and surely so."""
+        """Whether the second way is above every simple method, and surely so."""
         return all(floor.margin.low > 0 for floor in self.floors.values())
 
 
@@ -47,8 +47,8 @@ def compare(
         metric: a metric of `metrics`, of which more is better.
     """
     first, second = (fmean(metrics(each)[metric] for each in way) for way in (before, after))
-    better = after if second >= first else before
-    margins = {name: paired_difference([floor] * len(better), better)[metric] for name, floor in floors.items()}
+    # The second way, even where the first does better: to take the better one of these examples would flatter it.
+    margins = {name: paired_difference([floor] * len(after), after)[metric] for name, floor in floors.items()}
     return Comparison(
         len(after[0]),
         before=first,

@@ -18,7 +18,7 @@ from hyena_dist.parallel.transfer import to_device
 from hyena_dist.plan.flops import step_flops
 from hyena_dist.tasks import labelling
 from hyena_dist.tasks.build import take_weights, untrained
-from hyena_dist.tasks.labelled_batches import VERSION, LabelledBatch, LabelledReader
+from hyena_dist.tasks.labelled_batches import VERSION, LabelledBatch
 from hyena_dist.tasks.learning import LabelLearning
 from hyena_dist.tasks.model import SequenceModel
 from hyena_dist.tasks.predict import outputs_of
@@ -55,15 +55,7 @@ class Finetuning(LabelLearning[LabelledBatch]):
         self, point: ResumePoint, steps: range, mesh: Mesh
     ) -> AbstractContextManager[Iterable[Batch[LabelledBatch]]]:
         """Return this rank's labelled sequences of some steps, read ahead by a thread or by processes."""
-        read = LabelledReader(
-            self.data.splits["train"],
-            self.labelling.criterion,
-            point.stages,
-            self.config.seed,
-            self.task.reverse_complement,
-            mesh,
-        )
-        return self.read_ahead(read, steps)
+        return self.read_ahead(self.reader(point, mesh), steps)
 
     def loss(self, model: Callable[..., Any], micro_batch: LabelledBatch, device: torch.device) -> Tensor:
         """Return this rank's share of the summed loss of the known labels."""

@@ -19,6 +19,7 @@ from hyena_dist.parallel.mesh import Mesh
 from hyena_dist.tasks.best import Best, choose_goal
 from hyena_dist.tasks.finished import predictions_file, write_finished
 from hyena_dist.tasks.floors.run import check_floor
+from hyena_dist.tasks.labelled_batches import LabelledReader
 from hyena_dist.tasks.labelled_data import describe_data, labelled_data
 from hyena_dist.tasks.labelling import Labelling
 from hyena_dist.tasks.leaks import Leaks, describe_leaks, find_leaks
@@ -124,6 +125,11 @@ class LabelLearning(Objective[MicroBatch]):
     def report(self, run: RunRecord) -> None:
         """Write summary.json and the report of the task."""
         write_finished(run, self.task, self.data, self.leaks, self.goal)
+
+    def reader(self, point: ResumePoint, mesh: Mesh) -> LabelledReader:
+        """Return the reader of this rank's examples of train, by step."""
+        train, criterion = self.data.splits["train"], self.labelling.criterion
+        return LabelledReader(train, criterion, point.stages, self.config.seed, self.task.reverse_complement, mesh)
 
     def read_ahead(
         self, read: Read[Batch[MicroBatch]], steps: range

@@ -1,4 +1,4 @@
-"""The search for settings of each set, by valid: what sets.yaml was written from."""
+"""The search for settings of each set, by valid and never by test: what to write into sets.yaml."""
 
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,7 @@ COLUMNS = (
     "set", "metric", "examples", "pretrained", "scratch", "gain", "gain_low", "gain_high",
     "floor", "floor_value", "margin", "margin_low", "margin_high", "seconds",
 )  # fmt: skip
-"""Columns of the CSV, a row for each floor of a set; `gain` is pretrained less scratch, `margin` the better less the
+"""Columns of the CSV, a row for each floor of a set; `gain` is pretrained less scratch, `margin` pretrained less the
 floor, both with the ends of their 95 % intervals."""
 _WIDTHS = (34, 8, 10, 7, 26, 15, 26)
 

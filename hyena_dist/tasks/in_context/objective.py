@@ -26,7 +26,6 @@ from hyena_dist.tasks.in_context.context_batches import ContextBatch, ContextRea
 from hyena_dist.tasks.in_context.contexts import LETTERS, ContextWriter, check_classes, check_length, longest_context
 from hyena_dist.tasks.in_context.demonstrations import Demonstrations
 from hyena_dist.tasks.in_context.soft_prompt import SoftPrompt
-from hyena_dist.tasks.labelled_batches import LabelledReader
 from hyena_dist.tasks.learning import LabelLearning
 from hyena_dist.train.checkpoint.keep import find_step
 from hyena_dist.train.checkpoint.load import load_tensors
@@ -127,15 +126,7 @@ class InContext(LabelLearning[ContextBatch]):
                 "task.in_context.method=few_shot tunes nothing, so there is no step to take; `hyena-dist finetune` "
                 "evaluates it, and instruction tunes"
             )
-        queries = LabelledReader(
-            self.data.splits["train"],
-            self.labelling.criterion,
-            point.stages,
-            self.config.seed,
-            self.task.reverse_complement,
-            mesh,
-        )
-        return self.read_ahead(ContextReader(queries, self.writer), steps)
+        return self.read_ahead(ContextReader(self.reader(point, mesh), self.writer), steps)
 
     def loss(self, model: Callable[..., Any], micro_batch: ContextBatch, device: torch.device) -> Tensor:
         """Return the summed negative log-likelihood of the letters that are to be learned."""

@@ -93,9 +93,8 @@ def test_on_a_bare_machine(bare: dict[str, str], tmp_path: Path) -> None:
     missing = subprocess.run([sys.executable, "-c", "import deepspeed"], env=bare, capture_output=True, text=True)
     assert "No module named 'deepspeed'" in missing.stderr
     rows = dry_run(tmp_path / "out", bare)
-    assert [row["outcome"] for row in rows if row["step"] == "training"] == [
-        "left out: No module named 'google_crc32c'"
-    ]
+    [outcome] = [row["outcome"] for row in rows if row["step"] == "training"]
+    assert re.fullmatch(r"left out: No module named '\w+'", outcome)  # which one is missed first says nothing
     measured = {row["step"] for row in rows if not row["outcome"]}
     assert measured == {*(step.name for step in STEPS), "compiling"} - {"training"}
     report = (tmp_path / "out/REPORT.md").read_text()
