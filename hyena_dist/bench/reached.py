@@ -85,9 +85,9 @@ def _plot(curves: Mapping[Path, Sequence[Point]], metric: str, target: float, ou
     figures.write_csv(out_png.with_stem("reached-curves"), ("run", "step", "tokens", "seconds", metric), rows)
     figure, axes = figures.new_figure(6.4, (1, 1), sharex=False)
     for colour, (run, curve) in zip(_COLOURS * len(curves), curves.items(), strict=False):
-        for each, places in zip(axes, ([p.tokens for p in curve], [p.seconds for p in curve]), strict=True):
+        for each, places in zip(axes, ([p.tokens / 1e6 for p in curve], [p.seconds for p in curve]), strict=True):
             each.plot(places, [p.value for p in curve], "o-", color=colour, markersize=3, linewidth=1.6, label=run.name)
-    for each, name in zip(axes, ("tokens", "seconds"), strict=True):
+    for each, name in zip(axes, ("million tokens", "seconds"), strict=True):
         each.axhline(target, color="#888888", linewidth=0.8)
         each.set_xlabel(name)
         each.set_ylabel(metric)
