@@ -21,6 +21,8 @@ Tree = dict[str, Any]
 
 EPOCHS = 10.0
 BATCH = 32
+LEAST_EVALUATIONS = 5
+"""Evaluations that a run has at least where its file says no eval_interval: less than an epoch has a curve, too."""
 WARMUP = 0.1
 """The share of training in which the learning rate rises, as in the paper's fine-tuning."""
 
@@ -39,7 +41,8 @@ def complete(tree: Tree, source: str) -> RunConfig:
       architecture;
     - `architecture` is that of a model from scratch, as fields or as the path of a model that has it, or fields that a
       trained model is to have otherwise, such as dropout;
-    - `train.curriculum` may be left out: `task.epochs` of the longest sequence make it, evaluated after each epoch.
+    - `train.curriculum` may be left out: `task.epochs` of the longest sequence make it, evaluated after each epoch,
+      and five times at least.
 
     Args:
         tree: the content of the file.
@@ -81,8 +84,8 @@ def complete(tree: Tree, source: str) -> RunConfig:
     batch = train.get("global_batch_size") or max(1, train["global_batch_tokens"] // length)
     steps = max(1, round((sketch.task.epochs or EPOCHS) * size / batch))
     train["curriculum"] = [{"seq_length": length, "train_iters": steps}]
-    epoch = max(1, min(steps, round(size / batch)))
-    train = {"eval_interval": epoch, "save_interval": epoch, "log_interval": max(1, min(10, epoch // 4))} | train
+    between = max(1, min(round(size / batch), steps // LEAST_EVALUATIONS))
+    train = {"eval_interval": between, "save_interval": between, "log_interval": max(1, min(10, between // 4))} | train
     warmup = {"lr_warmup_tokens": int(WARMUP * steps * batch * length)}
     return parse_config(
         tree

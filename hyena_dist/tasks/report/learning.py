@@ -39,7 +39,11 @@ def plot_learning(history: Sequence[Mapping[str, float]], metric: str, out_png: 
     measured.pop("loss", None)
     for (name, points), colour in zip(measured.items(), COLOURS[1:], strict=False):
         strong = name == metric
-        style = {"linewidth": 2.0, "marker": "o", "markersize": 4} if strong else {"linewidth": 1.0, "alpha": 0.7}
+        style = (
+            {"linewidth": 2.0, "marker": "o", "markersize": 4}
+            if strong
+            else {"linewidth": 1.0, "alpha": 0.7, "marker": "o", "markersize": 2}
+        )
         bottom.plot(*zip(*points, strict=True), color=COLOURS[0] if strong else colour, label=name, **style)
     top.set_ylabel("loss")
     bottom.set_ylabel("metrics of valid")

@@ -41,7 +41,8 @@ def test_epochs_become_steps(data: Path) -> None:
     config = resolved(data, {"epochs": 2.5}, train={"global_batch_size": 8})
     (stage,) = config.stages(1)
     assert (stage.seq_length, stage.end_step) == (48, 15)
-    assert (config.train.eval_interval, config.train.save_interval) == (6, 6)
+    assert (config.train.eval_interval, config.train.save_interval) == (3, 3), "a fifth of the run"
+    assert resolved(data, {"epochs": 10}, train={"global_batch_size": 8}).train.eval_interval == 6, "an epoch"
     assert config.optimizer.lr_warmup_tokens == 15 * 8 * 48 // 10
     assert config.task is not None
     assert config.task.epochs is None, "the curriculum says it from here"
